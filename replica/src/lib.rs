@@ -1,0 +1,3 @@
+//! The log and the local copy of it.
+
+pub mod log;

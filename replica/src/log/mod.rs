@@ -1,0 +1,212 @@
+//! The log: where events are appended and read, and the chunk store beside it.
+//!
+//! A [`Log`] moves bytes; it does not know what an event says beyond what it needs to place it. Whether a record
+//! belongs to the history a replica knows is decided by `follow`.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use sluice_schema::event::EventId;
+use sluice_schema::hash::Hash32;
+use sluice_schema::version::Version;
+use std::fmt;
+use std::sync::Arc;
+
+/// The most records one [`Log::read`] returns.
+pub const PAGE_RECORDS_MAX: usize = 1000;
+
+/// One message of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Its position.
+    pub version: Version,
+    /// The encoded event.
+    pub event: Bytes,
+    /// Who signed it and how. Absent if the message carried none: the reader refuses it then.
+    pub signature: Option<Signature>,
+}
+
+/// A detached signature and the name of the key that made it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Signature {
+    /// The key's id: the first 16 hexadecimal digits of the BLAKE3 hash of the public key.
+    pub key: String,
+    /// ed25519, 64 bytes.
+    pub bytes: [u8; 64],
+}
+
+/// A request to append one event.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The entity (or batch) the caller named, for the subject: `<workspace>.<kind>.<id>`.
+    pub subject: String,
+    /// The event's own name, to recognise it again.
+    pub id: EventId,
+    /// The encoded event.
+    pub event: Bytes,
+    /// Its signature.
+    pub signature: Signature,
+    /// The version the log must end at. The record gets the next one.
+    pub expected: Version,
+    /// The event that must be at `expected`, if the caller published it itself and has no answer for it yet. A
+    /// stream-wide sequence alone does not make pipelined appends safe: see docs/decisions/0002.
+    pub after: Option<EventId>,
+}
+
+/// Why an append has no version.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The log does not end where the caller thought. Nothing was stored: catch up, decide again.
+    #[error("the log has moved past version {expected}")]
+    Conflict {
+        /// What the caller expected the last version to be.
+        expected: Version,
+    },
+    /// No answer: it may have been stored. Read `expected + 1` and compare event ids.
+    #[error("the outcome of the append at version {expected} is unknown")]
+    Unknown {
+        /// What the caller expected the last version to be.
+        expected: Version,
+        /// What happened to the answer.
+        #[source]
+        source: LogError,
+    },
+    /// Nothing was stored and trying again at once will not help (no broker, no space, refused).
+    #[error("could not append to the log")]
+    Refused(#[source] LogError),
+}
+
+/// A failure of the log's transport or storage.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Not reachable or no answer now; it is worth trying again.
+    #[error("the log is not reachable: {0}")]
+    Unavailable(String),
+    /// Reachable, but the stream is missing, misconfigured or refuses us. An operator must act.
+    #[error("the log cannot be used: {0}")]
+    Unusable(String),
+}
+
+/// The two ends of what the log holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// The first version kept.
+    pub first: Version,
+    /// The last version; [`Version::ZERO`] if the log is empty.
+    pub last: Version,
+}
+
+/// What a subscription yields.
+#[derive(Clone, Debug)]
+pub enum TailItem {
+    /// An event, as soon as it is stored. May be lost, repeated or late: only a hint with content.
+    Record(Record),
+    /// The signed head a control plane announces every second.
+    Head(Bytes),
+    /// A node's status report (control planes only).
+    Report(Bytes),
+    /// The connection is up (again); anything may have been missed.
+    Connected,
+    /// The connection is lost; reconnecting goes on by itself.
+    Disconnected,
+    /// The broker said something the operator should know: a permission violation, a slow consumer.
+    Warning(String),
+}
+
+/// What a [`Log::tail`] should deliver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interest {
+    /// Events and heads: a data plane.
+    Follow,
+    /// Events, heads and node reports: a control plane.
+    FollowAndReports,
+}
+
+/// The log. Implementations: JetStream, embedded.
+#[async_trait]
+pub trait Log: Send + Sync + fmt::Debug + 'static {
+    /// Starts an append and returns its outcome as a future. Calls are sent in the order they are made; a caller
+    /// may start the next before the outcome of the last is known (with [`Append::after`] set).
+    ///
+    /// # Errors
+    /// [`AppendError::Refused`] if it could not even be sent.
+    async fn append(&self, append: Append)
+    -> Result<BoxFuture<'static, Result<(), AppendError>>, AppendError>;
+
+    /// Up to `max` records from `from` on, in order. An empty answer means that the log ends before `from`. Records
+    /// that the log no longer has, or has lost, are simply absent: the caller sees the hole.
+    ///
+    /// # Errors
+    /// If the log cannot be read now.
+    async fn read(&self, from: Version, max: usize) -> Result<Vec<Record>, LogError>;
+
+    /// One record, from the log's leader: never stale.
+    ///
+    /// # Errors
+    /// If the leader cannot be asked now.
+    async fn get(&self, version: Version) -> Result<Option<Record>, LogError>;
+
+    /// The log's ends, from its leader. Control planes only: a data plane may not ask.
+    ///
+    /// # Errors
+    /// If the leader cannot be asked now.
+    async fn bounds(&self) -> Result<Bounds, LogError>;
+
+    /// Subscribes. The stream ends only when the log is closed.
+    ///
+    /// # Errors
+    /// If the subscription cannot be made.
+    async fn tail(&self, interest: Interest) -> Result<BoxStream<'static, TailItem>, LogError>;
+
+    /// Announces the signed head to everybody who follows (control planes only).
+    ///
+    /// # Errors
+    /// If it cannot be sent now.
+    async fn announce(&self, head: Bytes) -> Result<(), LogError>;
+
+    /// Sends a node's status report to the control planes.
+    ///
+    /// # Errors
+    /// If it cannot be sent now.
+    async fn report(&self, node: &str, report: Bytes) -> Result<(), LogError>;
+
+    /// Whether an acknowledged append has been synced to disk, as far as the log can tell.
+    async fn durability(&self) -> Durability;
+}
+
+/// Whether an acknowledged append survives power loss.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Synced before the acknowledgement.
+    Synced,
+    /// Synced some time after the acknowledgement.
+    Delayed,
+    /// Not known, and why.
+    Unknown(String),
+}
+
+/// Content-addressed pieces beside the log: parts of large transactions, later of snapshots.
+#[async_trait]
+pub trait Chunks: Send + Sync + fmt::Debug + 'static {
+    /// Stores `content` under its hash. Storing the same content again is harmless.
+    ///
+    /// # Errors
+    /// If it cannot be stored now.
+    async fn put(&self, hash: Hash32, content: &[u8]) -> Result<(), LogError>;
+
+    /// The content with this hash, checked; `None` if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be read now, or what is stored does not match the hash.
+    async fn get(&self, hash: Hash32) -> Result<Option<Bytes>, LogError>;
+}
+
+/// A log together with its chunk store.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Its chunks.
+    pub chunks: Arc<dyn Chunks>,
+}

@@ -1,0 +1,305 @@
+//! The event: one committed transaction, exactly one message in the log.
+
+use crate::codec::{self, CodecError, Format};
+use crate::digest::Digest;
+use crate::entity::{Body, Id, Key, KindName, Workspace};
+use crate::hash::Hash32;
+use crate::version::{Chain, Cursor, Epoch, Time, Version};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The format of an encoded [`Event`].
+pub const FORMAT: Format = Format { magic: *b"SlE", version: 1 };
+/// The format of the mutations of a large transaction, kept in the chunk store.
+pub const MUTATIONS_FORMAT: Format = Format { magic: *b"SlM", version: 1 };
+/// Mutations that encode to more than this are kept in the chunk store; the event carries their hash.
+pub const INLINE_BYTES_MAX: usize = 512 * 1024;
+/// The size of the pieces in which a large transaction is stored.
+pub const CHUNK_BYTES_MAX: usize = 512 * 1024;
+
+/// An event's own name (UUID v7), the same over every resend.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub Uuid);
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One committed transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// The log's life.
+    pub epoch: Epoch,
+    /// The version this event was decided on; its own is the next.
+    #[serde(rename = "prev")]
+    pub previous: Version,
+    /// The chain at that version.
+    #[serde(rename = "chain")]
+    pub previous_chain: Chain,
+    /// The event's name.
+    pub id: EventId,
+    /// When the control plane decided it.
+    pub time: Time,
+    /// Who asked for it.
+    pub actor: Actor,
+    /// Why, in the caller's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The request that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// What changed.
+    #[serde(rename = "muts")]
+    pub mutations: Mutations,
+    /// The digest of the state after this event.
+    pub digest: Digest,
+}
+
+/// Who caused an event.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Actor {
+    /// The name given or authenticated.
+    pub name: String,
+    /// The way it came: `admin-api`, `apply`, ...
+    pub via: String,
+    /// The peer's address, if it came over a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// The mutations of an event, or where they are.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mutations {
+    /// In the event itself.
+    Inline(Vec<Mutation>),
+    /// In the chunk store, because they are large.
+    Stored(StoredMutations),
+}
+
+/// A reference to the mutations of a large transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StoredMutations {
+    /// The hash of the joined pieces.
+    pub hash: Hash32,
+    /// Their length together.
+    pub bytes: u64,
+    /// How many mutations there are.
+    pub count: u64,
+    /// The pieces, in order.
+    pub chunks: Vec<Hash32>,
+}
+
+/// An unconditional fact about one entity.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mutation {
+    /// The entity now has this body.
+    Put(Put),
+    /// The entity is gone.
+    Delete(Key),
+}
+
+/// See [`Mutation::Put`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Put {
+    /// The kind.
+    pub kind: KindName,
+    /// The workspace.
+    pub workspace: Workspace,
+    /// The UUID.
+    pub id: Id,
+    /// The canonical bytes.
+    pub body: Body,
+}
+
+impl Mutation {
+    /// A put of `body` at `key`.
+    pub fn put(key: Key, body: Body) -> Self {
+        Self::Put(Put { kind: key.kind, workspace: key.workspace, id: key.id, body })
+    }
+
+    /// The entity it is about.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put(put) => Key {
+                kind: put.kind.clone(),
+                workspace: put.workspace.clone(),
+                id: put.id,
+            },
+            Self::Delete(key) => key.clone(),
+        }
+    }
+
+    /// The body it leaves behind.
+    pub fn body(&self) -> Option<&Body> {
+        match self {
+            Self::Put(put) => Some(&put.body),
+            Self::Delete(_) => None,
+        }
+    }
+}
+
+/// An event as it goes out: its message, and the pieces that must be stored before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// Pieces for the chunk store; empty for all but large transactions.
+    pub chunks: Vec<(Hash32, Vec<u8>)>,
+}
+
+impl Event {
+    /// The first event of a log: no mutations, names the epoch.
+    pub fn genesis(epoch: Epoch, id: EventId, time: Time, actor: Actor) -> Self {
+        Self {
+            epoch,
+            previous: Version::ZERO,
+            previous_chain: Chain::ZERO,
+            id,
+            time,
+            actor,
+            reason: None,
+            request_id: None,
+            mutations: Mutations::Inline(Vec::new()),
+            digest: crate::digest::Accumulator::default().digest(),
+        }
+    }
+
+    /// The version it has if it is in the log.
+    pub fn version(&self) -> Version {
+        self.previous.next()
+    }
+
+    /// The message, and the chunks it refers to.
+    pub fn encode(&self) -> Encoded {
+        let bytes = codec::encode(FORMAT, self);
+        let Mutations::Inline(mutations) = &self.mutations else {
+            return Encoded { bytes, chunks: Vec::new() };
+        };
+        if bytes.len() <= INLINE_BYTES_MAX {
+            return Encoded { bytes, chunks: Vec::new() };
+        }
+        let stored = codec::encode(MUTATIONS_FORMAT, mutations);
+        let chunks: Vec<_> = stored
+            .chunks(CHUNK_BYTES_MAX)
+            .map(|piece| (Hash32::of(piece), piece.to_vec()))
+            .collect();
+        let reference = StoredMutations {
+            hash: Hash32::of(&stored),
+            bytes: stored.len() as u64,
+            count: mutations.len() as u64,
+            chunks: chunks.iter().map(|(hash, _)| *hash).collect(),
+        };
+        let event = Self { mutations: Mutations::Stored(reference), ..self.clone() };
+        Encoded { bytes: codec::encode(FORMAT, &event), chunks }
+    }
+
+    /// Reads a message. Large transactions come back as [`Mutations::Stored`].
+    ///
+    /// # Errors
+    /// If the bytes are not an event this build can read.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(FORMAT, bytes)
+    }
+
+    /// The cursor of a replica that has applied this event, whose message is `bytes`.
+    pub fn cursor(&self, bytes: &[u8]) -> Cursor {
+        Cursor {
+            epoch: self.epoch,
+            version: self.version(),
+            chain: self.previous_chain.extend(bytes),
+        }
+    }
+}
+
+impl StoredMutations {
+    /// The mutations out of the joined pieces, after checking them against the hash.
+    ///
+    /// # Errors
+    /// If the bytes are not the ones the event was signed with, or do not decode.
+    pub fn open(&self, joined: &[u8]) -> Result<Vec<Mutation>, StoredError> {
+        if Hash32::of(joined) != self.hash {
+            return Err(StoredError::Hash);
+        }
+        codec::decode(MUTATIONS_FORMAT, joined).map_err(StoredError::Codec)
+    }
+}
+
+/// Stored mutations that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredError {
+    /// Not the bytes the event names.
+    #[error("the stored mutations do not match the hash in the event")]
+    Hash,
+    /// Not mutations.
+    #[error("could not decode stored mutations")]
+    Codec(#[source] CodecError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event(bodies: &[Vec<u8>]) -> Event {
+        let put = |(number, body): (usize, &Vec<u8>)| {
+            let key = Key {
+                kind: KindName::known("service"),
+                workspace: Workspace::DEFAULT,
+                id: Id(Uuid::from_u128(number as u128)),
+            };
+            Mutation::put(key, Body::from_bytes(body))
+        };
+        Event {
+            reason: Some("a test".into()),
+            mutations: Mutations::Inline(bodies.iter().enumerate().map(put).collect()),
+            ..Event::genesis(
+                Epoch(Uuid::from_u128(7)),
+                EventId(Uuid::from_u128(9)),
+                Time(1_700_000_000_000_000),
+                Actor::default(),
+            )
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_survives_its_own_encoding(bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..8)) {
+            let event = event(&bodies);
+            let encoded = event.encode();
+            prop_assert!(encoded.chunks.is_empty());
+            prop_assert_eq!(Event::decode(&encoded.bytes).unwrap(), event);
+        }
+
+        #[test]
+        fn damage_never_panics_and_trailing_bytes_are_refused(at in 0_usize..300, bit in 0_u8..8, extra in 1_usize..9) {
+            let mut bytes = event(&[vec![1; 40]]).encode().bytes;
+            let mut longer = bytes.clone();
+            longer.extend(vec![0xc0; extra]);
+            prop_assert!(Event::decode(&longer).is_err());
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            let _ = Event::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_large_transaction_is_one_small_message_and_checked_pieces() {
+        let event = event(&vec![vec![7_u8; 1000]; 2000]);
+        let encoded = event.encode();
+        assert!(encoded.bytes.len() < 1024, "{}", encoded.bytes.len());
+        assert_eq!(encoded.chunks.len(), 5);
+        assert!(encoded.chunks.iter().all(|(hash, piece)| *hash == Hash32::of(piece)));
+        let Mutations::Stored(stored) = Event::decode(&encoded.bytes).unwrap().mutations else {
+            panic!("expected stored mutations");
+        };
+        let mut joined: Vec<u8> = encoded.chunks.iter().flat_map(|(_, piece)| piece.clone()).collect();
+        assert_eq!(Mutations::Inline(stored.open(&joined).unwrap()), event.mutations);
+        joined[100_000] ^= 1;
+        assert!(matches!(stored.open(&joined), Err(StoredError::Hash)));
+    }
+}

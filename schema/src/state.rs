@@ -1,0 +1,358 @@
+//! The state: all entities at a version, with the indexes that validity needs.
+//!
+//! Persistent (structural sharing): a clone is cheap, an old clone stays valid, and a change costs the logarithm of
+//! the size. So a reader keeps one version as long as it likes, and a decision can be tried on a copy.
+//!
+//! Invariants: the indexes hold exactly what the entities say; the sum is that of the entities; [`State::apply`]
+//! either gives the state after the event or leaves everything as it was.
+
+use crate::digest::{Accumulator, Digest};
+use crate::entity::{Body, Change, Entry, Id, Key, Workspace};
+use crate::event::{Event, Mutation, Mutations};
+use crate::kind::{Kind, Nulls, Unique};
+use crate::version::{Chain, Cursor, Epoch, Version};
+use imbl::{OrdMap, OrdSet};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// All entities at a version.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    cursor: Cursor,
+    sum: Accumulator,
+    entities: OrdMap<Key, Entry>,
+    unique: OrdMap<UniqueKey, Id>,
+    references: OrdSet<Link>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct UniqueKey {
+    kind: Kind,
+    workspace: Workspace,
+    index: &'static str,
+    value: String,
+}
+
+/// A reference seen from the entity referred to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Link {
+    /// The kind referred to.
+    pub parent: Kind,
+    /// The workspace of both.
+    pub workspace: Workspace,
+    /// The entity referred to.
+    pub parent_id: Id,
+    /// The kind that refers.
+    pub child: Kind,
+    /// Its field that refers.
+    pub field: &'static str,
+    /// The entity that refers.
+    pub child_id: Id,
+}
+
+/// Why an event cannot follow a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The event was decided on another state.
+    #[error("the event follows version {previous}, the state is at {at}, or their chains or epochs differ")]
+    OutOfOrder {
+        /// The version the event follows.
+        previous: Version,
+        /// The state's version.
+        at: Version,
+    },
+    /// The state after the event is not the one its author saw.
+    #[error("the state after version {version} has digest {found}, the event says {expected}")]
+    Diverged {
+        /// The event's version.
+        version: Version,
+        /// What the event says.
+        expected: Digest,
+        /// What came out here.
+        found: Digest,
+    },
+    /// The mutations of a large transaction were not fetched first.
+    #[error("the mutations of version {0} are not here yet")]
+    Unresolved(Version),
+}
+
+impl State {
+    /// What has been applied.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// The last event applied.
+    pub fn version(&self) -> Version {
+        self.cursor.version
+    }
+
+    /// The digest of the entities.
+    pub fn digest(&self) -> Digest {
+        self.sum.digest()
+    }
+
+    /// The running sum behind the digest.
+    pub fn sum(&self) -> &Accumulator {
+        &self.sum
+    }
+
+    /// How many entities there are.
+    pub fn len(&self) -> usize {
+        self.entities.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entities.is_empty()
+    }
+
+    /// The state after `event`, whose message is `bytes`, and what changed.
+    ///
+    /// # Errors
+    /// If the event does not follow this state or leads to another state than its author's.
+    pub fn apply(&self, event: &Event, bytes: &[u8]) -> Result<(Self, Vec<Change>), ApplyError> {
+        let fresh = self.cursor.version == Version::ZERO;
+        let follows = event.previous == self.cursor.version
+            && event.previous_chain == self.cursor.chain
+            && (fresh || event.epoch == self.cursor.epoch);
+        if !follows {
+            return Err(ApplyError::OutOfOrder { previous: event.previous, at: self.version() });
+        }
+        let Mutations::Inline(mutations) = &event.mutations else {
+            return Err(ApplyError::Unresolved(event.version()));
+        };
+        let mut next = self.clone();
+        let changes =
+            mutations.iter().map(|mutation| next.mutate(event.version(), mutation)).collect();
+        let found = next.digest();
+        if found != event.digest {
+            let version = event.version();
+            return Err(ApplyError::Diverged { version, expected: event.digest, found });
+        }
+        next.cursor = event.cursor(bytes);
+        Ok((next, changes))
+    }
+
+    /// Moves the cursor to just after `event`, for a state that already holds its mutations.
+    pub(crate) fn settle(&mut self, event: &Event, bytes: &[u8]) {
+        self.cursor = event.cursor(bytes);
+    }
+
+    /// A state from its parts, as a store or a snapshot keeps them.
+    pub fn restore(cursor: Cursor, entities: impl IntoIterator<Item = (Key, Entry)>) -> Self {
+        let mut state = Self { cursor, ..Self::default() };
+        for (key, entry) in entities {
+            state.insert(key, entry);
+        }
+        state
+    }
+
+    fn mutate(&mut self, version: Version, mutation: &Mutation) -> Change {
+        let key = mutation.key();
+        let after = mutation.body().map(|body| Entry { version, body: body.clone() });
+        let before = match &after {
+            Some(entry) => self.insert(key.clone(), entry.clone()),
+            None => self.remove(&key),
+        };
+        Change { key, before, after }
+    }
+
+    /// Puts an entity and returns the one it replaces.
+    pub(crate) fn insert(&mut self, key: Key, entry: Entry) -> Option<Entry> {
+        let before = self.remove(&key);
+        self.sum.add(&key, &entry.body);
+        self.index(&key, &entry.body, IndexStep::Add);
+        self.entities.insert(key, entry);
+        before
+    }
+
+    /// Takes an entity out.
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry> {
+        let entry = self.entities.remove(key)?;
+        self.sum.remove(key, &entry.body);
+        self.index(key, &entry.body, IndexStep::Remove);
+        Some(entry)
+    }
+
+    fn index(&mut self, key: &Key, body: &Body, step: IndexStep) {
+        // Kinds and bodies this build does not understand are kept, but nothing can refer to them.
+        let Some(kind) = Kind::from_name(key.kind.as_str()) else { return };
+        let Ok(fields) = body.fields() else { return };
+        for unique in kind.schema().unique {
+            let Some(value) = unique_value(unique, &fields) else { continue };
+            let workspace = key.workspace.clone();
+            let entry = UniqueKey { kind, workspace, index: unique.name, value };
+            match step {
+                IndexStep::Add => {
+                    self.unique.insert(entry, key.id);
+                }
+                IndexStep::Remove if self.unique.get(&entry) == Some(&key.id) => {
+                    self.unique.remove(&entry);
+                }
+                IndexStep::Remove => {}
+            }
+        }
+        for link in links(kind, key, &fields) {
+            match step {
+                IndexStep::Add => self.references.insert(link),
+                IndexStep::Remove => self.references.remove(&link),
+            };
+        }
+    }
+
+    /// One entity.
+    pub fn get(&self, key: &Key) -> Option<&Entry> {
+        self.entities.get(key)
+    }
+
+    /// One entity of a known kind.
+    pub fn entity(&self, kind: Kind, workspace: &Workspace, id: Id) -> Option<&Entry> {
+        self.get(&Key { kind: kind.key_name(), workspace: workspace.clone(), id })
+    }
+
+    /// All entities, ordered by kind, workspace, id.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entities.iter()
+    }
+
+    /// The entities of a kind in a workspace with an id above `after`, ordered by id.
+    pub fn list(
+        &self,
+        kind: Kind,
+        workspace: &Workspace,
+        after: Option<Id>,
+    ) -> impl Iterator<Item = (Id, &Entry)> {
+        let first = after.map_or(Some(Uuid::nil()), successor);
+        let key = |id: Uuid| Key { kind: kind.key_name(), workspace: workspace.clone(), id: Id(id) };
+        first
+            .map(|first| self.entities.range(key(first)..=key(Uuid::max())))
+            .into_iter()
+            .flatten()
+            .map(|(key, entry)| (key.id, entry))
+    }
+
+    /// The ids of the `child` entities whose `field` refers to `parent`, above `after`, ordered by id.
+    pub fn children(
+        &self,
+        parent: (Kind, Id),
+        workspace: &Workspace,
+        child: Kind,
+        field: &'static str,
+        after: Option<Id>,
+    ) -> impl Iterator<Item = Id> {
+        let link = |id: Uuid| Link {
+            parent: parent.0,
+            workspace: workspace.clone(),
+            parent_id: parent.1,
+            child,
+            field,
+            child_id: Id(id),
+        };
+        let first = after.map_or(Some(Uuid::nil()), successor);
+        first
+            .map(|first| self.references.range(link(first)..=link(Uuid::max())))
+            .into_iter()
+            .flatten()
+            .map(|link| link.child_id)
+    }
+
+    /// Everything that refers to an entity.
+    pub fn referrers(
+        &self,
+        parent: Kind,
+        workspace: &Workspace,
+        parent_id: Id,
+    ) -> impl Iterator<Item = &Link> {
+        let first = Link {
+            parent,
+            workspace: workspace.clone(),
+            parent_id,
+            child: Kind::ALL[0],
+            field: "",
+            child_id: Id(Uuid::nil()),
+        };
+        let own = first.clone();
+        self.references.range(first..).take_while(move |link| {
+            (link.parent, &link.workspace, link.parent_id)
+                == (own.parent, &own.workspace, own.parent_id)
+        })
+    }
+
+    /// The entity that holds the value that `fields` have in a unique index.
+    pub fn holder(
+        &self,
+        kind: Kind,
+        workspace: &Workspace,
+        unique: &Unique,
+        fields: &Map<String, Value>,
+    ) -> Option<Id> {
+        let value = unique_value(unique, fields)?;
+        let workspace = workspace.clone();
+        self.unique.get(&UniqueKey { kind, workspace, index: unique.name, value }).copied()
+    }
+
+    /// The log's life.
+    pub fn epoch(&self) -> Epoch {
+        self.cursor.epoch
+    }
+
+    /// The chain at this version.
+    pub fn chain(&self) -> Chain {
+        self.cursor.chain
+    }
+}
+
+#[derive(Clone, Copy)]
+enum IndexStep {
+    Add,
+    Remove,
+}
+
+fn successor(id: Id) -> Option<Uuid> {
+    id.0.as_u128().checked_add(1).map(Uuid::from_u128)
+}
+
+/// The text an entity has in a unique index, or `None` if it is not in it.
+fn unique_value(unique: &Unique, fields: &Map<String, Value>) -> Option<String> {
+    let mut value = String::new();
+    for name in unique.fields {
+        if !value.is_empty() {
+            value.push('\0');
+        }
+        match (fields.get(*name), unique.nulls) {
+            (None | Some(Value::Null), Nulls::Distinct) => return None,
+            (None | Some(Value::Null), Nulls::Equal) => value.push('-'),
+            (Some(Value::String(text)), _) => value.push_str(text),
+            (Some(Value::Object(reference)), _) => {
+                value.push_str(reference.get("id").and_then(Value::as_str).unwrap_or_default());
+            }
+            (Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_))), _) => {
+                value.push_str(&other.to_string());
+            }
+        }
+    }
+    Some(value)
+}
+
+fn links<'a>(
+    kind: Kind,
+    key: &'a Key,
+    fields: &'a Map<String, Value>,
+) -> impl Iterator<Item = Link> + 'a {
+    kind.schema().foreign().filter_map(move |(field, foreign)| {
+        Some(Link {
+            parent: foreign.kind,
+            workspace: key.workspace.clone(),
+            parent_id: reference_id(fields.get(field)?)?,
+            child: kind,
+            field,
+            child_id: key.id,
+        })
+    })
+}
+
+/// The id in a reference (`{"id": "<uuid>"}`).
+pub fn reference_id(value: &Value) -> Option<Id> {
+    value.get("id")?.as_str().and_then(|text| Uuid::try_parse(text).ok()).map(Id)
+}
