@@ -1,1 +1,61 @@
-//! Placeholder.
+//! The control plane: takes changes over the Admin API, decides whether they are valid, appends them to the log.
+//!
+//! Any number of control planes run on one log without a leader. Each folds the log into its own state and answers
+//! reads from that; only the writer appends.
+
+pub mod admin;
+pub mod fleet;
+pub mod view;
+pub mod writer;
+
+pub use fleet::Fleet;
+pub use view::View;
+pub use writer::Writer;
+
+use sluice_replica::log::{Durability, Source};
+use sluice_replica::node::SyncMode;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// A running control plane, as its Admin API sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    /// Takes commands.
+    pub writer: Writer,
+    /// The folded state.
+    pub view: View,
+    /// The nodes that report.
+    pub fleet: Fleet,
+    /// The log.
+    pub source: Source,
+    /// What does not change while it runs.
+    pub info: Arc<Info>,
+}
+
+/// What does not change while a control plane runs.
+#[derive(Debug)]
+pub struct Info {
+    /// Its own id.
+    pub node_id: Uuid,
+    /// The machine's name.
+    pub hostname: String,
+    /// The program's version.
+    pub version: &'static str,
+    /// When it started.
+    pub started: SystemTime,
+    /// Where the Admin API listens.
+    pub listen: Vec<SocketAddr>,
+    /// Host names (without port) by which the Admin API may be called, besides addresses and `localhost`.
+    pub allowed_hosts: Vec<String>,
+    /// The cluster's name.
+    pub cluster: String,
+    /// How data planes are asked to take up changes.
+    pub sync: SyncMode,
+    /// The id of the key this control plane signs with.
+    pub signing_key: String,
+    /// Whether acknowledged writes are synced to disk.
+    pub durability: watch::Receiver<Durability>,
+}

@@ -1,3 +1,11 @@
 //! The log and the local copy of it.
+//!
+//! [`log`] moves bytes, [`follow`] decides what to do with them, [`store`] keeps the result, [`run`] joins the three.
+//! Only a control plane appends; everything else here is what every replica does.
 
+pub mod follow;
+pub mod keys;
 pub mod log;
+pub mod node;
+pub mod run;
+pub mod store;

@@ -1,5 +1,5 @@
-//! What the log carries about an entity: its key and its canonical bytes. Nothing here knows any kind, so that
-//! a replica keeps kinds and fields that are newer than itself.
+//! What the log carries about an entity: its key and its canonical bytes. Nothing here asks for a known kind, so
+//! that a replica keeps kinds and fields that are newer than itself.
 
 use crate::version::Version;
 use serde::de::{self, Visitor};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// The name of a kind as it stands in the log: `service`, `route`, ... May be one this build does not know.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(transparent)]
 pub struct KindName(Cow<'static, str>);
 
@@ -22,9 +22,27 @@ impl KindName {
         Self(Cow::Borrowed(name))
     }
 
+    /// A kind this build may not know: 1 to 64 of `a-z 0-9 _`. `None` if the name breaks that rule.
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some(kind) = crate::kind::Kind::from_name(name) {
+            return Some(kind.key_name());
+        }
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let valid = (1..=64).contains(&name.len()) && name.bytes().all(allowed);
+        valid.then(|| Self(Cow::Owned(name.to_owned())))
+    }
+
     /// The name's text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for KindName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&name)
+            .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&name), &"a kind's name"))
     }
 }
 
@@ -62,8 +80,9 @@ impl Workspace {
 impl<'de> Deserialize<'de> for Workspace {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = Cow::<str>::deserialize(deserializer)?;
-        Self::parse(&name)
-            .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&name), &"a workspace name"))
+        Self::parse(&name).ok_or_else(|| {
+            de::Error::invalid_value(de::Unexpected::Str(&name), &"a workspace name")
+        })
     }
 }
 
@@ -203,7 +222,11 @@ struct CanonicalMap<'a>(&'a Map<String, Value>);
 impl Serialize for CanonicalMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Sorted here and not left to serde_json, whose order depends on a feature any dependency can switch on.
-        let mut fields: Vec<_> = self.0.iter().filter(|(_, value)| !value.is_null()).collect();
+        let mut fields: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .collect();
         fields.sort_unstable_by_key(|(name, _)| name.as_str());
         let mut map = serializer.serialize_map(Some(fields.len()))?;
         for (name, value) in fields {

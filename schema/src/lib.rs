@@ -3,10 +3,18 @@
 //! Pure: no network, no disk, no clock, no randomness. Time, ids and entropy come in as arguments. The same log
 //! gives the same state, bytes and digest on every node.
 
+pub mod check;
 pub mod codec;
+pub mod decide;
+pub mod declare;
 pub mod digest;
 pub mod entity;
+pub mod entropy;
 pub mod event;
+pub mod field;
 pub mod hash;
 pub mod kind;
+pub mod plugin;
+pub mod rejection;
+pub mod state;
 pub mod version;

@@ -54,7 +54,9 @@ pub struct Link {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
     /// The event was decided on another state.
-    #[error("the event follows version {previous}, the state is at {at}, or their chains or epochs differ")]
+    #[error(
+        "the event follows version {previous}, the state is at {at}, or their chains or epochs differ"
+    )]
     OutOfOrder {
         /// The version the event follows.
         previous: Version,
@@ -117,18 +119,27 @@ impl State {
             && event.previous_chain == self.cursor.chain
             && (fresh || event.epoch == self.cursor.epoch);
         if !follows {
-            return Err(ApplyError::OutOfOrder { previous: event.previous, at: self.version() });
+            return Err(ApplyError::OutOfOrder {
+                previous: event.previous,
+                at: self.version(),
+            });
         }
         let Mutations::Inline(mutations) = &event.mutations else {
             return Err(ApplyError::Unresolved(event.version()));
         };
         let mut next = self.clone();
-        let changes =
-            mutations.iter().map(|mutation| next.mutate(event.version(), mutation)).collect();
+        let changes = mutations
+            .iter()
+            .map(|mutation| next.mutate(event.version(), mutation))
+            .collect();
         let found = next.digest();
         if found != event.digest {
             let version = event.version();
-            return Err(ApplyError::Diverged { version, expected: event.digest, found });
+            return Err(ApplyError::Diverged {
+                version,
+                expected: event.digest,
+                found,
+            });
         }
         next.cursor = event.cursor(bytes);
         Ok((next, changes))
@@ -139,9 +150,28 @@ impl State {
         self.cursor = event.cursor(bytes);
     }
 
+    /// The state at `cursor`, given what changed on the way there.
+    #[must_use]
+    pub fn advance(&self, cursor: Cursor, changes: &[Change]) -> Self {
+        let mut next = Self {
+            cursor,
+            ..self.clone()
+        };
+        for change in changes {
+            match &change.after {
+                Some(entry) => next.insert(change.key.clone(), entry.clone()),
+                None => next.remove(&change.key),
+            };
+        }
+        next
+    }
+
     /// A state from its parts, as a store or a snapshot keeps them.
     pub fn restore(cursor: Cursor, entities: impl IntoIterator<Item = (Key, Entry)>) -> Self {
-        let mut state = Self { cursor, ..Self::default() };
+        let mut state = Self {
+            cursor,
+            ..Self::default()
+        };
         for (key, entry) in entities {
             state.insert(key, entry);
         }
@@ -150,7 +180,10 @@ impl State {
 
     fn mutate(&mut self, version: Version, mutation: &Mutation) -> Change {
         let key = mutation.key();
-        let after = mutation.body().map(|body| Entry { version, body: body.clone() });
+        let after = mutation.body().map(|body| Entry {
+            version,
+            body: body.clone(),
+        });
         let before = match &after {
             Some(entry) => self.insert(key.clone(), entry.clone()),
             None => self.remove(&key),
@@ -177,12 +210,21 @@ impl State {
 
     fn index(&mut self, key: &Key, body: &Body, step: IndexStep) {
         // Kinds and bodies this build does not understand are kept, but nothing can refer to them.
-        let Some(kind) = Kind::from_name(key.kind.as_str()) else { return };
+        let Some(kind) = Kind::from_name(key.kind.as_str()) else {
+            return;
+        };
         let Ok(fields) = body.fields() else { return };
         for unique in kind.schema().unique {
-            let Some(value) = unique_value(unique, &fields) else { continue };
+            let Some(value) = unique_value(unique, &fields) else {
+                continue;
+            };
             let workspace = key.workspace.clone();
-            let entry = UniqueKey { kind, workspace, index: unique.name, value };
+            let entry = UniqueKey {
+                kind,
+                workspace,
+                index: unique.name,
+                value,
+            };
             match step {
                 IndexStep::Add => {
                     self.unique.insert(entry, key.id);
@@ -208,7 +250,11 @@ impl State {
 
     /// One entity of a known kind.
     pub fn entity(&self, kind: Kind, workspace: &Workspace, id: Id) -> Option<&Entry> {
-        self.get(&Key { kind: kind.key_name(), workspace: workspace.clone(), id })
+        self.get(&Key {
+            kind: kind.key_name(),
+            workspace: workspace.clone(),
+            id,
+        })
     }
 
     /// All entities, ordered by kind, workspace, id.
@@ -224,7 +270,11 @@ impl State {
         after: Option<Id>,
     ) -> impl Iterator<Item = (Id, &Entry)> {
         let first = after.map_or(Some(Uuid::nil()), successor);
-        let key = |id: Uuid| Key { kind: kind.key_name(), workspace: workspace.clone(), id: Id(id) };
+        let key = |id: Uuid| Key {
+            kind: kind.key_name(),
+            workspace: workspace.clone(),
+            id: Id(id),
+        };
         first
             .map(|first| self.entities.range(key(first)..=key(Uuid::max())))
             .into_iter()
@@ -289,7 +339,14 @@ impl State {
     ) -> Option<Id> {
         let value = unique_value(unique, fields)?;
         let workspace = workspace.clone();
-        self.unique.get(&UniqueKey { kind, workspace, index: unique.name, value }).copied()
+        self.unique
+            .get(&UniqueKey {
+                kind,
+                workspace,
+                index: unique.name,
+                value,
+            })
+            .copied()
     }
 
     /// The log's life.
@@ -316,8 +373,8 @@ fn successor(id: Id) -> Option<Uuid> {
 /// The text an entity has in a unique index, or `None` if it is not in it.
 fn unique_value(unique: &Unique, fields: &Map<String, Value>) -> Option<String> {
     let mut value = String::new();
-    for name in unique.fields {
-        if !value.is_empty() {
+    for (position, name) in unique.fields.iter().enumerate() {
+        if position > 0 {
             value.push('\0');
         }
         match (fields.get(*name), unique.nulls) {
@@ -325,7 +382,12 @@ fn unique_value(unique: &Unique, fields: &Map<String, Value>) -> Option<String> 
             (None | Some(Value::Null), Nulls::Equal) => value.push('-'),
             (Some(Value::String(text)), _) => value.push_str(text),
             (Some(Value::Object(reference)), _) => {
-                value.push_str(reference.get("id").and_then(Value::as_str).unwrap_or_default());
+                value.push_str(
+                    reference
+                        .get("id")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default(),
+                );
             }
             (Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_))), _) => {
                 value.push_str(&other.to_string());
@@ -354,5 +416,9 @@ fn links<'a>(
 
 /// The id in a reference (`{"id": "<uuid>"}`).
 pub fn reference_id(value: &Value) -> Option<Id> {
-    value.get("id")?.as_str().and_then(|text| Uuid::try_parse(text).ok()).map(Id)
+    value
+        .get("id")?
+        .as_str()
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .map(Id)
 }

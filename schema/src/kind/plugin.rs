@@ -1,6 +1,10 @@
 //! Plugins: behaviour added to requests of a scope.
 
-use super::Reference;
+use super::common::{CREATED_AT, NAME, PROTOCOL, PROTOCOLS_HTTP, TAGS, UPDATED_AT};
+use super::{Kind, Nulls, Reference, Schema, Unique, Variant};
+use crate::check::{Errors, Shape};
+use crate::field::{Field, Literal, OnDelete, Type};
+use crate::plugin;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -29,6 +33,78 @@ pub struct Plugin {
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The configuration may hold secrets.
-        f.debug_struct("Plugin").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Plugin")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
+}
+
+pub(super) static SCHEMA: Schema = Schema {
+    endpoint_key: Some("instance_name"),
+    unique: &[
+        Unique::field("instance_name", &["instance_name"]),
+        Unique {
+            name: "scope",
+            fields: &["name", "route", "service", "consumer"],
+            nulls: Nulls::Equal,
+        },
+    ],
+    vary: Some(vary),
+    variant: Some(Variant {
+        key: "name",
+        record: "config",
+    }),
+    ..Schema::new(Kind::Plugin, "plugins", FIELDS)
+};
+
+const FIELDS: &[Field] = &[
+    Field::string("name").required(),
+    NAME.named("instance_name"),
+    CREATED_AT,
+    UPDATED_AT,
+    Field::foreign("route", Kind::Route, OnDelete::Cascade),
+    Field::foreign("service", Kind::Service, OnDelete::Cascade),
+    Field::foreign("consumer", Kind::Consumer, OnDelete::Cascade),
+    Field::new("config", Type::Config).required(),
+    Field::set("protocols", &PROTOCOL)
+        .required()
+        .default(PROTOCOLS_DEFAULT),
+    Field::boolean("enabled")
+        .required()
+        .default(Literal::Bool(true)),
+    TAGS,
+];
+
+const PROTOCOLS_DEFAULT: Literal = Literal::Texts(super::common::HTTP_PROTOCOLS);
+
+/// Puts the plugin's own rules in place of the general ones.
+fn vary(body: &Map<String, Value>, shape: &mut Shape) -> Result<(), Errors> {
+    let mut errors = Errors::default();
+    let name = match body.get("name") {
+        Some(Value::String(name)) => name,
+        None | Some(Value::Null) => {
+            errors.set("name", "required field missing");
+            return Err(errors);
+        }
+        Some(_) => {
+            errors.set("name", "expected a string");
+            return Err(errors);
+        }
+    };
+    let Some(plugin) = plugin::plugin(name) else {
+        errors.set(
+            "name",
+            format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property"),
+        );
+        return Err(errors);
+    };
+    shape.refine(plugin.config);
+    shape.refine(plugin.protocols.unwrap_or(PROTOCOLS_HTTP));
+    for scope in plugin.no_scope {
+        if let Some(field) = shape.field(scope) {
+            *field = field.forbidden("value must be null");
+        }
+    }
+    shape.checks = plugin.checks;
+    Ok(())
 }

@@ -1,7 +1,11 @@
 //! Services: upstream applications.
 
-use super::Reference;
+use super::common::{CREATED_AT, HOST, NAME, PATH, PORT, PROTOCOL, TAGS, UPDATED_AT};
+use super::{Kind, Reference, Schema, Unique};
+use crate::check::Errors;
+use crate::field::{Check, Field, Literal, Match, Type};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// The fields of a service the data plane uses.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -32,4 +36,146 @@ pub struct Service {
     pub tls_verify: Option<bool>,
     /// 0 to 64.
     pub tls_verify_depth: Option<u8>,
+}
+
+pub(super) static SCHEMA: Schema = Schema {
+    shorthands: &[Field::string("url")],
+    unique: &[Unique::field("name", &["name"])],
+    checks: CHECKS,
+    prepare: Some(expand_url),
+    ..Schema::new(Kind::Service, "services", FIELDS)
+};
+
+const TIMEOUT: Field = Field::integer("")
+    .between(1, 2_147_483_646)
+    .default(Literal::Int(60_000))
+    .never_null();
+
+const FIELDS: &[Field] = &[
+    CREATED_AT,
+    UPDATED_AT,
+    NAME,
+    Field::integer("retries")
+        .between(0, 32_767)
+        .default(Literal::Int(5))
+        .never_null(),
+    PROTOCOL.required().default(Literal::Text("http")),
+    HOST.required(),
+    PORT.required().default(Literal::Int(80)),
+    PATH,
+    TIMEOUT.named("connect_timeout"),
+    TIMEOUT.named("write_timeout"),
+    TIMEOUT.named("read_timeout"),
+    TAGS,
+    Field::new("client_certificate", Type::ForeignUnknown("certificates")),
+    Field::boolean("tls_verify"),
+    Field::integer("tls_verify_depth").between(0, 64),
+    Field::array(
+        "ca_certificates",
+        &Field::string("").uuid().text(no_ca_certificate),
+    ),
+    Field::boolean("enabled")
+        .required()
+        .default(Literal::Bool(true)),
+];
+
+const CHECKS: &[Check] = &[
+    Check::Conditional {
+        if_field: "protocol",
+        if_match: Match::OneOf(&["tcp", "tls", "udp", "grpc", "grpcs"]),
+        then_field: "path",
+        then_match: Match::Null,
+        error: None,
+    },
+    only_with_tls("client_certificate"),
+    only_with_tls("tls_verify"),
+    only_with_tls("tls_verify_depth"),
+    only_with_tls("ca_certificates"),
+];
+
+const fn only_with_tls(then_field: &'static str) -> Check {
+    Check::Conditional {
+        if_field: "protocol",
+        if_match: Match::NotOneOf(&["https", "tls"]),
+        then_field,
+        then_match: Match::Null,
+        error: None,
+    }
+}
+
+/// There are no CA certificates in this build yet.
+fn no_ca_certificate(id: &str) -> Result<(), String> {
+    Err(format!("the CA certificate '{id}' does not exist"))
+}
+
+/// `url` stands for protocol, host, port and path, and wins over them.
+fn expand_url(input: &mut Map<String, Value>, _: &mut Errors) {
+    let Some(url) = input.remove("url") else {
+        return;
+    };
+    let Some(url) = url.as_str() else { return };
+    let parts = Url::split(url);
+    let protocol = parts.scheme.unwrap_or(match parts.port {
+        Some("443") => "https",
+        Some(_) | None => "http",
+    });
+    let port = match parts.port {
+        Some(port) => port
+            .parse::<i64>()
+            .map_or_else(|_| port.into(), Value::from),
+        None if protocol == "https" => 443.into(),
+        None => 80.into(),
+    };
+    let text = |text: Option<&str>| text.map_or(Value::Null, Value::from);
+    input.insert("protocol".to_owned(), protocol.into());
+    input.insert("host".to_owned(), text(parts.host));
+    input.insert("port".to_owned(), port);
+    input.insert("path".to_owned(), text(parts.path));
+}
+
+/// A URL taken apart, as forgivingly as Kong does it: what is wrong with a part is said when the field is checked.
+struct Url<'a> {
+    scheme: Option<&'a str>,
+    host: Option<&'a str>,
+    port: Option<&'a str>,
+    path: Option<&'a str>,
+}
+
+impl<'a> Url<'a> {
+    fn split(url: &'a str) -> Self {
+        let url = url.split('#').next().unwrap_or_default();
+        let scheme = url.split_once(':').filter(|(scheme, _)| {
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        });
+        let (scheme, rest) = match scheme {
+            Some((scheme, rest)) if rest.starts_with("//") => (Some(scheme), rest),
+            Some(_) | None => (None, url),
+        };
+        let (authority, path) = match rest.strip_prefix("//") {
+            None => (None, rest),
+            Some(rest) => {
+                let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                (Some(authority), path)
+            }
+        };
+        let path = path
+            .split(['?', ';'])
+            .next()
+            .filter(|path| !path.is_empty());
+        let authority = authority.map(|text| text.rsplit_once('@').map_or(text, |(_, host)| host));
+        let (host, port) = match authority.and_then(|text| text.rsplit_once(':')) {
+            Some((host, port)) if !port.contains(']') => (Some(host), Some(port)),
+            Some(_) | None => (authority, None),
+        };
+        let host = host.map(|host| host.trim_start_matches('[').trim_end_matches(']'));
+        Self {
+            scheme,
+            host: host.filter(|host| !host.is_empty()),
+            port: port.filter(|port| !port.is_empty()),
+            path,
+        }
+    }
 }

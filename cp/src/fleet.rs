@@ -1,0 +1,89 @@
+//! Who else is there: the nodes that report, and the other control planes.
+
+use bytes::Bytes;
+use sluice_replica::node::{Head, Report};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// A node that has not reported for this long is no longer alive.
+const LEASE: Duration = Duration::from_secs(5);
+/// A node that has not reported for this long is forgotten.
+const FORGET: Duration = Duration::from_secs(24 * 3600);
+/// More nodes than this are not kept: reports are input from the network.
+const NODES_MAX: usize = 100_000;
+
+/// A node as it last reported.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its report.
+    pub report: Report,
+    /// When it came.
+    pub last_seen: SystemTime,
+    /// Whether it reported within the lease.
+    pub alive: bool,
+}
+
+/// The nodes that report. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    nodes: Arc<Mutex<BTreeMap<String, (Report, SystemTime)>>>,
+    /// When each control plane last announced a head.
+    announcers: Arc<Mutex<BTreeMap<Uuid, SystemTime>>>,
+}
+
+impl Fleet {
+    /// All nodes, ordered by id.
+    pub fn nodes(&self) -> Vec<Node> {
+        let now = SystemTime::now();
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = |(report, last_seen): &(Report, SystemTime)| {
+            let age = now.duration_since(*last_seen).unwrap_or_default();
+            Node { report: report.clone(), last_seen: *last_seen, alive: age < LEASE }
+        };
+        nodes.values().map(node).collect()
+    }
+
+    /// Whether a control plane other than `own` has announced a head within the lease.
+    pub fn has_other_control_planes(&self, own: Uuid) -> bool {
+        let now = SystemTime::now();
+        let announcers = self.announcers.lock().unwrap_or_else(PoisonError::into_inner);
+        announcers.iter().any(|(id, seen)| {
+            *id != own && now.duration_since(*seen).unwrap_or_default() < LEASE
+        })
+    }
+
+    /// Takes in heads until the sender is gone.
+    pub(crate) async fn collect_heads(self, mut heads: mpsc::Receiver<Head>) {
+        while let Some(head) = heads.recv().await {
+            let now = SystemTime::now();
+            let mut announcers = self.announcers.lock().unwrap_or_else(PoisonError::into_inner);
+            announcers.retain(|_, seen| now.duration_since(*seen).unwrap_or_default() < LEASE);
+            announcers.insert(head.announcer, now);
+        }
+    }
+
+    /// Takes in reports until the sender is gone.
+    pub(crate) async fn collect(self, mut reports: mpsc::Receiver<Bytes>) {
+        while let Some(message) = reports.recv().await {
+            match Report::decode(&message) {
+                Ok(report) => self.take(report),
+                Err(error) => tracing::warn!(%error, "dropped a node report"),
+            }
+        }
+    }
+
+    fn take(&self, report: Report) {
+        let now = SystemTime::now();
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if nodes.len() >= NODES_MAX && !nodes.contains_key(&report.node) {
+            nodes.retain(|_, (_, seen)| now.duration_since(*seen).is_ok_and(|age| age < FORGET));
+            if nodes.len() >= NODES_MAX {
+                return;
+            }
+        }
+        nodes.insert(report.node.clone(), (report, now));
+    }
+}

@@ -1,0 +1,232 @@
+//! Counts and latencies of requests. Each worker writes to its own [`Shard`], so that a request costs one uncontended
+//! lock; whoever scrapes adds the shards up. The number of series is bounded.
+
+mod text;
+
+pub use text::Writer;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use uuid::Uuid;
+
+/// The most series a worker keeps; requests of further routes are counted together under an empty route name.
+const SERIES_MAX: usize = 10_000;
+const KONG_BUCKETS: [u32; 17] = [
+    1, 2, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 750, 1000, 3000, 6000,
+];
+const UPSTREAM_BUCKETS: [u32; 13] = [
+    25, 50, 80, 100, 250, 400, 700, 1000, 2000, 5000, 10_000, 30_000, 60_000,
+];
+
+/// All shards.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    shards: Mutex<Vec<Arc<Shard>>>,
+}
+
+/// One worker's numbers.
+#[derive(Debug, Default)]
+pub struct Shard {
+    /// Connections accepted so far.
+    pub accepted: AtomicU64,
+    /// Client connections open now.
+    pub active: AtomicU64,
+    /// Requests answered so far.
+    pub requests: AtomicU64,
+    /// Idle connections to upstreams.
+    pub idle_upstream: AtomicU64,
+    series: Mutex<HashMap<Key, Series>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Key {
+    route: Uuid,
+    status: u16,
+    source: Source,
+}
+
+/// Who made an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Source {
+    /// The upstream.
+    Service,
+    /// The gateway.
+    Gateway,
+}
+
+/// Names a series carries.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Labels {
+    /// The route's name, or its id.
+    pub route: String,
+    /// The service's name, or its id.
+    pub service: String,
+    /// The workspace.
+    pub workspace: String,
+}
+
+/// One finished request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The matched route; nil if there is none.
+    pub route: Uuid,
+    /// The status sent.
+    pub status: u16,
+    /// Who made the answer.
+    pub source: Source,
+    /// Milliseconds from the request's head to the response's.
+    pub request_ms: u32,
+    /// Of these, spent waiting for the upstream.
+    pub upstream_ms: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Series {
+    labels: Labels,
+    count: u64,
+    gateway: Histogram<{ KONG_BUCKETS.len() }>,
+    upstream: Histogram<{ UPSTREAM_BUCKETS.len() }>,
+    request: Histogram<{ UPSTREAM_BUCKETS.len() }>,
+}
+
+/// Counts per bucket (not cumulative), and count and sum of all values.
+#[derive(Clone, Debug)]
+struct Histogram<const N: usize> {
+    counts: [u64; N],
+    count: u64,
+    sum: u64,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self {
+            counts: [0; N],
+            count: 0,
+            sum: 0,
+        }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn observe(&mut self, bounds: &[u32; N], value: u32) {
+        self.count += 1;
+        self.sum += u64::from(value);
+        if let Some(bucket) = bounds.iter().position(|bound| value <= *bound) {
+            self.counts[bucket] += 1;
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.counts
+            .iter_mut()
+            .zip(other.counts)
+            .for_each(|(count, other)| *count += other);
+    }
+}
+
+impl Series {
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.gateway.add(&other.gateway);
+        self.upstream.add(&other.upstream);
+        self.request.add(&other.request);
+    }
+}
+
+impl Shard {
+    /// Counts a finished request; `labels` is asked only for a series' first request.
+    pub fn record(&self, sample: Sample, labels: impl FnOnce() -> Labels) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut key = Key {
+            route: sample.route,
+            status: sample.status,
+            source: sample.source,
+        };
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = all.len() >= SERIES_MAX;
+        if full && !all.contains_key(&key) {
+            key.route = Uuid::nil();
+        }
+        let series = all.entry(key).or_insert_with(|| Series {
+            labels: if key.route.is_nil() {
+                Labels::default()
+            } else {
+                labels()
+            },
+            ..Series::default()
+        });
+        series.count += 1;
+        series.request.observe(&UPSTREAM_BUCKETS, sample.request_ms);
+        series.gateway.observe(
+            &KONG_BUCKETS,
+            sample.request_ms.saturating_sub(sample.upstream_ms),
+        );
+        if sample.source == Source::Service {
+            series
+                .upstream
+                .observe(&UPSTREAM_BUCKETS, sample.upstream_ms);
+        }
+    }
+}
+
+/// The sums of the connection counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connections {
+    /// Accepted so far.
+    pub accepted: u64,
+    /// Open now.
+    pub active: u64,
+    /// Requests answered so far.
+    pub requests: u64,
+    /// Idle connections to upstreams.
+    pub idle_upstream: u64,
+}
+
+impl Metrics {
+    /// A new shard, for one worker.
+    pub fn shard(&self) -> Arc<Shard> {
+        let shard = Arc::<Shard>::default();
+        self.lock().push(Arc::clone(&shard));
+        shard
+    }
+
+    /// The sums of the connection counters.
+    pub fn connections(&self) -> Connections {
+        let mut sum = Connections::default();
+        for shard in self.lock().iter() {
+            sum.accepted += shard.accepted.load(Ordering::Relaxed);
+            sum.active += shard.active.load(Ordering::Relaxed);
+            sum.requests += shard.requests.load(Ordering::Relaxed);
+            sum.idle_upstream += shard.idle_upstream.load(Ordering::Relaxed);
+        }
+        sum
+    }
+
+    /// Writes all request metrics.
+    pub fn write(&self, writer: &mut Writer) {
+        let mut sums: HashMap<(Labels, u16, Source), Series> = HashMap::new();
+        for shard in self.lock().iter() {
+            // A copy, so that the worker is not kept waiting while text is made.
+            let copied = shard
+                .series
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            for (key, series) in copied {
+                let id = (series.labels.clone(), key.status, key.source);
+                sums.entry(id).or_default().add(&series);
+            }
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by(|one, two| one.0.cmp(&two.0));
+        text::requests(writer, &sums);
+        text::connections(writer, self.connections());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Shard>>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

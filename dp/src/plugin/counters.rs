@@ -1,0 +1,326 @@
+//! Counters of fixed windows: exact over all workers, bounded, and independent of configuration, so that neither a
+//! change of another entity nor of the limiting plugin itself resets them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use uuid::Uuid;
+
+/// The periods limits are set for, shortest first.
+pub(crate) const PERIODS: [Period; 6] = [
+    Period::Second,
+    Period::Minute,
+    Period::Hour,
+    Period::Day,
+    Period::Month,
+    Period::Year,
+];
+
+const SHARDS: usize = 64;
+/// About 100 bytes each.
+const ENTRIES_MAX: usize = 512 * 1024;
+/// How many entries of a full shard are looked at for the one that ends first.
+const EVICTION_SAMPLE: usize = 8;
+
+/// A fixed window's length. Months and years follow the UTC calendar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Period {
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Month,
+    Year,
+}
+
+impl Period {
+    /// Seconds; for months and years the length Kong counts with, which only decides how long a count is kept
+    /// and what `RateLimit-Reset` says.
+    pub(crate) fn seconds(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3600,
+            Self::Day => 86_400,
+            Self::Month => 2_592_000,
+            Self::Year => 31_536_000,
+        }
+    }
+
+    /// The start of the window that holds `now`; both in seconds since the Unix epoch.
+    pub(crate) fn start(self, now: u64) -> u64 {
+        match self {
+            Self::Second | Self::Minute | Self::Hour | Self::Day => now - now % self.seconds(),
+            Self::Month => {
+                let (year, month) = civil(now / 86_400);
+                days_before(year, month) * 86_400
+            }
+            Self::Year => days_before(civil(now / 86_400).0, 1) * 86_400,
+        }
+    }
+}
+
+/// Year and month of a day since 1970-01-01 (Howard Hinnant's `civil_from_days`).
+fn civil(days: u64) -> (u64, u64) {
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let of_era = days % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    (year_of_era + era * 400 + u64::from(month <= 2), month)
+}
+
+/// Days from 1970-01-01 to the first of a month.
+fn days_before(year: u64, month: u64) -> u64 {
+    let year = year - u64::from(month <= 2);
+    let era = year / 400;
+    let year_of_era = year % 400;
+    let shifted = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted + 2) / 5;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// What is counted: one identity at one plugin instance.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Key {
+    /// The plugin instance.
+    pub(crate) plugin: Uuid,
+    /// Whom it limits.
+    pub(crate) subject: Subject,
+}
+
+/// Whom a limit is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Subject {
+    /// A consumer, credential or service.
+    Entity(Uuid),
+    /// A client address.
+    Address(std::net::IpAddr),
+    /// A hash of a header's value or of a path.
+    Text([u8; 16]),
+}
+
+/// The count of each period before the request asked about.
+pub(crate) struct Usage {
+    /// Whether the request was within all limits, and so was counted.
+    pub(crate) allowed: bool,
+    /// In the order of [`PERIODS`]; zero where there is no limit.
+    pub(crate) before: [u64; PERIODS.len()],
+}
+
+/// The counters. Cheap to share; every method takes `now` in seconds since the Unix epoch.
+#[derive(Debug)]
+pub struct Counters {
+    shards: Vec<Mutex<HashMap<Key, Windows>>>,
+    hasher: std::hash::RandomState,
+    shard_entries_max: usize,
+    sweep_next: AtomicUsize,
+}
+
+/// Starts (seconds since the epoch) and counts, in the order of [`PERIODS`].
+#[derive(Clone, Copy, Default, Debug)]
+struct Windows {
+    start: [u32; PERIODS.len()],
+    count: [u32; PERIODS.len()],
+}
+
+impl Windows {
+    fn expires(&self) -> u64 {
+        let ends = PERIODS.iter().zip(self.start).zip(self.count);
+        ends.map(|((period, start), count)| match count {
+            0 => 0,
+            // The longest month and year.
+            _ => u64::from(start) + period.seconds() + 86_400 * u64::from(*period as u8 > 3),
+        })
+        .max()
+        .unwrap_or_default()
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::with_capacity(ENTRIES_MAX)
+    }
+}
+
+impl Counters {
+    /// Counters of at most about `entries_max` identities. Above that the ones that end soonest are forgotten.
+    pub fn with_capacity(entries_max: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: std::hash::RandomState::new(),
+            shard_entries_max: (entries_max / SHARDS).max(1),
+            sweep_next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Counts one request if it is within all `limits` (in the order of [`PERIODS`]). Asking and counting are one
+    /// step, so concurrent requests never pass more than the limit.
+    pub(crate) fn take(&self, key: Key, limits: &[Option<u64>; PERIODS.len()], now: u64) -> Usage {
+        let mut shard = self
+            .shard(&key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !shard.contains_key(&key) {
+            make_room(&mut shard, self.shard_entries_max, now);
+        }
+        let windows = shard.entry(key).or_default();
+        let mut usage = Usage {
+            allowed: true,
+            before: [0; PERIODS.len()],
+        };
+        for (index, period) in PERIODS.iter().enumerate() {
+            let Some(limit) = limits[index] else { continue };
+            let start = u32::try_from(period.start(now)).unwrap_or(u32::MAX);
+            if windows.start[index] != start {
+                windows.start[index] = start;
+                windows.count[index] = 0;
+            }
+            usage.before[index] = u64::from(windows.count[index]);
+            usage.allowed &= usage.before[index] < limit;
+        }
+        if usage.allowed {
+            for (count, limit) in windows.count.iter_mut().zip(limits) {
+                *count = count.saturating_add(u32::from(limit.is_some()));
+            }
+        }
+        usage
+    }
+
+    /// Drops the expired entries of one shard; called on a coarse tick, a shard each time.
+    pub fn sweep(&self, now: u64) {
+        let index = self.sweep_next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        let mut shard = self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        shard.retain(|_, windows| windows.expires() > now);
+        if shard.capacity() > 4 * shard.len() + 64 {
+            shard.shrink_to_fit();
+        }
+    }
+
+    /// How many identities are counted.
+    pub fn len(&self) -> usize {
+        let lengths = self
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len());
+        lengths.sum()
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Windows>> {
+        use std::hash::BuildHasher;
+        // The high bits: the maps inside are seeded differently, but need not be.
+        let hash = self.hasher.hash_one(key);
+        &self.shards[usize::try_from(hash >> 32).unwrap_or_default() % self.shards.len()]
+    }
+}
+
+fn make_room(shard: &mut HashMap<Key, Windows>, entries_max: usize, now: u64) {
+    if shard.len() < entries_max {
+        return;
+    }
+    let sample = shard.iter().take(EVICTION_SAMPLE);
+    let expired = |windows: &Windows| windows.expires() <= now;
+    let victim = sample.min_by_key(|(_, windows)| (!expired(windows), windows.expires()));
+    if let Some(key) = victim.map(|(key, _)| *key) {
+        shard.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u128) -> Key {
+        Key {
+            plugin: Uuid::nil(),
+            subject: Subject::Entity(Uuid::from_u128(number)),
+        }
+    }
+
+    #[test]
+    fn windows_are_aligned_to_the_utc_clock_and_calendar() {
+        // 2024-02-29 13:14:15 UTC
+        let now = 1_709_212_455;
+        let starts = PERIODS.map(|period| now - period.start(now));
+        let day = 13 * 3600 + 14 * 60 + 15;
+        assert_eq!(
+            starts,
+            [
+                0,
+                15,
+                14 * 60 + 15,
+                day,
+                28 * 86_400 + day,
+                59 * 86_400 + day
+            ]
+        );
+        assert_eq!(Period::Month.start(0), 0);
+        // 2100-03-01 is the day after 2100-02-28.
+        assert_eq!(Period::Month.start(4_107_542_400), 4_107_542_400);
+        assert_eq!(
+            Period::Month.start(4_107_542_399),
+            4_107_542_400 - 28 * 86_400
+        );
+    }
+
+    #[test]
+    fn a_refused_request_is_not_counted_in_any_window() {
+        let counters = Counters::default();
+        let mut limits = [None; 6];
+        limits[0] = Some(1);
+        limits[1] = Some(5);
+        assert!(counters.take(key(1), &limits, 120).allowed);
+        for _ in 0..9 {
+            assert!(!counters.take(key(1), &limits, 120).allowed);
+        }
+        let usage = counters.take(key(1), &limits, 121);
+        assert!(usage.allowed);
+        assert_eq!(usage.before[..2], [0, 1]);
+    }
+
+    #[test]
+    fn concurrent_requests_pass_exactly_the_limit() {
+        let counters = Counters::default();
+        let limits = [None, Some(1000), None, None, None, None];
+        let passed: usize = std::thread::scope(|scope| {
+            let run = || {
+                (0..1000)
+                    .filter(|_| counters.take(key(1), &limits, 60).allowed)
+                    .count()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        assert_eq!(passed, 1000);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_expired_windows_are_dropped() {
+        let counters = Counters::with_capacity(640);
+        let limits = [Some(10), None, None, None, None, None];
+        for number in 0..10_000 {
+            counters.take(key(number), &limits, 100);
+        }
+        assert!(counters.len() <= 640);
+        assert!(!counters.is_empty());
+        (0..SHARDS).for_each(|_| counters.sweep(102));
+        assert!(counters.is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! `rate-limiting`: how many requests an identity may send in each period.
+//!
+//! Counts are kept per node, whatever `policy` says.
+
+use super::counters::{Key, PERIODS, Period, Subject};
+use super::phase::{Access, Answer, Flow};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use std::borrow::Cow;
+use uuid::Uuid;
+
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const LIMIT_OF: [HeaderName; 6] = [
+    HeaderName::from_static("x-ratelimit-limit-second"),
+    HeaderName::from_static("x-ratelimit-limit-minute"),
+    HeaderName::from_static("x-ratelimit-limit-hour"),
+    HeaderName::from_static("x-ratelimit-limit-day"),
+    HeaderName::from_static("x-ratelimit-limit-month"),
+    HeaderName::from_static("x-ratelimit-limit-year"),
+];
+const REMAINING_OF: [HeaderName; 6] = [
+    HeaderName::from_static("x-ratelimit-remaining-second"),
+    HeaderName::from_static("x-ratelimit-remaining-minute"),
+    HeaderName::from_static("x-ratelimit-remaining-hour"),
+    HeaderName::from_static("x-ratelimit-remaining-day"),
+    HeaderName::from_static("x-ratelimit-remaining-month"),
+    HeaderName::from_static("x-ratelimit-remaining-year"),
+];
+
+/// The fields of the entity's `config`.
+#[derive(Deserialize)]
+#[serde(default)]
+pub(crate) struct Fields {
+    second: Option<f64>,
+    minute: Option<f64>,
+    hour: Option<f64>,
+    day: Option<f64>,
+    month: Option<f64>,
+    year: Option<f64>,
+    limit_by: LimitBy,
+    header_name: Option<String>,
+    path: Option<String>,
+    policy: String,
+    hide_client_headers: bool,
+    error_code: u16,
+    error_message: String,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            second: None,
+            minute: None,
+            hour: None,
+            day: None,
+            month: None,
+            year: None,
+            limit_by: LimitBy::Consumer,
+            header_name: None,
+            path: None,
+            policy: "local".into(),
+            hide_client_headers: false,
+            error_code: 429,
+            error_message: "API rate limit exceeded".into(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LimitBy {
+    Consumer,
+    Credential,
+    Ip,
+    Service,
+    Header,
+    Path,
+}
+
+/// The prepared configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// In the order of [`PERIODS`]; a fractional limit admits as many as its ceiling, as in Kong.
+    limits: [Option<u64>; PERIODS.len()],
+    by: By,
+    client_headers: bool,
+    status: StatusCode,
+    message: String,
+}
+
+#[derive(Debug)]
+enum By {
+    Consumer,
+    Credential,
+    Address,
+    Service,
+    Header(HeaderName),
+    Path(String),
+}
+
+impl Config {
+    pub(super) fn compile(fields: Fields) -> Self {
+        if fields.policy != "local" {
+            tracing::warn!(
+                policy = fields.policy,
+                "rate-limiting counts on each node by itself"
+            );
+        }
+        let limits = [
+            fields.second,
+            fields.minute,
+            fields.hour,
+            fields.day,
+            fields.month,
+            fields.year,
+        ];
+        let header = fields.header_name.and_then(|name| name.parse().ok());
+        let by = match fields.limit_by {
+            LimitBy::Consumer => By::Consumer,
+            LimitBy::Credential => By::Credential,
+            LimitBy::Ip => By::Address,
+            LimitBy::Service => By::Service,
+            LimitBy::Header => header.map_or(By::Address, By::Header),
+            LimitBy::Path => fields.path.map_or(By::Address, By::Path),
+        };
+        Self {
+            limits: limits.map(|limit| limit.map(ceiling)),
+            by,
+            client_headers: !fields.hide_client_headers,
+            status: StatusCode::from_u16(fields.error_code)
+                .unwrap_or(StatusCode::TOO_MANY_REQUESTS),
+            message: fields.error_message,
+        }
+    }
+
+    pub(super) fn access(&self, plugin: Uuid, request: &mut Access<'_, '_>) -> Flow {
+        let key = Key {
+            plugin,
+            subject: self.subject(request),
+        };
+        let usage = request.state.counters.take(key, &self.limits, request.now);
+        let tightest = self.report(&usage, request);
+        if usage.allowed {
+            return Flow::Continue;
+        }
+        let retry = tightest.filter(|_| self.client_headers);
+        let headers = retry.map(|reset| (header::RETRY_AFTER, HeaderValue::from(reset)));
+        Flow::Answer(Answer {
+            status: self.status,
+            message: Cow::Owned(self.message.clone()),
+            headers: headers.into_iter().collect(),
+        })
+    }
+
+    /// Writes the client headers; gives the seconds until the tightest window ends.
+    fn report(&self, usage: &super::counters::Usage, request: &mut Access<'_, '_>) -> Option<u64> {
+        // Kong shows the request as counted in all windows if it passes, and in the exceeded one if not.
+        let mut tightest: Option<(u64, u64, Period)> = None;
+        let mut headers = std::mem::take(&mut request.response_headers);
+        for (index, period) in PERIODS.into_iter().enumerate() {
+            let Some(limit) = self.limits[index] else {
+                continue;
+            };
+            let left = limit.saturating_sub(usage.before[index]);
+            let remaining = left.saturating_sub(u64::from(usage.allowed));
+            if self.client_headers {
+                headers.push((LIMIT_OF[index].clone(), HeaderValue::from(limit)));
+                headers.push((REMAINING_OF[index].clone(), HeaderValue::from(remaining)));
+            }
+            // Of equally tight windows the longer one counts.
+            if tightest.is_none_or(|(_, least, _)| remaining <= least) {
+                tightest = Some((limit, remaining, period));
+            }
+        }
+        let reset = tightest.map(|(limit, remaining, period)| {
+            let elapsed = request.now - period.start(request.now);
+            let reset = period.seconds().saturating_sub(elapsed).max(1);
+            if self.client_headers {
+                headers.push((LIMIT, HeaderValue::from(limit)));
+                headers.push((REMAINING, HeaderValue::from(remaining)));
+                headers.push((RESET, HeaderValue::from(reset)));
+            }
+            reset
+        });
+        request.response_headers = headers;
+        reset
+    }
+
+    /// Whom this request counts for; the client's address where the configured identity is absent.
+    fn subject(&self, request: &Access<'_, '_>) -> Subject {
+        let identity = &request.identity;
+        let entity = match &self.by {
+            By::Consumer => {
+                let consumer = identity.consumer.as_ref().map(|consumer| consumer.id);
+                consumer.or(identity.credential)
+            }
+            By::Credential => identity.credential,
+            By::Service => request.service,
+            By::Address => None,
+            By::Header(name) => {
+                let value = request.headers.get(name);
+                return value.map_or(Subject::Address(request.client), |value| {
+                    text(value.as_bytes())
+                });
+            }
+            By::Path(path) if path == request.path => return text(path.as_bytes()),
+            By::Path(_) => None,
+        };
+        entity.map_or(Subject::Address(request.client), Subject::Entity)
+    }
+}
+
+fn text(bytes: &[u8]) -> Subject {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    Subject::Text(hash)
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from f64 saturates, which is what a limit needs"
+)]
+fn ceiling(limit: f64) -> u64 {
+    limit.ceil() as u64
+}

@@ -1,0 +1,249 @@
+//! The one place where a failure becomes a response. Texts and formats are Kong's; internals stay in the log.
+
+use super::body::Body;
+use super::headers;
+use crate::plugin::Answer;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use std::borrow::Cow;
+
+/// Why the gateway answers in place of an upstream.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The request breaks HTTP.
+    BadRequest,
+    /// `CONNECT` or `TRACE`.
+    MethodNotAllowed,
+    /// The client stopped sending its body.
+    RequestTimeout,
+    /// No route matches.
+    NoRoute,
+    /// The route wants TLS: 426, or a redirect to `location`.
+    HttpsRequired {
+        status: StatusCode,
+        location: Option<HeaderValue>,
+    },
+    /// A gRPC route was asked for something else.
+    NotGrpc,
+    /// gRPC needs HTTP/2.
+    Http2Required,
+    /// A plugin's answer.
+    Plugin(Answer),
+    /// The route has no service.
+    NoService,
+    /// The upstream has no target with weight.
+    NoPeer,
+    /// The upstream's name does not resolve.
+    NameResolution,
+    /// The service needs a protocol this build does not speak.
+    UnsupportedProtocol,
+    /// The upstream refused the connection or broke it.
+    InvalidResponse,
+    /// The upstream did not connect or answer in time.
+    UpstreamTimeout,
+}
+
+impl Failure {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::HttpsRequired { status, .. } => *status,
+            Self::NotGrpc => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Http2Required => StatusCode::UPGRADE_REQUIRED,
+            Self::Plugin(answer) => answer.status,
+            Self::NoService | Self::NoPeer | Self::NameResolution => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UnsupportedProtocol | Self::InvalidResponse => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::BadRequest => "Bad request",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::RequestTimeout => "Request timeout",
+            Self::NoRoute => "no Route matched with those values",
+            Self::HttpsRequired { .. } => "Please use HTTPS protocol",
+            Self::NotGrpc => "Non-gRPC request matched gRPC route",
+            Self::Http2Required => "Please use HTTP2 protocol",
+            Self::Plugin(answer) => return answer.message.clone(),
+            Self::NoService => "no Service found with those values",
+            Self::NoPeer => "failure to get a peer from the ring-balancer",
+            Self::NameResolution => "name resolution failed",
+            Self::UnsupportedProtocol => "The service's protocol is not supported by this gateway",
+            Self::InvalidResponse => "An invalid response was received from the upstream server",
+            Self::UpstreamTimeout => "The upstream server is timing out",
+        })
+    }
+
+    /// Headers beyond the common ones.
+    fn headers(self) -> Vec<(HeaderName, HeaderValue)> {
+        let close = (header::CONNECTION, HeaderValue::from_static("close"));
+        match self {
+            Self::Plugin(answer) => answer.headers,
+            Self::HttpsRequired {
+                location: Some(location),
+                ..
+            } => {
+                vec![(header::LOCATION, location)]
+            }
+            Self::HttpsRequired { location: None, .. } => vec![
+                (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+                (
+                    header::UPGRADE,
+                    HeaderValue::from_static("TLS/1.2, HTTP/1.1"),
+                ),
+            ],
+            Self::Http2Required => vec![
+                (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+                (header::UPGRADE, HeaderValue::from_static("HTTP/2")),
+            ],
+            // What follows on such a connection cannot be trusted to be a request.
+            Self::BadRequest | Self::MethodNotAllowed | Self::RequestTimeout => vec![close],
+            Self::NoRoute
+            | Self::NotGrpc
+            | Self::NoService
+            | Self::NoPeer
+            | Self::NameResolution
+            | Self::UnsupportedProtocol
+            | Self::InvalidResponse
+            | Self::UpstreamTimeout => Vec::new(),
+        }
+    }
+}
+
+/// The response for `failure`, in a format the client accepts.
+pub(super) fn respond(
+    failure: Failure,
+    accept: Option<&HeaderValue>,
+    request_id: &HeaderValue,
+) -> Response<Body> {
+    let format = Format::accepted(accept.and_then(|value| value.to_str().ok()));
+    let id = request_id.to_str().unwrap_or_default();
+    let body = Bytes::from(format.body(&failure.message(), id));
+    let mut response = Response::new(Body::Full(Some(body)));
+    *response.status_mut() = failure.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, format.content_type());
+    headers.insert(header::SERVER, headers::SERVER);
+    for (name, value) in failure.headers() {
+        headers.insert(name, value);
+    }
+    response
+}
+
+/// The formats of error bodies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    Json,
+    Html,
+    Xml,
+    Plain,
+}
+
+impl Format {
+    /// The format with the highest quality among those the client names; JSON if it names none we have.
+    fn accepted(accept: Option<&str>) -> Self {
+        let mut best = (0.0, Self::Json);
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let format = match parts.next().unwrap_or_default() {
+                "application/json" | "application/*" | "*/*" => Self::Json,
+                "text/html" | "text/*" => Self::Html,
+                "application/xml" | "text/xml" => Self::Xml,
+                "text/plain" => Self::Plain,
+                _ => continue,
+            };
+            let quality = parts.find_map(|part| part.strip_prefix("q="));
+            let quality = quality
+                .and_then(|quality| quality.parse::<f32>().ok())
+                .unwrap_or(1.0);
+            if quality > best.0 {
+                best = (quality, format);
+            }
+        }
+        best.1
+    }
+
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Json => "application/json; charset=utf-8",
+            Self::Html => "text/html; charset=utf-8",
+            Self::Xml => "application/xml; charset=utf-8",
+            Self::Plain => "text/plain; charset=utf-8",
+        })
+    }
+
+    fn body(self, message: &str, id: &str) -> String {
+        match self {
+            Self::Json => {
+                let message = serde_json::Value::from(message);
+                format!("{{\n  \"message\":{message},\n  \"request_id\":\"{id}\"\n}}")
+            }
+            Self::Html => {
+                let message = escape(message);
+                format!(
+                    "<!doctype html>\n<html>\n  <head>\n    <meta charset=\"utf-8\">\n    <title>Error</title>\n  \
+                     </head>\n  <body>\n    <h1>Error</h1>\n    <p>{message}.</p>\n    <p>request_id: {id}</p>\n  \
+                     </body>\n</html>\n"
+                )
+            }
+            Self::Xml => {
+                let message = escape(message);
+                format!(
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error>\n  <message>{message}</message>\n  \
+                     <requestid>{id}</requestid>\n</error>"
+                )
+            }
+            Self::Plain => format!("{message}\nrequest_id: {id}\n"),
+        }
+    }
+}
+
+/// A plugin's message may be a user's text.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_has_the_format_the_client_prefers() {
+        let check = |accept: Option<&str>, expected| {
+            assert_eq!(Format::accepted(accept), expected, "{accept:?}");
+        };
+        check(None, Format::Json);
+        check(Some("*/*"), Format::Json);
+        check(
+            Some("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+            Format::Html,
+        );
+        check(Some("text/plain"), Format::Plain);
+        check(
+            Some("application/json;q=0.1, application/xml;q=0.5"),
+            Format::Xml,
+        );
+        check(Some("image/png"), Format::Json);
+        check(Some("text/html; q=0, text/plain; q=0.3"), Format::Plain);
+        check(Some("text/html;q=nonsense;;,"), Format::Html);
+    }
+
+    #[test]
+    fn a_users_message_cannot_break_out_of_the_body() {
+        let message = "<b>\"no\"";
+        let json: serde_json::Value =
+            serde_json::from_str(&Format::Json.body(message, "1")).unwrap();
+        assert_eq!(json["message"], message);
+        assert!(!Format::Html.body(message, "1").contains("<b>"));
+        assert!(!Format::Xml.body(message, "1").contains("<b>"));
+    }
+}

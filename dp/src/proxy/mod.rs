@@ -1,0 +1,213 @@
+//! The reverse proxy: HTTP/1.1 in, HTTP/1.1 out.
+//!
+//! A request's life (`life`): checks that hyper leaves to us (`request`), the route, the plugins, an endpoint
+//! (`balance`), a connection (`pool`), the request and its answer (`forward`), both bodies streamed (`body`). It sees
+//! one table from start to end. Failures become responses in `errors` only.
+
+mod body;
+mod drain;
+mod errors;
+mod forward;
+mod headers;
+mod ids;
+mod life;
+mod peer;
+mod pool;
+mod request;
+mod worker;
+
+pub use pool::PoolLimits;
+
+use crate::metrics::Metrics;
+use crate::plugin;
+use crate::table::Table;
+use arc_swap::ArcSwap;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+const BACKLOG: i32 = 4096;
+/// Threads of a worker for blocking name look-ups.
+const LOOKUP_THREADS_MAX: usize = 4;
+
+/// Seconds since the Unix epoch, for what depends on the wall clock (rate limits, lifetimes of credentials).
+pub type Clock = fn() -> u64;
+
+/// How to run the proxy.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Threads. At least one is started.
+    pub workers: usize,
+    /// How long open requests may take after the shutdown.
+    pub drain_timeout: Duration,
+    /// How long a client may take for a request's head, and how long a connection may be idle.
+    pub header_read_timeout: Duration,
+    /// How long a client may pause within a request's body.
+    pub client_body_timeout: Duration,
+    /// Client connections per worker.
+    pub connections_max: usize,
+    /// The pool of each worker.
+    pub pool: PoolLimits,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            workers: 1,
+            drain_timeout: Duration::from_secs(30),
+            header_read_timeout: Duration::from_secs(60),
+            client_body_timeout: Duration::from_secs(60),
+            connections_max: 16_384,
+            pool: PoolLimits::default(),
+            clock: wall_clock,
+        }
+    }
+}
+
+fn wall_clock() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// What outlives the proxy's configuration and is seen from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// The plugins' state.
+    pub state: Arc<plugin::State>,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The reverse proxy.
+#[derive(Debug)]
+pub struct Proxy;
+
+/// A proxy that accepts requests.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    workers: Vec<oneshot::Receiver<io::Result<()>>>,
+}
+
+/// A worker that ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// It could not run.
+    #[error("a proxy worker failed")]
+    Failed(#[source] io::Error),
+    /// It panicked.
+    #[error("a proxy worker panicked")]
+    Panicked,
+}
+
+impl Proxy {
+    /// Binds all addresses, then starts the workers. Requests are accepted when this returns. `shutdown` starts the
+    /// drain.
+    ///
+    /// # Errors
+    /// If an address cannot be bound or a thread cannot be started.
+    pub fn start(
+        options: Options,
+        tables: &Arc<ArcSwap<Table>>,
+        shared: &Shared,
+        shutdown: &CancellationToken,
+    ) -> io::Result<Running> {
+        let workers = options.workers.max(1);
+        let mut addresses = Vec::new();
+        let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        for wanted in &options.listen {
+            let first = bind(*wanted)?;
+            // The port that was taken if 0 was asked for.
+            let address = first.local_addr()?;
+            addresses.push(address);
+            listeners[0].push(first);
+            for listeners in &mut listeners[1..] {
+                listeners.push(bind(address)?);
+            }
+        }
+        let mut running = Running {
+            addresses,
+            workers: Vec::new(),
+        };
+        for (index, listeners) in listeners.into_iter().enumerate() {
+            let (done, ended) = oneshot::channel();
+            let (options, tables, shared, shutdown) = (
+                options.clone(),
+                Arc::clone(tables),
+                shared.clone(),
+                shutdown.clone(),
+            );
+            std::thread::Builder::new()
+                .name(format!("proxy-{index}"))
+                .spawn(move || {
+                    let result = block_on(worker::run(
+                        index, options, tables, shared, listeners, shutdown,
+                    ));
+                    // Nobody may be waiting any more.
+                    let _ = done.send(result);
+                })?;
+            running.workers.push(ended);
+        }
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// The addresses listened on, in the order they were asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits for the end of all workers: the end of the drain, or the first one that fails.
+    ///
+    /// # Errors
+    /// If a worker failed. The others go on; the caller decides.
+    pub async fn stopped(self) -> Result<(), WorkerError> {
+        let each = self.workers.into_iter().map(|worker| async {
+            match worker.await {
+                Ok(result) => result.map_err(WorkerError::Failed),
+                Err(_) => Err(WorkerError::Panicked),
+            }
+        });
+        futures::future::try_join_all(each).await.map(drop)
+    }
+}
+
+fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUP_THREADS_MAX)
+        .build()?;
+    let result = tokio::task::LocalSet::new().block_on(&runtime, work);
+    // A name look-up that hangs must not hold up the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// A listener that shares its port with those of the other workers.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,35 @@
+//! What is known of a client's connection, in the forms requests need.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use std::net::{IpAddr, SocketAddr};
+
+/// One client connection.
+pub(super) struct Peer {
+    /// The client.
+    pub(super) remote: SocketAddr,
+    /// The address it came to.
+    pub(super) local: SocketAddr,
+    /// The client's address as a header value.
+    pub(super) address_text: HeaderValue,
+    /// The port it came to as a header value.
+    pub(super) port_text: HeaderValue,
+}
+
+impl Peer {
+    pub(super) fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        let address = HeaderValue::from_maybe_shared(Bytes::from(remote.ip().to_string()));
+        Self {
+            remote,
+            local,
+            address_text: address.expect("an address's text is a valid header value"),
+            port_text: HeaderValue::from(local.port()),
+        }
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.remote.ip()
+    }
+}

@@ -1,0 +1,174 @@
+//! What a request must be before anything else looks at it. hyper has already refused what does not parse; here go
+//! the things it lets pass and that another server might read differently.
+
+use super::errors::Failure;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+
+/// The host a request is for.
+pub(super) struct Authority {
+    /// As the client sent it: lower case, with the port if it named one.
+    value: HeaderValue,
+    /// Where the port's colon stands.
+    host_bytes: usize,
+    /// The port the client named.
+    pub(super) port: Option<u16>,
+}
+
+impl Authority {
+    /// The host, without the port.
+    pub(super) fn host(&self) -> &str {
+        let text = self.value.to_str().unwrap_or_default();
+        text.get(..self.host_bytes).unwrap_or_default()
+    }
+
+    /// The host without the port as a header value.
+    pub(super) fn host_value(&self) -> HeaderValue {
+        if self.host_bytes == self.value.len() {
+            return self.value.clone();
+        }
+        HeaderValue::from_str(self.host()).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    /// Host and port as a header value.
+    pub(super) fn value(&self) -> &HeaderValue {
+        &self.value
+    }
+
+    fn parse(value: &HeaderValue) -> Option<Self> {
+        let text = value.to_str().ok()?;
+        let ipv6 = text.starts_with('[');
+        let allowed = |byte: u8| {
+            byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'.' | b'-' | b'_' | b'~' | b'%' | b'*' | b':' | b'[' | b']'
+                )
+        };
+        if !text.bytes().all(allowed) {
+            return None;
+        }
+        let host_end = if ipv6 {
+            text.find(']')? + 1
+        } else {
+            text.find(':').unwrap_or(text.len())
+        };
+        let (host, port) = text.split_at(host_end);
+        let brackets = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        if ipv6 {
+            brackets?.parse::<std::net::Ipv6Addr>().ok()?;
+        } else if host.contains(['[', ']']) {
+            return None;
+        }
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => None,
+            None => return None,
+            // Digits only: `u16::from_str` takes a sign.
+            Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(port.parse().ok()?)
+            }
+            Some(_) => return None,
+        };
+        let value = if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            HeaderValue::from_str(&text.to_ascii_lowercase()).ok()?
+        } else {
+            value.clone()
+        };
+        Some(Self {
+            value,
+            host_bytes: host_end,
+            port,
+        })
+    }
+}
+
+/// Checks the head, and gives the host it is for.
+pub(super) fn check(parts: &mut Parts) -> Result<Authority, Failure> {
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Failure::MethodNotAllowed);
+    }
+    check_framing(&parts.headers)?;
+    check_target(parts)?;
+    let authority = find_authority(parts)?;
+    Authority::parse(&authority).ok_or(Failure::BadRequest)
+}
+
+/// The request-target must be a path, or in absolute form with a scheme we speak.
+fn check_target(parts: &Parts) -> Result<(), Failure> {
+    let uri = &parts.uri;
+    let scheme = uri.scheme_str().is_none_or(|scheme| {
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    });
+    // A userinfo in an absolute target is a way to make a host look like another.
+    let userinfo = uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'));
+    if scheme && !userinfo {
+        Ok(())
+    } else {
+        Err(Failure::BadRequest)
+    }
+}
+
+/// The length of a body must have one reading only. hyper refuses what contradicts itself, but drops a
+/// `Content-Length` beside `Transfer-Encoding`; see [`closes`].
+fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(());
+    };
+    let single = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if single && !headers.contains_key(header::CONTENT_LENGTH) {
+        Ok(())
+    } else {
+        Err(Failure::BadRequest)
+    }
+}
+
+/// Whether the connection must close after this request. hyper hides a `Content-Length` that came with
+/// `Transfer-Encoding`, and a server in front that believed it would take the rest of the body for another client's
+/// request (RFC 9112, 6.3). So no request follows a chunked one.
+pub(super) fn closes(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// The target's authority, else the one `Host`.
+fn find_authority(parts: &Parts) -> Result<HeaderValue, Failure> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
+        return Err(Failure::BadRequest);
+    }
+    if let Some(authority) = parts.uri.authority() {
+        return HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadRequest);
+    }
+    Ok(host.cloned().unwrap_or(HeaderValue::from_static("")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        let check = |text: &'static str, expected: Option<(&str, Option<u16>)>| {
+            let parsed = Authority::parse(&HeaderValue::from_static(text));
+            let parsed = parsed
+                .as_ref()
+                .map(|authority| (authority.host(), authority.port));
+            assert_eq!(parsed, expected, "{text:?}");
+        };
+        check("a.b", Some(("a.b", None)));
+        check("A.b:8000", Some(("a.b", Some(8000))));
+        check("", Some(("", None)));
+        check("[::1]:80", Some(("[::1]", Some(80))));
+        check("[::1]", Some(("[::1]", None)));
+        let bad = [
+            "a:", "a:+80", "a:65536", "a:80:80", "a b", "a@b", "a/b", "a,b", "[::1", "[a]",
+            "[::1]x", "a#b", "a?b", "a\\b", "a]",
+        ];
+        bad.into_iter().for_each(|text| check(text, None));
+    }
+}

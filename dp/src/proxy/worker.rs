@@ -1,0 +1,231 @@
+//! A worker: one thread, one single-threaded runtime, its own listeners, connections and upstream pool. Workers share
+//! the table, the plugins' state and nothing else on a request's path.
+
+use super::drain::Drain;
+use super::ids::Ids;
+use super::life;
+use super::peer::Peer;
+use super::pool::Pool;
+use super::{Options, Shared};
+use crate::balance::Balance;
+use crate::metrics::Shard;
+use crate::table::Table;
+use arc_swap::{ArcSwap, Cache};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often idle connections, counters and names are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// The pause after a failed accept (most likely: out of descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The largest head of a request.
+const REQUEST_HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What the requests of one worker share.
+pub(super) struct Worker {
+    tables: RefCell<Snapshots>,
+    pub(super) ids: Ids,
+    pub(super) pool: Rc<Pool>,
+    pub(super) balance: Balance,
+    pub(super) metrics: Arc<Shard>,
+    pub(super) shared: Shared,
+    pub(super) limits: Options,
+    http: http1::Builder,
+    drain: Rc<Drain>,
+    connections: TaskTracker,
+}
+
+/// The newest table, and this worker's own count of who uses it: a request takes and drops its snapshot without
+/// touching memory other workers write to.
+struct Snapshots {
+    newest: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    current: Rc<Snapshot>,
+}
+
+/// A table as one request sees it from start to end.
+pub(super) struct Snapshot(Arc<Table>);
+
+impl Deref for Snapshot {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
+impl Worker {
+    fn new(index: usize, options: Options, tables: &Arc<ArcSwap<Table>>, shared: Shared) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(options.header_read_timeout)
+            .max_header_size(REQUEST_HEAD_BYTES_MAX);
+        let snapshots = Snapshots {
+            newest: Cache::new(Arc::clone(tables)),
+            current: Rc::new(Snapshot(tables.load_full())),
+        };
+        Self {
+            tables: RefCell::new(snapshots),
+            ids: Ids::new(),
+            pool: Rc::new(Pool::new(options.pool)),
+            balance: Balance::new(index as u64),
+            metrics: shared.metrics.shard(),
+            shared,
+            limits: options,
+            http,
+            drain: Rc::default(),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    /// The newest table, for one request from its start to its end.
+    pub(super) fn table(&self) -> Rc<Snapshot> {
+        let snapshots = &mut *self.tables.borrow_mut();
+        let newest = snapshots.newest.load();
+        if !Arc::ptr_eq(newest, &snapshots.current.0) {
+            snapshots.current = Rc::new(Snapshot(Arc::clone(newest)));
+        }
+        Rc::clone(&snapshots.current)
+    }
+
+    fn tick(&self) {
+        let now = Instant::now();
+        self.pool.reap(now);
+        self.balance.tick(now);
+        self.shared.state.counters.sweep((self.limits.clock)());
+        self.metrics
+            .idle_upstream
+            .store(self.pool.idle() as u64, Ordering::Relaxed);
+        // An idle worker must not keep an old table alive.
+        drop(self.table());
+    }
+}
+
+/// Runs a worker until `shutdown`, then until its connections are done or the drain's deadline.
+pub(super) async fn run(
+    index: usize,
+    options: Options,
+    tables: Arc<ArcSwap<Table>>,
+    shared: Shared,
+    listeners: Vec<std::net::TcpListener>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let worker = Rc::new(Worker::new(index, options, &tables, shared));
+    let accepting = TaskTracker::new();
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.spawn_local(accept(Rc::clone(&worker), listener));
+    }
+    accepting.close();
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = ticks.tick() => worker.tick(),
+        }
+    }
+    worker.drain.ask();
+    accepting.wait().await;
+    worker.connections.close();
+    let drained = tokio::time::timeout(worker.limits.drain_timeout, worker.connections.wait());
+    if drained.await.is_err() {
+        let open = worker.connections.len();
+        tracing::warn!(
+            worker = index,
+            open,
+            "closing connections that did not finish in time"
+        );
+    }
+    Ok(())
+}
+
+/// Accepts until the drain begins, and then what already waits in the listener's queue.
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut asked = pin!(Rc::clone(&worker.drain).asked());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut asked => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => open(&worker, stream, remote),
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    while let Some(Ok((stream, remote))) = futures::FutureExt::now_or_never(listener.accept()) {
+        open(&worker, stream, remote);
+    }
+}
+
+/// Serves one client connection in a task of its own.
+fn open(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr) {
+    worker.metrics.accepted.fetch_add(1, Ordering::Relaxed);
+    if worker.connections.len() >= worker.limits.connections_max {
+        tracing::debug!(%remote, "connection refused: too many are open");
+        return;
+    }
+    let local = stream
+        .local_addr()
+        .and_then(|local| stream.set_nodelay(true).map(|()| local));
+    let Ok(local) = local else { return };
+    let peer = Rc::new(Peer::new(remote, local));
+    let service = {
+        let worker = Rc::clone(worker);
+        service_fn(move |request| {
+            let (worker, peer) = (Rc::clone(&worker), Rc::clone(&peer));
+            async move { Ok::<_, Infallible>(life::serve(worker, peer, request).await) }
+        })
+    };
+    let connection = worker.http.serve_connection(TokioIo::new(stream), service);
+    let drain = Rc::clone(&worker.drain);
+    let active = Active::new(&worker.metrics);
+    worker.connections.spawn_local(async move {
+        let _active = active;
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = drain.asked() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::trace!(%remote, %error, "client connection ended");
+        }
+    });
+}
+
+/// Counts an open connection for as long as it lives.
+struct Active(Arc<Shard>);
+
+impl Active {
+    fn new(metrics: &Arc<Shard>) -> Self {
+        metrics.active.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,422 @@
+//! What a node says about itself: `/status`, `/status/ready` and `/metrics`, on a listener of its own.
+
+use crate::metrics::{Metrics, Writer};
+use crate::plugin;
+use crate::table::Rejected;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use sluice_schema::digest::{Accumulator, Digest};
+use sluice_schema::version::{Cursor, Time, Version};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECTIONS_MAX: usize = 64;
+/// How many rejected entities are named; all are counted.
+const REJECTED_NAMED_MAX: usize = 100;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who the node is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    /// Its id, the same over restarts.
+    pub id: Uuid,
+    /// The machine's name.
+    pub hostname: String,
+}
+
+/// What the node has applied and how it follows the log.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What is applied.
+    pub cursor: Cursor,
+    /// The digest of the applied state.
+    pub digest: Digest,
+    /// When it was applied.
+    pub applied_at: Option<Time>,
+    /// The version that is safe on this node's disk.
+    pub durable: Version,
+    /// The newest version the control plane has announced.
+    pub head: Option<Version>,
+    /// When it was announced, by the control plane's clock.
+    pub head_at: Option<Time>,
+    /// Whether the broker is reached.
+    pub connected: bool,
+    /// `starting`, `following`, `catching up`, `forked: ...`
+    pub phase: String,
+    /// Entities that cannot be used in their newest form.
+    pub rejected: Vec<Rejected>,
+    /// The last thing that went wrong with following.
+    pub last_error: Option<String>,
+    /// The node is shutting down.
+    pub draining: bool,
+}
+
+/// The facts, shared between who follows the log and who reports.
+#[derive(Debug)]
+pub struct NodeState {
+    node: Node,
+    facts: Mutex<Facts>,
+    metrics: Arc<Metrics>,
+    state: Arc<plugin::State>,
+}
+
+impl NodeState {
+    /// A node that has not applied anything.
+    pub fn new(node: Node, metrics: Arc<Metrics>, state: Arc<plugin::State>) -> Self {
+        let facts = Facts {
+            cursor: Cursor::default(),
+            digest: Accumulator::default().digest(),
+            applied_at: None,
+            durable: Version::ZERO,
+            head: None,
+            head_at: None,
+            connected: false,
+            phase: "starting".into(),
+            rejected: Vec::new(),
+            last_error: None,
+            draining: false,
+        };
+        Self {
+            node,
+            facts: Mutex::new(facts),
+            metrics,
+            state,
+        }
+    }
+
+    /// Who the node is.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Changes some facts; readers see all of the change or nothing.
+    pub fn update(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The facts now.
+    pub fn facts(&self) -> Facts {
+        self.facts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Facts {
+    /// Why the node should not get traffic; `None` if it should.
+    fn unready(&self) -> Option<&'static str> {
+        if self.draining {
+            Some("draining")
+        } else if self.cursor.version == Version::ZERO {
+            Some("no configuration available (configuration hash is not initialized)")
+        } else if self.digest == Accumulator::default().digest() {
+            Some("no configuration available (empty configuration present)")
+        } else {
+            None
+        }
+    }
+
+    fn lag(&self) -> u64 {
+        self.head
+            .map_or(0, |head| head.0.saturating_sub(self.cursor.version.0))
+    }
+
+    fn head_age(&self, now: Time) -> Option<Duration> {
+        self.head_at
+            .map(|at| Duration::from_micros(now.0.saturating_sub(at.0)))
+    }
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: CancellationToken) {
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => stream,
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection to the status listener");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
+        connections.spawn(async move {
+            let service = service_fn(move |request| {
+                let response = answer(&state, &request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_READ_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::trace!(%error, "status connection ended");
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn answer(state: &NodeState, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if *request.method() != Method::GET && *request.method() != Method::HEAD {
+        return message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+    }
+    match request.uri().path().trim_end_matches('/') {
+        "/status" => json_response(StatusCode::OK, &status(state)),
+        "/status/ready" => match state.facts().unready() {
+            None => message(StatusCode::OK, "ready"),
+            Some(reason) => message(StatusCode::SERVICE_UNAVAILABLE, reason),
+        },
+        "/metrics" => {
+            let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response(StatusCode::OK, text, metrics(state))
+        }
+        _ => message(StatusCode::NOT_FOUND, "Not found"),
+    }
+}
+
+fn message(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
+    json_response(status, &json!({ "message": message }))
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    response(
+        status,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+        value.to_string(),
+    )
+}
+
+fn response(status: StatusCode, content: HeaderValue, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content);
+    response
+}
+
+fn status(state: &NodeState) -> Value {
+    let facts = state.facts();
+    let now = now();
+    let connections = state.metrics.connections();
+    let named = facts
+        .rejected
+        .iter()
+        .take(REJECTED_NAMED_MAX)
+        .map(|rejected| {
+            json!({
+                "entity": rejected.key.to_string(),
+                "version": rejected.version.0,
+                "reason": rejected.reason,
+            })
+        });
+    let seconds = |time: Time| Duration::from_micros(time.0).as_secs_f64();
+    json!({
+        "node": {
+            "id": state.node.id,
+            "hostname": state.node.hostname,
+            "software": env!("CARGO_PKG_VERSION"),
+        },
+        "configuration_hash": facts.digest.to_string(),
+        "log": {
+            "epoch": facts.cursor.epoch,
+            "version": facts.cursor.version.0,
+            "chain": facts.cursor.chain.to_string(),
+            "digest": facts.digest.to_string(),
+            "durable_version": facts.durable.0,
+            "applied_at": facts.applied_at.map(seconds),
+            "head_version": facts.head.map(|head| head.0),
+            "head_age_seconds": facts.head_age(now).map(|age| age.as_secs_f64()),
+            "lag_versions": facts.lag(),
+            "connected": facts.connected,
+            "phase": facts.phase,
+            "last_error": facts.last_error,
+            "rejected_total": facts.rejected.len(),
+            "rejected": named.collect::<Vec<_>>(),
+        },
+        "ready": facts.unready().is_none(),
+        "memory": { "resident_bytes": resident_bytes() },
+        "server": {
+            "connections_accepted": connections.accepted,
+            "connections_active": connections.active,
+            "connections_handled": connections.accepted,
+            "connections_reading": 0,
+            "connections_waiting": 0,
+            "connections_writing": 0,
+            "total_requests": connections.requests,
+        },
+    })
+}
+
+fn metrics(state: &NodeState) -> String {
+    let facts = state.facts();
+    let mut writer = Writer::default();
+    state.metrics.write(&mut writer);
+    let mut gauge = |name: &str, help: &str, value: f64| writer.single(name, "gauge", help, value);
+    let age = facts
+        .head_age(now())
+        .map_or(f64::NAN, |age| age.as_secs_f64());
+    let connected = f64::from(u8::from(facts.connected));
+    gauge(
+        "sluice_dp_applied_version",
+        "Version applied",
+        number(facts.cursor.version.0),
+    );
+    gauge(
+        "sluice_dp_durable_version",
+        "Version safe on disk",
+        number(facts.durable.0),
+    );
+    gauge(
+        "sluice_dp_lag_versions",
+        "Versions behind the head",
+        number(facts.lag()),
+    );
+    gauge(
+        "sluice_dp_head_age_seconds",
+        "Age of the last head heard of",
+        age,
+    );
+    let rejected = number(facts.rejected.len() as u64);
+    gauge(
+        "sluice_dp_rejected_entities",
+        "Entities that cannot be used",
+        rejected,
+    );
+    gauge(
+        "sluice_dp_connected",
+        "Whether the broker is reached",
+        connected,
+    );
+    gauge(
+        "kong_control_plane_connected",
+        "The same, under Kong's name",
+        connected,
+    );
+    let ready = f64::from(u8::from(facts.unready().is_none()));
+    gauge(
+        "sluice_dp_ready",
+        "Whether the node should get traffic",
+        ready,
+    );
+    let counters = number(state.state.counters.len() as u64);
+    gauge(
+        "sluice_dp_rate_counters",
+        "Identities with rate counters",
+        counters,
+    );
+    gauge(
+        "sluice_dp_resident_bytes",
+        "Resident memory",
+        number(resident_bytes()),
+    );
+    writer.metric("kong_node_info", "gauge", "Who the node is");
+    let id = state.node.id.to_string();
+    let labels = [("node_id", &*id), ("version", env!("CARGO_PKG_VERSION"))];
+    writer.value("kong_node_info", &labels, 1);
+    writer.finish()
+}
+
+/// Metrics are floating point; exact up to 2^53.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "the format has no other numbers"
+)]
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+fn now() -> Time {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Zero where the system does not tell.
+fn resident_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or_default() * PAGE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_ready_once_it_has_a_configuration_and_until_it_drains() {
+        let node = Node {
+            id: Uuid::nil(),
+            hostname: "here".into(),
+        };
+        let state = NodeState::new(node, Arc::default(), Arc::default());
+        assert!(
+            state
+                .facts()
+                .unready()
+                .is_some_and(|reason| reason.contains("not initialized"))
+        );
+        state.update(|facts| facts.cursor.version = Version(7));
+        assert!(
+            state
+                .facts()
+                .unready()
+                .is_some_and(|reason| reason.contains("empty"))
+        );
+        let mut accumulator = Accumulator::default();
+        accumulator.add(
+            &schema_key(),
+            &sluice_schema::entity::Body::from_bytes(b"x"),
+        );
+        state.update(|facts| facts.digest = accumulator.digest());
+        assert_eq!(state.facts().unready(), None);
+        state.update(|facts| facts.draining = true);
+        assert_eq!(state.facts().unready(), Some("draining"));
+    }
+
+    #[test]
+    fn a_node_reports_its_lag() {
+        let node = Node {
+            id: Uuid::nil(),
+            hostname: "here".into(),
+        };
+        let state = NodeState::new(node, Arc::default(), Arc::default());
+        state.update(|facts| {
+            facts.cursor.version = Version(7);
+            facts.head = Some(Version(10));
+        });
+        assert_eq!(status(&state)["log"]["lag_versions"], 3);
+        assert!(metrics(&state).contains("sluice_dp_lag_versions 3\n"));
+    }
+
+    fn schema_key() -> sluice_schema::entity::Key {
+        sluice_schema::entity::Key {
+            kind: sluice_schema::entity::KindName::known("service"),
+            workspace: sluice_schema::entity::Workspace::DEFAULT,
+            id: sluice_schema::entity::Id(Uuid::nil()),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! From one version of the table to the next.
+
+use super::entity::{Consumer, KeyCredential, Origin, Service, Target, Upstream};
+use super::route::Route;
+use super::{Rejected, Table};
+use crate::plugin::{self, CompileError};
+use serde::Deserialize;
+use sluice_schema::entity::{Change, Entry, Key};
+use sluice_schema::kind::{self, Kind};
+use sluice_schema::version::Version;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Longest reason kept, in bytes.
+const REASON_BYTES_MAX: usize = 500;
+
+impl Table {
+    /// The table after `changes`, which may come in any order. An entity that cannot be compiled keeps its last good
+    /// form, or stays out if it is new, and is listed.
+    #[must_use]
+    pub fn apply(&self, version: Version, changes: &[Change]) -> (Self, Vec<Rejected>) {
+        let mut table = self.clone();
+        table.version = version;
+        let mut rejected = Vec::new();
+        // Filled from their targets once, after all changes.
+        let mut refill = BTreeSet::new();
+        for change in changes {
+            // Kinds this build does not know have no part in serving requests.
+            let Some(kind) = Kind::from_name(change.key.kind.as_str()) else {
+                continue;
+            };
+            let outcome = match &change.after {
+                Some(entry) => table.put(kind, &change.key, entry, &mut refill),
+                None => {
+                    table.remove(kind, change.key.id.0, &mut refill);
+                    Ok(())
+                }
+            };
+            match (outcome, &change.after) {
+                (Err(reason), Some(entry)) => {
+                    let refusal = Rejected {
+                        key: change.key.clone(),
+                        version: entry.version,
+                        reason: shorten(reason),
+                    };
+                    table
+                        .rejected
+                        .insert(change.key.clone(), Arc::new(refusal.clone()));
+                    rejected.push(refusal);
+                }
+                (Ok(()) | Err(_), _) => {
+                    if !table.rejected.is_empty() {
+                        table.rejected.remove(&change.key);
+                    }
+                }
+            }
+        }
+        refill
+            .into_iter()
+            .for_each(|upstream| table.refill(upstream));
+        (table, rejected)
+    }
+
+    fn put(
+        &mut self,
+        kind: Kind,
+        key: &Key,
+        entry: &Entry,
+        refill: &mut BTreeSet<Uuid>,
+    ) -> Result<(), String> {
+        let origin = Origin {
+            id: key.id.0,
+            version: entry.version,
+            workspace: &key.workspace,
+        };
+        match kind {
+            Kind::Service => {
+                let service = Service::compile(origin, decode(entry)?)?;
+                self.services.insert(origin.id, Arc::new(service));
+            }
+            Kind::Route => {
+                let route = Route::compile(origin, decode(entry)?, self.router.regexes())?;
+                self.put_route(route);
+            }
+            Kind::Upstream => {
+                let upstream = Upstream::compile(origin, decode(entry)?)?;
+                self.remove(kind, origin.id, refill);
+                self.upstream_names
+                    .insert(origin.workspace, &upstream.name, origin.id);
+                self.upstreams.insert(origin.id, Arc::new(upstream));
+                refill.insert(origin.id);
+            }
+            Kind::Target => {
+                let fields: kind::Target = decode(entry)?;
+                let target = Arc::new(Target::compile(origin, &fields)?);
+                self.remove(kind, origin.id, refill);
+                let upstream = fields.upstream.id;
+                self.targets
+                    .entry(upstream)
+                    .or_default()
+                    .insert(origin.id, target);
+                self.target_upstreams.insert(origin.id, upstream);
+                refill.insert(upstream);
+            }
+            Kind::Consumer => {
+                let consumer = Consumer::compile(origin, decode(entry)?);
+                self.remove(kind, origin.id, refill);
+                if let Some(username) = &consumer.username {
+                    self.consumer_names
+                        .insert(origin.workspace, username, origin.id);
+                }
+                self.consumers.insert(origin.id, Arc::new(consumer));
+            }
+            Kind::Plugin => self.put_plugin(origin, &decode_secret(entry)?)?,
+            Kind::KeyauthCredential => {
+                let credential = Arc::new(KeyCredential::compile(origin, decode_secret(entry)?));
+                self.remove(kind, origin.id, refill);
+                let hash = self.key_hash(origin.workspace, &credential.key);
+                self.credential_keys.insert(hash, Arc::clone(&credential));
+                self.credentials.insert(origin.id, credential);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_route(&mut self, mut route: Route) {
+        self.router.intern(&mut route.criteria);
+        let route = Arc::new(route);
+        if let Some(before) = self.routes.insert(route.id, Arc::clone(&route)) {
+            self.router.remove(&before);
+        }
+        self.router.insert(&route);
+    }
+
+    fn put_plugin(&mut self, origin: Origin<'_>, fields: &kind::Plugin) -> Result<(), String> {
+        if !fields.enabled {
+            self.plugins.remove(origin.id);
+            return Ok(());
+        }
+        let instance = plugin::compile(origin.id, origin.version, fields);
+        let instance = instance.map_err(|error| match &error {
+            CompileError::Unsupported { name } => {
+                format!("this data plane does not run plugin `{name}`")
+            }
+            // Its source may quote the configuration.
+            CompileError::Invalid { .. } => error.to_string(),
+        })?;
+        self.plugins.insert(origin.workspace, instance);
+        Ok(())
+    }
+
+    fn remove(&mut self, kind: Kind, id: Uuid, refill: &mut BTreeSet<Uuid>) {
+        match kind {
+            Kind::Service => {
+                self.services.remove(&id);
+            }
+            Kind::Route => {
+                if let Some(route) = self.routes.remove(&id) {
+                    self.router.remove(&route);
+                }
+            }
+            Kind::Upstream => {
+                if let Some(upstream) = self.upstreams.remove(&id) {
+                    self.upstream_names
+                        .remove(&upstream.workspace, &upstream.name, id);
+                }
+            }
+            Kind::Target => {
+                let Some(upstream) = self.target_upstreams.remove(&id) else {
+                    return;
+                };
+                if let Some(targets) = self.targets.get_mut(&upstream) {
+                    targets.remove(&id);
+                    if targets.is_empty() {
+                        self.targets.remove(&upstream);
+                    }
+                }
+                refill.insert(upstream);
+            }
+            Kind::Consumer => {
+                let Some(consumer) = self.consumers.remove(&id) else {
+                    return;
+                };
+                if let Some(username) = &consumer.username {
+                    self.consumer_names
+                        .remove(&consumer.workspace, username, id);
+                }
+            }
+            Kind::Plugin => self.plugins.remove(id),
+            Kind::KeyauthCredential => {
+                let Some(credential) = self.credentials.remove(&id) else {
+                    return;
+                };
+                let hash = self.key_hash(&credential.workspace, &credential.key);
+                // The key may have moved to another credential in the same change set.
+                if self
+                    .credential_keys
+                    .get(&hash)
+                    .is_some_and(|found| found.id == id)
+                {
+                    self.credential_keys.remove(&hash);
+                }
+            }
+        }
+    }
+
+    /// Gives an upstream its targets as they are now.
+    fn refill(&mut self, id: Uuid) {
+        let Some(upstream) = self.upstreams.get(&id) else {
+            return;
+        };
+        let mut targets: Vec<_> = self
+            .targets
+            .get(&id)
+            .into_iter()
+            .flat_map(|targets| targets.values().cloned())
+            .collect();
+        targets.sort_unstable();
+        let upstream = Upstream {
+            targets: targets.into(),
+            ..Upstream::clone(upstream)
+        };
+        self.upstreams.insert(id, Arc::new(upstream));
+    }
+}
+
+fn decode<'a, T: Deserialize<'a>>(entry: &'a Entry) -> Result<T, String> {
+    entry.body.view().map_err(|error| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
+}
+
+/// For kinds whose fields may be secret: a decoder's message can quote them.
+fn decode_secret<'a, T: Deserialize<'a>>(entry: &'a Entry) -> Result<T, String> {
+    entry.body.view().map_err(|error| error.to_string())
+}
+
+fn shorten(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX)
+            .rev()
+            .find(|at| reason.is_char_boundary(*at));
+        reason.truncate(end.unwrap_or_default());
+    }
+    reason
+}

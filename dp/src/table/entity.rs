@@ -1,0 +1,317 @@
+//! Compiled services, upstreams, consumers and credentials: only what requests need.
+
+use sluice_schema::entity::Workspace;
+use sluice_schema::kind;
+use sluice_schema::version::Version;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The protocol spoken to a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// HTTP/1.1 in clear.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// gRPC in clear.
+    Grpc,
+    /// gRPC over TLS.
+    Grpcs,
+    /// WebSocket in clear.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+    /// A raw stream.
+    Tcp,
+    /// A raw stream over TLS.
+    Tls,
+    /// TLS relayed as it is.
+    TlsPassthrough,
+    /// Datagrams.
+    Udp,
+}
+
+impl Protocol {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "http" => Self::Http,
+            "https" => Self::Https,
+            "grpc" => Self::Grpc,
+            "grpcs" => Self::Grpcs,
+            "ws" => Self::Ws,
+            "wss" => Self::Wss,
+            "tcp" => Self::Tcp,
+            "tls" => Self::Tls,
+            "tls_passthrough" => Self::TlsPassthrough,
+            "udp" => Self::Udp,
+            _ => return None,
+        })
+    }
+}
+
+/// An upstream application.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Service {
+    /// The entity.
+    pub id: Uuid,
+    /// The event that last wrote it.
+    pub version: Version,
+    /// Its workspace.
+    pub workspace: Workspace,
+    /// Its name, for logs.
+    pub name: Option<Box<str>>,
+    /// What to speak.
+    pub protocol: Protocol,
+    /// A host name, an IP address or an upstream's name.
+    pub host: Box<str>,
+    /// Unused if `host` names an upstream.
+    pub port: u16,
+    /// Prefix of the upstream path.
+    pub path: Option<Box<str>>,
+    /// Further tries after the first.
+    pub retries: u16,
+    /// To connect.
+    pub connect_timeout: Duration,
+    /// Between two writes.
+    pub write_timeout: Duration,
+    /// Between two reads.
+    pub read_timeout: Duration,
+    /// Whether requests may use it.
+    pub enabled: bool,
+    /// The certificate shown to the upstream.
+    pub client_certificate: Option<Uuid>,
+    /// Whether the upstream's certificate is verified; `None` leaves it to the node.
+    pub tls_verify: Option<bool>,
+    /// Longest chain accepted.
+    pub tls_verify_depth: Option<u8>,
+}
+
+impl Service {
+    pub(super) fn compile(origin: Origin<'_>, fields: kind::Service) -> Result<Self, String> {
+        let protocol = Protocol::parse(&fields.protocol)
+            .ok_or_else(|| format!("protocol `{}` is not known", fields.protocol))?;
+        let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
+        Ok(Self {
+            id: origin.id,
+            version: origin.version,
+            workspace: origin.workspace.clone(),
+            name: fields.name.map(Into::into),
+            protocol,
+            host: fields.host.into(),
+            port: fields.port,
+            path: fields.path.map(Into::into),
+            retries: fields.retries,
+            connect_timeout: milliseconds(fields.connect_timeout),
+            write_timeout: milliseconds(fields.write_timeout),
+            read_timeout: milliseconds(fields.read_timeout),
+            enabled: fields.enabled,
+            client_certificate: fields.client_certificate.map(|certificate| certificate.id),
+            tls_verify: fields.tls_verify,
+            tls_verify_depth: fields.tls_verify_depth,
+        })
+    }
+}
+
+/// How an upstream chooses a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Algorithm {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The least loaded, by weight.
+    LeastConnections,
+    /// By a hash of the request.
+    ConsistentHashing,
+    /// The quicker of two.
+    Latency,
+}
+
+/// A virtual host that balances over targets.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Upstream {
+    /// The entity.
+    pub id: Uuid,
+    /// The event that last wrote the entity itself; changes of targets do not show here.
+    pub version: Version,
+    /// Its workspace.
+    pub workspace: Workspace,
+    /// The host name services refer to.
+    pub name: Box<str>,
+    /// How a target is chosen.
+    pub algorithm: Algorithm,
+    /// Points of the ring, for consistent hashing.
+    pub slots: u32,
+    /// Sent as `Host` instead of the target's name.
+    pub host_header: Option<Box<str>>,
+    /// Sorted by host, port, id: the same order on every node.
+    pub targets: Box<[Arc<Target>]>,
+}
+
+impl Upstream {
+    pub(super) fn compile(origin: Origin<'_>, fields: kind::Upstream) -> Result<Self, String> {
+        let algorithm = match fields.algorithm.as_str() {
+            "round-robin" => Algorithm::RoundRobin,
+            "least-connections" => Algorithm::LeastConnections,
+            "consistent-hashing" => Algorithm::ConsistentHashing,
+            "latency" => Algorithm::Latency,
+            other => return Err(format!("algorithm `{other}` is not known")),
+        };
+        Ok(Self {
+            id: origin.id,
+            version: origin.version,
+            workspace: origin.workspace.clone(),
+            name: fields.name.into(),
+            algorithm,
+            slots: fields.slots,
+            host_header: fields.host_header.map(Into::into),
+            targets: Box::default(),
+        })
+    }
+}
+
+/// One address of an upstream.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Target {
+    /// A host name or an IP address, without brackets.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+    /// The entity.
+    pub id: Uuid,
+    /// The event that last wrote it.
+    pub version: Version,
+    /// Share of traffic; 0 takes it out.
+    pub weight: u16,
+}
+
+impl Target {
+    /// Where a target without a port is found; Kong's default.
+    const PORT_DEFAULT: u16 = 8000;
+
+    pub(super) fn compile(origin: Origin<'_>, fields: &kind::Target) -> Result<Self, String> {
+        let (host, port) = split_port(&fields.target)
+            .filter(|(host, _)| !host.is_empty())
+            .ok_or_else(|| format!("target `{}` is not host:port", fields.target))?;
+        Ok(Self {
+            host: host.into(),
+            port: port.unwrap_or(Self::PORT_DEFAULT),
+            id: origin.id,
+            version: origin.version,
+            weight: fields.weight,
+        })
+    }
+}
+
+/// Splits `host:port`, `[ipv6]:port`, or either without a port.
+pub(super) fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        (
+            host,
+            rest.strip_prefix(':')
+                .or_else(|| rest.is_empty().then_some(""))?,
+        )
+    } else if text.matches(':').count() > 1 {
+        (text, "")
+    } else {
+        text.split_once(':').unwrap_or((text, ""))
+    };
+    let port = if port.is_empty() {
+        None
+    } else {
+        Some(port.parse().ok()?)
+    };
+    Some((host, port))
+}
+
+/// A user of services.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Consumer {
+    /// The entity.
+    pub id: Uuid,
+    /// The event that last wrote it.
+    pub version: Version,
+    /// Its workspace.
+    pub workspace: Workspace,
+    /// A unique name.
+    pub username: Option<String>,
+    /// A unique id of the caller's own system.
+    pub custom_id: Option<String>,
+}
+
+impl Consumer {
+    pub(super) fn compile(origin: Origin<'_>, fields: kind::Consumer) -> Self {
+        Self {
+            id: origin.id,
+            version: origin.version,
+            workspace: origin.workspace.clone(),
+            username: fields.username,
+            custom_id: fields.custom_id,
+        }
+    }
+}
+
+/// A key-auth credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyCredential {
+    /// The entity.
+    pub id: Uuid,
+    /// The event that last wrote it.
+    pub version: Version,
+    /// Its workspace.
+    pub workspace: Workspace,
+    /// Whose it is.
+    pub consumer: Uuid,
+    /// The secret. It was found by its hash: compare it, in constant time.
+    pub key: Box<str>,
+    /// Seconds of life from `created_at`.
+    pub ttl: Option<u64>,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+}
+
+impl KeyCredential {
+    pub(super) fn compile(origin: Origin<'_>, fields: kind::KeyauthCredential) -> Self {
+        Self {
+            id: origin.id,
+            version: origin.version,
+            workspace: origin.workspace.clone(),
+            consumer: fields.consumer.id,
+            key: fields.key.into(),
+            ttl: fields.ttl,
+            created_at: fields.created_at,
+        }
+    }
+}
+
+impl fmt::Debug for KeyCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyCredential({} of {})", self.id, self.consumer)
+    }
+}
+
+/// Where an entity comes from: what is not in its body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin<'a> {
+    pub(super) id: Uuid,
+    pub(super) version: Version,
+    pub(super) workspace: &'a Workspace,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_split_into_host_and_port() {
+        assert_eq!(split_port("a.b:80"), Some(("a.b", Some(80))));
+        assert_eq!(split_port("a.b"), Some(("a.b", None)));
+        assert_eq!(split_port("[::1]:80"), Some(("::1", Some(80))));
+        assert_eq!(split_port("[::1]"), Some(("::1", None)));
+        assert_eq!(split_port("::1"), Some(("::1", None)));
+        assert_eq!(split_port("a:b"), None);
+        assert_eq!(split_port("a:65536"), None);
+        assert_eq!(split_port("[::1]x"), None);
+    }
+}

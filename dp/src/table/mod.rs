@@ -1,0 +1,211 @@
+//! The configuration compiled for requests: immutable, persistent, replaced one entity at a time.
+//!
+//! A [`Table`] holds one version. [`Table::apply`] gives the next one, sharing all that did not change; a clone costs
+//! a few reference counts. Entities refer to each other by id and are resolved when a request needs them, so an edit
+//! touches the entity's own entry only. No IO, no clock; nothing here can fail or panic on what the log holds: an
+//! entity that cannot be compiled keeps its last good form and is listed as [`Rejected`].
+
+mod apply;
+mod entity;
+mod names;
+mod path;
+mod plugins;
+mod route;
+mod router;
+#[cfg(test)]
+mod tests;
+
+pub use entity::{Algorithm, Consumer, KeyCredential, Protocol, Service, Target, Upstream};
+pub use path::{PathError, canonical_path, upstream_path};
+pub use plugins::Chain;
+pub use route::Route;
+pub use router::{Captures, Match, RequestHead};
+
+use imbl::{HashMap, OrdMap};
+use names::Names;
+use plugins::{Plugins, Scope};
+use router::Router;
+use sluice_schema::entity::{Key, Workspace};
+use sluice_schema::version::Version;
+use std::fmt;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The configuration at one version, compiled.
+#[derive(Clone)]
+pub struct Table {
+    version: Version,
+    router: Router,
+    routes: HashMap<Uuid, Arc<Route>>,
+    services: HashMap<Uuid, Arc<Service>>,
+    upstreams: HashMap<Uuid, Arc<Upstream>>,
+    upstream_names: Names,
+    /// By upstream, whether or not it is here yet.
+    targets: HashMap<Uuid, OrdMap<Uuid, Arc<Target>>>,
+    /// The upstream of each target.
+    target_upstreams: HashMap<Uuid, Uuid>,
+    consumers: HashMap<Uuid, Arc<Consumer>>,
+    consumer_names: Names,
+    credentials: HashMap<Uuid, Arc<KeyCredential>>,
+    credential_keys: HashMap<KeyHash, Arc<KeyCredential>>,
+    /// Makes [`KeyHash`]es of this table's line useless elsewhere.
+    hash_key: [u8; 32],
+    plugins: Plugins,
+    rejected: OrdMap<Key, Arc<Rejected>>,
+}
+
+/// Half of a keyed BLAKE3 of workspace and key: enough to find a credential, which is then compared.
+type KeyHash = [u8; 16];
+
+/// An entity that could not be compiled; what was there before still serves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejected {
+    /// The entity.
+    pub key: Key,
+    /// The event that last wrote it.
+    pub version: Version,
+    /// Why.
+    pub reason: String,
+}
+
+impl Table {
+    /// No configuration.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The last version applied.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The entities that could not be compiled when they last changed.
+    pub fn rejected(&self) -> impl Iterator<Item = &Rejected> {
+        self.rejected.values().map(|rejected| &**rejected)
+    }
+
+    /// The route a request belongs to.
+    pub fn find(&self, request: &RequestHead<'_>) -> Option<Match> {
+        self.router.find(request)
+    }
+
+    /// A route by id.
+    pub fn route(&self, id: Uuid) -> Option<&Arc<Route>> {
+        self.routes.get(&id)
+    }
+
+    /// A service by id.
+    pub fn service(&self, id: Uuid) -> Option<&Arc<Service>> {
+        self.services.get(&id)
+    }
+
+    /// The upstream a service's host names.
+    pub fn upstream(&self, workspace: &Workspace, name: &str) -> Option<&Arc<Upstream>> {
+        self.upstreams
+            .get(&self.upstream_names.find(workspace, name)?)
+    }
+
+    /// All upstreams, in no particular order.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
+    }
+
+    /// A consumer by id.
+    pub fn consumer(&self, id: Uuid) -> Option<&Arc<Consumer>> {
+        self.consumers.get(&id)
+    }
+
+    /// A consumer by id or username, as the `anonymous` field of plugins gives it.
+    pub fn consumer_named(
+        &self,
+        workspace: &Workspace,
+        name_or_id: &str,
+    ) -> Option<&Arc<Consumer>> {
+        let by_id = Uuid::try_parse(name_or_id)
+            .ok()
+            .and_then(|id| self.consumer(id));
+        by_id
+            .filter(|consumer| consumer.workspace == *workspace)
+            .or_else(|| self.consumer(self.consumer_names.find(workspace, name_or_id)?))
+    }
+
+    /// The credential a key may belong to. It was found by a hash: the caller compares the keys in constant time.
+    pub fn key_credential(&self, workspace: &Workspace, key: &str) -> Option<&Arc<KeyCredential>> {
+        self.credential_keys.get(&self.key_hash(workspace, key))
+    }
+
+    /// The plugins for a request on these entities, in the order in which they run. The route says which workspace's
+    /// global plugins run; without one there are none.
+    pub fn scoped(
+        &self,
+        route: Option<Uuid>,
+        service: Option<Uuid>,
+        consumer: Option<Uuid>,
+    ) -> Chain {
+        let workspace = route
+            .filter(|_| self.plugins.has_global())
+            .and_then(|id| self.route(id))
+            .map(|route| &route.workspace);
+        self.plugins.chain(
+            workspace,
+            &Scope {
+                route,
+                service,
+                consumer,
+            },
+        )
+    }
+
+    /// The plugins for a request on a route that is at hand: [`Table::scoped`] without looking the route up.
+    pub fn chain(&self, route: &Route, consumer: Option<Uuid>) -> Chain {
+        let scope = Scope {
+            route: Some(route.id),
+            service: route.service,
+            consumer,
+        };
+        self.plugins.chain(Some(&route.workspace), &scope)
+    }
+
+    fn key_hash(&self, workspace: &Workspace, key: &str) -> KeyHash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.hash_key);
+        hasher.update(workspace.as_str().as_bytes());
+        hasher.update(&[0]);
+        hasher.update(key.as_bytes());
+        let mut hash = KeyHash::default();
+        hasher.finalize_xof().fill(&mut hash);
+        hash
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            version: Version::ZERO,
+            router: Router::default(),
+            routes: HashMap::default(),
+            services: HashMap::default(),
+            upstreams: HashMap::default(),
+            upstream_names: Names::default(),
+            targets: HashMap::default(),
+            target_upstreams: HashMap::default(),
+            consumers: HashMap::default(),
+            consumer_names: Names::default(),
+            credentials: HashMap::default(),
+            credential_keys: HashMap::default(),
+            hash_key: rand::random(),
+            plugins: Plugins::default(),
+            rejected: OrdMap::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("version", &self.version)
+            .field("routes", &self.routes.len())
+            .field("services", &self.services.len())
+            .field("rejected", &self.rejected.len())
+            .finish_non_exhaustive()
+    }
+}

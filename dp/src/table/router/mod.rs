@@ -1,0 +1,326 @@
+//! The router: which route a request belongs to, by the rules of Kong's `traditional_compatible` flavor.
+//!
+//! Host names lead to trees of path prefixes; a regex is filed under the text its matches begin with. What is found
+//! there is tried in the order of priority until the remaining predicates hold. A route that changes touches its own
+//! places only: nothing is ever rebuilt.
+
+mod criteria;
+mod place;
+mod priority;
+mod regexes;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub(super) use criteria::Criteria;
+pub(super) use regexes::Regexes;
+
+use super::path::decode_capture;
+use super::route::Route;
+use criteria::{HOST_BYTES_MAX, Host, Path};
+use http::HeaderMap;
+use imbl::HashMap;
+use place::{Place, Places, Visit};
+use regex::bytes::Regex;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tree::Tree;
+
+/// What of a request the router looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The method, in upper case.
+    pub method: &'a str,
+    /// The host name without port, in lower case.
+    pub host: &'a str,
+    /// The port of the Host header, else the listener's.
+    pub port: u16,
+    /// The canonical path.
+    pub path: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The server name the client asked for.
+    pub sni: Option<&'a str>,
+    /// Whether the client came over TLS.
+    pub tls: bool,
+    /// The client's address.
+    pub source: SocketAddr,
+    /// The address the client connected to.
+    pub destination: SocketAddr,
+}
+
+/// A request's route.
+#[derive(Clone, Debug)]
+pub struct Match {
+    /// The route.
+    pub route: Arc<Route>,
+    /// How many bytes of the path it matched: the prefix, or the text a regex matched. 0 if it has no paths.
+    pub matched_bytes: usize,
+    /// Only if the route matched by a regex that has groups.
+    pub captures: Option<Captures>,
+}
+
+impl Match {
+    /// The part of the request's path that the route matched.
+    pub fn matched<'a>(&self, path: &'a str) -> &'a str {
+        path.get(..self.matched_bytes).unwrap_or_default()
+    }
+}
+
+/// The groups of a regex in a path, percent-decoded but for reserved and control characters.
+#[derive(Clone, Debug)]
+pub struct Captures {
+    regex: Arc<Regex>,
+    values: Box<[Option<Box<str>>]>,
+}
+
+impl Captures {
+    /// The group with this number; 0 is the whole match.
+    pub fn numbered(&self, index: usize) -> Option<&str> {
+        self.values.get(index)?.as_deref()
+    }
+
+    /// The group with this name.
+    pub fn named(&self, name: &str) -> Option<&str> {
+        let index = self
+            .regex
+            .capture_names()
+            .position(|known| known == Some(name))?;
+        self.numbered(index)
+    }
+
+    /// All groups that took part in the match: number, name, value.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, Option<&str>, &str)> {
+        let named = self.regex.capture_names().zip(&self.values).enumerate();
+        named.filter_map(|(index, (name, value))| Some((index, name, value.as_deref()?)))
+    }
+}
+
+/// All routes, filed. A clone is cheap and keeps its content.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Router {
+    exact: HashMap<Arc<str>, Tree>,
+    suffix: HashMap<Arc<str>, Tree>,
+    prefix: HashMap<Arc<str>, Tree>,
+    any: Tree,
+    regexes: Arc<Regexes>,
+}
+
+impl Router {
+    /// Where compiled regexes are kept.
+    pub(super) fn regexes(&self) -> &Regexes {
+        &self.regexes
+    }
+
+    pub(super) fn insert(&mut self, route: &Arc<Route>) {
+        for_each_place(route, |host, key, place| match self.hosts_mut(host) {
+            None => self.any.insert(key, place),
+            Some((name, hosts)) => match hosts.get_mut(&**name) {
+                Some(tree) => tree.insert(key, place),
+                None => {
+                    let mut tree = Tree::default();
+                    tree.insert(key, place);
+                    hosts.insert(Arc::clone(name), tree);
+                }
+            },
+        });
+    }
+
+    pub(super) fn remove(&mut self, route: &Arc<Route>) {
+        for_each_place(route, |host, key, place| match self.hosts_mut(host) {
+            None => self.any.remove(key, &place),
+            Some((name, hosts)) => {
+                let Some(tree) = hosts.get_mut(&**name) else {
+                    return;
+                };
+                tree.remove(key, &place);
+                if tree.is_empty() {
+                    hosts.remove(&**name);
+                }
+            }
+        });
+    }
+
+    /// Makes a route share the host names that are already known.
+    pub(super) fn intern(&self, criteria: &mut Criteria) {
+        let share = |name: &mut Arc<str>, hosts: &HashMap<Arc<str>, Tree>| {
+            if let Some((known, _)) = hosts.get_key_value(&**name) {
+                *name = Arc::clone(known);
+            }
+        };
+        for rule in &mut criteria.hosts {
+            match &mut rule.host {
+                Host::Any => {}
+                Host::Exact(name) => share(name, &self.exact),
+                Host::Suffix(name) => share(name, &self.suffix),
+                Host::Prefix(name) => share(name, &self.prefix),
+            }
+        }
+    }
+
+    fn hosts_mut<'a>(
+        &mut self,
+        host: &'a Host,
+    ) -> Option<(&'a Arc<str>, &mut HashMap<Arc<str>, Tree>)> {
+        match host {
+            Host::Any => None,
+            Host::Exact(name) => Some((name, &mut self.exact)),
+            Host::Suffix(name) => Some((name, &mut self.suffix)),
+            Host::Prefix(name) => Some((name, &mut self.prefix)),
+        }
+    }
+
+    /// The route with the highest priority that accepts the request.
+    pub(super) fn find(&self, request: &RequestHead<'_>) -> Option<Match> {
+        let mut search = Search {
+            request,
+            method: criteria::method_bit(request.method),
+            regexes: &self.regexes,
+            best: None,
+        };
+        let host = request.host;
+        if !host.is_empty() && host.len() <= HOST_BYTES_MAX {
+            if let Some(tree) = self.exact.get(host) {
+                search.look(tree);
+            }
+            if !self.suffix.is_empty() || !self.prefix.is_empty() {
+                for (dot, _) in host.match_indices('.') {
+                    let found = [
+                        self.suffix.get(&host[dot..]),
+                        self.prefix.get(&host[..=dot]),
+                    ];
+                    found
+                        .into_iter()
+                        .flatten()
+                        .for_each(|tree| search.look(tree));
+                }
+            }
+        }
+        search.look(&self.any);
+        search.finish()
+    }
+}
+
+struct Search<'a> {
+    request: &'a RequestHead<'a>,
+    method: u16,
+    regexes: &'a Regexes,
+    best: Option<Found<'a>>,
+}
+
+struct Found<'a> {
+    place: &'a Place,
+    matched_bytes: usize,
+    regex: Option<Arc<Regex>>,
+}
+
+impl<'a> Search<'a> {
+    fn look(&mut self, tree: &'a Tree) {
+        tree.visit(self.request.path.as_bytes(), |places| self.try_each(places));
+    }
+
+    /// Places are in order: the first that fits is the best of them, and none after one that is worse than the best
+    /// so far can help.
+    fn try_each(&mut self, places: &'a Places) {
+        places.visit(|place| {
+            if self.best.as_ref().is_some_and(|best| *best.place < *place) {
+                return Visit::Stop;
+            }
+            match self.fit(place) {
+                None => Visit::Next,
+                found => {
+                    self.best = found;
+                    Visit::Stop
+                }
+            }
+        });
+    }
+
+    fn fit(&self, place: &'a Place) -> Option<Found<'a>> {
+        let request = self.request;
+        let criteria = &place.route.criteria;
+        let fits = place.port.is_none_or(|port| port == request.port)
+            && criteria.accepts(request, self.method, self.regexes);
+        if !fits {
+            return None;
+        }
+        match &criteria.paths[usize::from(place.path)].path {
+            Path::Prefix(prefix) => {
+                let known =
+                    prefix.len() <= tree::KEY_BYTES_MAX || request.path.starts_with(&**prefix);
+                known.then(|| Found {
+                    place,
+                    matched_bytes: prefix.len(),
+                    regex: None,
+                })
+            }
+            Path::Regex(pattern) => {
+                let regex = self.regexes.find(pattern)?;
+                let found = regex
+                    .find(request.path.as_bytes())
+                    .filter(|found| found.start() == 0)?;
+                Some(Found {
+                    place,
+                    matched_bytes: found.end(),
+                    regex: Some(regex),
+                })
+            }
+        }
+    }
+
+    fn finish(self) -> Option<Match> {
+        let path = self.request.path.as_bytes();
+        let found = self.best?;
+        let captures = found
+            .regex
+            .filter(|regex| regex.captures_len() > 1)
+            .and_then(|regex| {
+                let groups = regex.captures(path)?;
+                let text = |group: regex::bytes::Match<'_>| {
+                    std::str::from_utf8(group.as_bytes())
+                        .ok()
+                        .map(|text| decode_capture(text).into())
+                };
+                let values = groups.iter().map(|group| group.and_then(text)).collect();
+                drop(groups);
+                Some(Captures { regex, values })
+            });
+        let route = Arc::clone(&found.place.route);
+        Some(Match {
+            route,
+            matched_bytes: found.matched_bytes,
+            captures,
+        })
+    }
+}
+
+/// Calls `act` with each place of a route: host, key in the host's tree, place.
+fn for_each_place(route: &Arc<Route>, mut act: impl FnMut(&Host, &[u8], Place)) {
+    let criteria = &route.criteria;
+    for (path, rule) in (0..).zip(&criteria.paths) {
+        let literal;
+        let key = match &rule.path {
+            Path::Prefix(prefix) => prefix.as_bytes(),
+            Path::Regex(pattern) => {
+                literal = regexes::literal_prefix(pattern);
+                literal.as_bytes()
+            }
+        };
+        let priority = criteria.matchers[usize::from(rule.matcher)].priority;
+        for rule_of_host in &criteria.hosts {
+            let port = rule_of_host.port;
+            let route = Arc::clone(route);
+            act(
+                &rule_of_host.host,
+                key,
+                Place {
+                    priority,
+                    route,
+                    port,
+                    path,
+                    matcher: rule.matcher,
+                },
+            );
+        }
+    }
+}

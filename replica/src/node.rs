@@ -1,0 +1,182 @@
+//! What travels beside the log: the head that control planes announce, and the reports of nodes.
+
+use crate::keys::{SigningKey, TrustedKeys};
+use crate::log::Signature;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sluice_schema::codec::{self, CodecError, Format};
+use sluice_schema::digest::Digest;
+use sluice_schema::version::{Chain, Cursor, Epoch, Time, Version};
+use uuid::Uuid;
+
+const HEAD_FORMAT: Format = Format { magic: *b"SlH", version: 1 };
+const SIGNED_HEAD_FORMAT: Format = Format { magic: *b"SlS", version: 1 };
+const REPORT_FORMAT: Format = Format { magic: *b"SlN", version: 1 };
+
+/// How data planes take up changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncMode {
+    /// Each change alone.
+    #[default]
+    Incremental,
+    /// The whole configuration on each change; for comparison and trouble-shooting.
+    Full,
+}
+
+/// Where the log ends, as a control plane sees it; announced every second.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Head {
+    /// The log's life.
+    pub epoch: Epoch,
+    /// The last version this control plane has applied.
+    pub version: Version,
+    /// The chain there.
+    pub chain: Chain,
+    /// The first version the log keeps.
+    pub first: Version,
+    /// When it was announced.
+    pub time: Time,
+    /// The control plane that announces it.
+    pub announcer: Uuid,
+    /// How data planes are asked to take up changes.
+    #[serde(default)]
+    pub sync: SyncMode,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SignedHead {
+    #[serde(with = "serde_bytes_compat")]
+    head: Vec<u8>,
+    key: String,
+    #[serde(with = "serde_bytes_compat")]
+    signature: Vec<u8>,
+}
+
+/// Byte strings as MessagePack `bin`, without another dependency.
+mod serde_bytes_compat {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        bytes::Bytes::deserialize(deserializer).map(|bytes| bytes.to_vec())
+    }
+}
+
+/// A head that is not to be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// Not a head.
+    #[error("could not decode a head")]
+    Codec(#[from] CodecError),
+    /// Not signed by a key we trust.
+    #[error("the head is not signed by a trusted key (key id {0})")]
+    Untrusted(String),
+}
+
+impl Head {
+    /// The signed message.
+    pub fn seal(&self, key: &SigningKey) -> Bytes {
+        let head = codec::encode(HEAD_FORMAT, self);
+        let Signature { key, bytes } = key.sign_head(&head);
+        codec::encode(SIGNED_HEAD_FORMAT, &SignedHead { head, key, signature: bytes.to_vec() }).into()
+    }
+
+    /// Reads a signed message.
+    ///
+    /// # Errors
+    /// If it is damaged or not signed by a trusted key.
+    pub fn open(message: &[u8], trusted: &TrustedKeys) -> Result<Self, HeadError> {
+        let SignedHead { head, key, signature } = codec::decode(SIGNED_HEAD_FORMAT, message)?;
+        let signature: Option<[u8; 64]> = signature.try_into().ok();
+        let valid = signature
+            .map(|bytes| Signature { key: key.clone(), bytes })
+            .is_some_and(|signature| trusted.verifies_head(&head, &signature));
+        if !valid {
+            return Err(HeadError::Untrusted(key));
+        }
+        Ok(codec::decode(HEAD_FORMAT, &head)?)
+    }
+}
+
+/// What a node says of itself, every second and after each change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The node's id.
+    pub node: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// The program's version.
+    pub software: String,
+    /// What it serves.
+    pub cursor: Cursor,
+    /// The digest of that.
+    pub digest: Digest,
+    /// The version its store has synced to disk.
+    pub durable: Version,
+    /// How many entities it holds.
+    pub entities: u64,
+    /// Entities it could not put to use.
+    pub rejected: Vec<RejectedEntity>,
+    /// What it is doing, in words.
+    pub phase: String,
+    /// The last thing that went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// The node's clock.
+    pub time: Time,
+}
+
+/// An entity a node could not put to use.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RejectedEntity {
+    /// Workspace, kind and id.
+    pub entity: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Report {
+    /// The message.
+    pub fn encode(&self) -> Bytes {
+        codec::encode(REPORT_FORMAT, self).into()
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// If it is not a report.
+    pub fn decode(message: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(REPORT_FORMAT, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_believed_only_with_a_trusted_signature() {
+        let key = SigningKey::from_seed([3; 32]);
+        let head = Head {
+            epoch: Epoch::default(),
+            version: Version(7),
+            chain: Chain::ZERO.extend(b"x"),
+            first: Version(1),
+            time: Time(1),
+            announcer: Uuid::nil(),
+            sync: SyncMode::Incremental,
+        };
+        let message = head.seal(&key);
+        assert_eq!(Head::open(&message, &key.trusted()).unwrap(), head);
+        assert!(Head::open(&message, &SigningKey::from_seed([4; 32]).trusted()).is_err());
+        for at in 0..message.len() {
+            let mut damaged = message.to_vec();
+            damaged[at] ^= 1;
+            assert!(Head::open(&damaged, &key.trusted()).is_err(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The engine that turns what a client sent into a complete, valid body, by a [`Schema`]; or into Kong's errors,
+//! all of them at once.
+//!
+//! The steps: expand shorthands, put the input on the entity it changes, fill what the control plane fills, fill
+//! defaults, check every field, check rules over several fields. A field that is absent gets its default; a field
+//! that is null has no value. Bodies are stored without nulls.
+
+mod fill;
+mod form;
+mod output;
+pub mod path;
+mod rules;
+pub mod text;
+mod value;
+
+pub use form::form_value;
+pub use output::fill_nulls;
+
+use crate::entropy::Entropy;
+use crate::field::{Check, Field, Type};
+use crate::kind::Schema;
+use crate::rejection::{ENTITY_ERRORS, Rejection};
+use crate::version::Time;
+use serde_json::{Map, Value};
+
+/// What an input is put on.
+#[derive(Clone, Copy, Debug)]
+pub enum Base<'a> {
+    /// Nothing: a new entity.
+    New,
+    /// An entity whose fields are all replaced. What the control plane filled (`created_at`, a random key) stays
+    /// unless the input names it, so that a repeated PUT changes nothing else.
+    Replace(&'a Map<String, Value>),
+    /// An entity that is patched: records merge field by field, lists are replaced, an explicit null clears.
+    Merge(&'a Map<String, Value>),
+}
+
+impl<'a> Base<'a> {
+    /// The entity as it was.
+    fn before(self) -> Option<&'a Map<String, Value>> {
+        match self {
+            Self::New => None,
+            Self::Replace(before) | Self::Merge(before) => Some(before),
+        }
+    }
+}
+
+/// The fields of one entity, and the rules over several of them: a schema's own, and what depends on the entity
+/// itself (a plugin's configuration on its name, a route's rules on its protocols).
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The fields.
+    pub fields: Vec<Field>,
+    /// Rules beyond the schema's own.
+    pub checks: &'static [Check],
+}
+
+impl Shape {
+    /// Replaces the field of the same name.
+    pub(crate) fn refine(&mut self, field: Field) {
+        if let Some(place) = self
+            .fields
+            .iter_mut()
+            .find(|place| place.name == field.name)
+        {
+            *place = field;
+        }
+    }
+
+    /// The field with this name.
+    pub(crate) fn field(&mut self, name: &str) -> Option<&mut Field> {
+        self.fields.iter_mut().find(|field| field.name == name)
+    }
+}
+
+/// Errors of an entity, gathered: a tree that mirrors it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Errors(Map<String, Value>);
+
+impl Errors {
+    /// Records that a field, named by its path, has an error.
+    pub fn set(&mut self, path: &str, error: impl Into<Value>) {
+        let mut place = &mut self.0;
+        let (records, name) = match path.rsplit_once('.') {
+            Some((records, name)) => (Some(records), name),
+            None => (None, path),
+        };
+        for record in records.into_iter().flat_map(|records| records.split('.')) {
+            let child = place.entry(record).or_insert_with(|| Map::new().into());
+            if !child.is_object() {
+                // The record as a whole has an error already.
+                return;
+            }
+            place = child.as_object_mut().expect("just seen to be an object");
+        }
+        place.insert(name.to_owned(), error.into());
+    }
+
+    /// Records an error that belongs to no single field.
+    pub fn entity(&mut self, error: impl Into<String>) {
+        let list = self
+            .0
+            .entry(ENTITY_ERRORS)
+            .or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(errors) = list {
+            errors.push(Value::String(error.into()));
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the field with this path has one.
+    fn has(&self, path: &str) -> bool {
+        let mut place = Some(&self.0);
+        for name in path.split('.') {
+            match place.and_then(|fields| fields.get(name)) {
+                None => return false,
+                Some(Value::Object(fields)) => place = Some(fields),
+                Some(_) => return true,
+            }
+        }
+        true
+    }
+
+    /// As the tree of an error object.
+    fn into_fields(self) -> Map<String, Value> {
+        self.0
+    }
+}
+
+/// Completes and checks what a client sent. `input` is without `id`; so is the result, which has no nulls and can be
+/// encoded as a body.
+///
+/// # Errors
+/// With every error there is, in Kong's words.
+pub fn complete(
+    schema: &Schema,
+    input: Map<String, Value>,
+    base: Base<'_>,
+    now: Time,
+    entropy: &mut Entropy,
+) -> Result<Map<String, Value>, Rejection> {
+    let mut errors = Errors::default();
+    let given = schema.finish.map(|_| input.clone());
+    let mut input = input;
+    let kept;
+    let base = match (base, schema.variant) {
+        (Base::Merge(before), Some(variant)) if variant.changes(before, &input) => {
+            kept = variant.separate(before, &mut input);
+            Base::Merge(&kept)
+        }
+        _ => base,
+    };
+    let shape = shape_of(schema, &input, base)?;
+    fill::shorthands(schema, &shape.fields, &mut input, &mut errors);
+    let mut body = match base {
+        Base::New | Base::Replace(_) => input,
+        Base::Merge(before) => fill::merge(&shape.fields, before, input),
+    };
+    fill::autos(&shape.fields, &mut body, base.before(), now, entropy);
+    fill::defaults(&shape.fields, &mut body);
+    value::check_fields(&shape.fields, &mut body, &mut errors);
+    let updating = matches!(base, Base::Merge(_));
+    for check in schema.checks.iter().chain(shape.checks) {
+        rules::check(check, &body, updating, &mut errors);
+    }
+    if !errors.is_empty() {
+        return Err(Rejection::schema(errors.into_fields()));
+    }
+    unknown_references(&shape.fields, &body)?;
+    if let (Some(finish), Some(given)) = (schema.finish, given) {
+        finish(&mut body, &given, now);
+    }
+    if let Base::Merge(before) = base {
+        fill::keep_unknown(&shape.fields, before, &mut body);
+    }
+    fill::remove_nulls(&mut body);
+    Ok(body)
+}
+
+/// The shape of the entity that `input` makes of `base`.
+fn shape_of(
+    schema: &Schema,
+    input: &Map<String, Value>,
+    base: Base<'_>,
+) -> Result<Shape, Rejection> {
+    let mut shape = Shape {
+        fields: schema.fields.to_vec(),
+        checks: &[],
+    };
+    let Some(vary) = schema.vary else {
+        return Ok(shape);
+    };
+    let mut probe = Map::new();
+    // Only these decide about shapes.
+    for name in ["name", "protocols"] {
+        let before = match base {
+            Base::New | Base::Replace(_) => None,
+            Base::Merge(before) => before.get(name),
+        };
+        if let Some(value) = input.get(name).or(before) {
+            probe.insert(name.to_owned(), value.clone());
+        }
+    }
+    vary(&probe, &mut shape).map_err(|errors| Rejection::schema(errors.into_fields()))?;
+    Ok(shape)
+}
+
+/// Refuses references to kinds that do not exist in this build.
+fn unknown_references(fields: &[Field], body: &Map<String, Value>) -> Result<(), Rejection> {
+    for field in fields {
+        if let (Type::ForeignUnknown(entity), Some(Value::Object(reference))) =
+            (field.kind, body.get(field.name))
+        {
+            let id = reference
+                .get("id")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            return Err(Rejection::foreign_missing(field.name, entity, id));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value counts as given in rules like "at least one of".
+fn is_nonempty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(Value::Bool(_) | Value::Number(_)) => true,
+    }
+}
+
+/// The value at a path like `config.redis.host`; nulls count as absent.
+fn lookup<'a>(body: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    let mut names = path.split('.');
+    let first = body.get(names.next()?)?;
+    let found = names.try_fold(first, |value, name| value.get(name))?;
+    (!found.is_null()).then_some(found)
+}
+
+#[cfg(test)]
+mod tests;

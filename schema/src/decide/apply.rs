@@ -1,0 +1,390 @@
+//! A declarative file as one transaction.
+//!
+//! Entities are matched by id, else by what names them (unique fields), else they are new. All changed entities are
+//! taken out of the draft first and put back one by one, so that two entities may swap a unique value.
+
+use super::Inputs;
+use super::draft::Draft;
+use super::write::{check_plugin_protocols, reference};
+use crate::check::{Base, complete};
+pub use crate::declare::Mistake;
+use crate::declare::{Desired, Document, derive_id};
+use crate::entity::{Id, Key, Workspace};
+use crate::kind::Kind;
+use crate::rejection::Rejection;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// A file to apply.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where.
+    pub workspace: Workspace,
+    /// What.
+    pub document: Document,
+    /// Whether entities that are not in the file are deleted.
+    pub prune: bool,
+}
+
+/// What applying a file came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// Entities that did not exist before.
+    pub created: usize,
+    /// Entities with a new body.
+    pub updated: usize,
+    /// Entities that are gone.
+    pub deleted: usize,
+    /// Entities that were already as the file wants them.
+    pub unchanged: usize,
+}
+
+/// Parents before children, so that references by name can be resolved in one pass.
+const ORDER: [Kind; 7] = [
+    Kind::Service,
+    Kind::Upstream,
+    Kind::Consumer,
+    Kind::Route,
+    Kind::Target,
+    Kind::KeyauthCredential,
+    Kind::Plugin,
+];
+
+pub(super) fn decide(
+    draft: &mut Draft<'_>,
+    plan: Plan,
+    inputs: Inputs,
+) -> Result<Applied, Vec<Mistake>> {
+    let mut applying = Applying {
+        draft,
+        workspace: plan.workspace,
+        inputs,
+        select_tags: plan.document.select_tags,
+        ids: vec![None; plan.document.desired.len()],
+        names: BTreeMap::new(),
+        kept: BTreeSet::new(),
+        changed: Vec::new(),
+        pruned: Vec::new(),
+        mistakes: Vec::new(),
+        applied: Applied::default(),
+    };
+    let desired = plan.document.desired;
+    for kind in ORDER {
+        for (index, entity) in desired
+            .iter()
+            .enumerate()
+            .filter(|(_, entity)| entity.kind == kind)
+        {
+            applying.complete(index, entity);
+        }
+    }
+    if plan.prune {
+        applying.prune();
+    }
+    applying.put_changed(&desired);
+    let mut mistakes = applying.mistakes;
+    mistakes.sort_by_key(|mistake| mistake.at);
+    if mistakes.is_empty() {
+        Ok(applying.applied)
+    } else {
+        Err(mistakes)
+    }
+}
+
+struct Applying<'a, 'b> {
+    draft: &'a mut Draft<'b>,
+    workspace: Workspace,
+    inputs: Inputs,
+    select_tags: Vec<String>,
+    /// The id of each desired entity, once known.
+    ids: Vec<Option<Id>>,
+    /// The desired entities that can be referred to by name.
+    names: BTreeMap<(Kind, String), Id>,
+    /// Every entity the file asks for.
+    kept: BTreeSet<Key>,
+    /// What must be written: index in the file, key, fields, whether it is new.
+    changed: Vec<(usize, Key, Map<String, Value>, bool)>,
+    /// What the file does not ask for and is taken out.
+    pruned: Vec<(Kind, Id)>,
+    mistakes: Vec<Mistake>,
+    applied: Applied,
+}
+
+impl Applying<'_, '_> {
+    /// Resolves the references of one entity, finds out which one it is and completes its fields.
+    fn complete(&mut self, index: usize, desired: &Desired) {
+        let mut fields = desired.fields.clone();
+        if let Some((field, parent)) = desired.parent {
+            // A parent that has mistakes of its own has no id; they are told there.
+            let Some(parent) = self.ids[parent] else {
+                return;
+            };
+            fields.insert(field.into(), reference(parent));
+        }
+        if !self.resolve(desired, &mut fields) {
+            return;
+        }
+        self.add_select_tags(&mut fields);
+        let id = self.identify(desired, &fields);
+        let key = Key {
+            kind: desired.kind.key_name(),
+            workspace: self.workspace.clone(),
+            id,
+        };
+        let existing = self.draft.base().get(&key).map(|entry| entry.body.fields());
+        let base = match &existing {
+            Some(Ok(before)) => Base::Replace(before),
+            Some(Err(_)) | None => Base::New,
+        };
+        let Inputs { now, entropy } = &mut self.inputs;
+        let completed = complete(desired.kind.schema(), fields, base, *now, entropy);
+        // Known by name from here on, also if it has mistakes: they should not cause others.
+        self.ids[index] = Some(id);
+        let endpoint_key = desired.kind.schema().endpoint_key;
+        if let Some(Value::String(name)) = endpoint_key.and_then(|field| desired.fields.get(field))
+        {
+            self.names.insert((desired.kind, name.clone()), id);
+        }
+        if !self.kept.insert(key.clone()) {
+            let message = format!("the entity {id} is in the file twice");
+            return self.mistakes.push(desired.place.mistake("", message));
+        }
+        match (completed, existing) {
+            (Err(rejection), _) => self.reject(desired, &rejection),
+            (Ok(fields), Some(Ok(before))) if same(&fields, &before) => self.applied.unchanged += 1,
+            (Ok(fields), existing) => self.changed.push((index, key, fields, existing.is_none())),
+        }
+    }
+
+    /// Turns references by id text, name or record into references by id.
+    fn resolve(&mut self, desired: &Desired, fields: &mut Map<String, Value>) -> bool {
+        let mut resolved = true;
+        for (field, foreign) in desired.kind.schema().foreign() {
+            let Some(value) = fields.get_mut(field) else {
+                continue;
+            };
+            let endpoint_key = foreign.kind.schema().endpoint_key;
+            let name = match &*value {
+                Value::String(text) => text.clone(),
+                Value::Object(record) => {
+                    let named = endpoint_key.and_then(|name| record.get(name));
+                    match record.get("id").or(named) {
+                        Some(Value::String(text)) => text.clone(),
+                        _ => continue,
+                    }
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => continue,
+            };
+            match self.find(foreign.kind, &name) {
+                Some(id) => *value = reference(id),
+                None => {
+                    resolved = false;
+                    let message = format!("there is no {} '{name}'", foreign.kind.name());
+                    self.mistakes.push(desired.place.mistake(field, message));
+                }
+            }
+        }
+        resolved
+    }
+
+    fn find(&self, kind: Kind, name: &str) -> Option<Id> {
+        if let Some(id) = self.names.get(&(kind, name.to_owned())) {
+            return Some(*id);
+        }
+        let state = self.draft.base();
+        if let Ok(id) = Uuid::try_parse(name) {
+            let key = Key {
+                kind: kind.key_name(),
+                workspace: self.workspace.clone(),
+                id: Id(id),
+            };
+            if self.kept.contains(&key) || state.get(&key).is_some() {
+                return Some(Id(id));
+            }
+        }
+        super::Selector::Name(name.to_owned()).find(state, kind, &self.workspace, None)
+    }
+
+    fn identify(&self, desired: &Desired, fields: &Map<String, Value>) -> Id {
+        if let Some(id) = desired.id {
+            return id;
+        }
+        let schema = desired.kind.schema();
+        let holders = schema.unique.iter().filter_map(|unique| {
+            self.draft
+                .base()
+                .holder(desired.kind, &self.workspace, unique, fields)
+        });
+        let existing = holders.into_iter().next();
+        existing.unwrap_or_else(|| derive_id(desired.kind, fields))
+    }
+
+    fn add_select_tags(&self, fields: &mut Map<String, Value>) {
+        if self.select_tags.is_empty() {
+            return;
+        }
+        let tags = fields.entry("tags").or_insert(Value::Null);
+        if tags.is_null() {
+            *tags = Value::Array(Vec::new());
+        }
+        if let Value::Array(tags) = tags {
+            for tag in &self.select_tags {
+                if !tags.iter().any(|known| known == tag) {
+                    tags.push(Value::from(tag.as_str()));
+                }
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        let doomed: Vec<(Kind, Key)> = Kind::ALL
+            .iter()
+            .flat_map(|kind| {
+                self.draft
+                    .base()
+                    .list(*kind, &self.workspace, None)
+                    .filter_map(|(id, entry)| {
+                        let key = Key {
+                            kind: kind.key_name(),
+                            workspace: self.workspace.clone(),
+                            id,
+                        };
+                        let ours = self.select_tags.is_empty() || {
+                            let fields = entry.body.fields().unwrap_or_default();
+                            let tags = fields.get("tags").and_then(Value::as_array).cloned();
+                            let tags = tags.unwrap_or_default();
+                            self.select_tags
+                                .iter()
+                                .all(|tag| tags.iter().any(|known| known == tag))
+                        };
+                        (ours && !self.kept.contains(&key)).then_some((*kind, key))
+                    })
+            })
+            .collect();
+        self.applied.deleted = doomed.len();
+        for (kind, key) in doomed {
+            self.draft.remove(&key);
+            self.pruned.push((kind, key.id));
+        }
+    }
+
+    fn put_changed(&mut self, desired: &[Desired]) {
+        let changed = std::mem::take(&mut self.changed);
+        for (_, key, _, _) in &changed {
+            self.draft.remove(key);
+        }
+        for (index, key, fields, new) in &changed {
+            let entity = &desired[*index];
+            let unique = self
+                .draft
+                .check_unique(entity.kind, &self.workspace, key.id, fields);
+            if let Err(rejection) = unique {
+                self.reject(entity, &rejection);
+            }
+            self.draft.put(key, fields);
+            match new {
+                true => self.applied.created += 1,
+                false => self.applied.updated += 1,
+            }
+        }
+        for (index, key, fields, _) in &changed {
+            let entity = &desired[*index];
+            let checked = self
+                .draft
+                .check_references(entity.kind, &self.workspace, fields)
+                .and_then(|()| {
+                    check_plugin_protocols(self.draft.state(), entity.kind, &key.workspace, fields)
+                });
+            if let Err(rejection) = checked {
+                self.reject(entity, &rejection);
+            }
+        }
+        self.check_left_behind(desired);
+    }
+
+    /// Entities that stay must not refer to pruned ones.
+    fn check_left_behind(&mut self, desired: &[Desired]) {
+        let at = desired
+            .first()
+            .map(|desired| desired.place.mistake("", "").at)
+            .unwrap_or_default();
+        for (kind, id) in std::mem::take(&mut self.pruned) {
+            for link in self.draft.state().referrers(kind, &self.workspace, id) {
+                let (child, parent) = (link.child.name(), kind.name());
+                let message = format!(
+                    "{child} {} stays and refers to {parent} {id}, which is not in the file",
+                    link.child_id
+                );
+                self.mistakes.push(Mistake::new(at, "", message));
+            }
+        }
+    }
+
+    fn reject(&mut self, desired: &Desired, rejection: &Rejection) {
+        let leaves = leaves(&rejection.fields);
+        if leaves.is_empty() {
+            return self
+                .mistakes
+                .push(desired.place.mistake("", rejection.message.clone()));
+        }
+        let schema = matches!(rejection.code, crate::rejection::Code::SchemaViolation);
+        for (path, message) in leaves {
+            let message = if schema {
+                message
+            } else {
+                rejection.message.clone()
+            };
+            let path = if path.starts_with('@') {
+                ""
+            } else {
+                path.as_str()
+            };
+            self.mistakes.push(desired.place.mistake(path, message));
+        }
+    }
+}
+
+/// Whether applying `fields` over `before` would change anything but the time of change.
+fn same(fields: &Map<String, Value>, before: &Map<String, Value>) -> bool {
+    let visible = |map: &Map<String, Value>| {
+        let mut map = map.clone();
+        map.remove("updated_at");
+        map
+    };
+    visible(fields) == visible(before)
+}
+
+/// The messages of an error tree with their paths (`config.minute`).
+fn leaves(fields: &Map<String, Value>) -> Vec<(String, String)> {
+    fn walk(path: &str, value: &Value, into: &mut Vec<(String, String)>) {
+        let join = |step: &str| {
+            if path.is_empty() {
+                step.to_owned()
+            } else {
+                format!("{path}.{step}")
+            }
+        };
+        match value {
+            Value::Object(fields) => fields
+                .iter()
+                .for_each(|(name, value)| walk(&join(name), value, into)),
+            Value::Array(items) => {
+                for (position, item) in items.iter().enumerate() {
+                    let step = if path.starts_with('@') {
+                        path.to_owned()
+                    } else {
+                        join(&position.to_string())
+                    };
+                    walk(&step, item, into);
+                }
+            }
+            Value::Null => {}
+            Value::String(text) => into.push((path.to_owned(), text.clone())),
+            Value::Bool(_) | Value::Number(_) => into.push((path.to_owned(), value.to_string())),
+        }
+    }
+    let mut found = Vec::new();
+    walk("", &Value::Object(fields.clone()), &mut found);
+    found
+}

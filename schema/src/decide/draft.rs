@@ -1,0 +1,151 @@
+//! A state being changed by one command, and the mutations that lead there.
+
+use crate::entity::{Body, Entry, Id, Key, Workspace};
+use crate::event::Mutation;
+use crate::field::OnDelete;
+use crate::kind::Kind;
+use crate::rejection::Rejection;
+use crate::state::{State, reference_id};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+pub(super) struct Draft<'a> {
+    base: &'a State,
+    state: State,
+    touched: BTreeMap<Key, ()>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(base: &'a State) -> Self {
+        Self {
+            base,
+            state: base.clone(),
+            touched: BTreeMap::new(),
+        }
+    }
+
+    /// The state so far.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The state the command was given.
+    pub(super) fn base(&self) -> &State {
+        self.base
+    }
+
+    pub(super) fn put(&mut self, key: &Key, fields: &Map<String, Value>) {
+        let entry = Entry {
+            version: self.base.version().next(),
+            body: Body::encode(fields),
+        };
+        self.state.insert(key.clone(), entry);
+        self.touched.insert(key.clone(), ());
+    }
+
+    /// Takes an entity out without asking who refers to it.
+    pub(super) fn remove(&mut self, key: &Key) {
+        if self.state.remove(key).is_some() {
+            self.touched.insert(key.clone(), ());
+        }
+    }
+
+    /// Deletes an entity: what cascades goes with it.
+    ///
+    /// # Errors
+    /// If an entity that does not cascade refers to it, or to one that would go with it.
+    pub(super) fn delete(&mut self, kind: Kind, key: &Key) -> Result<(), Rejection> {
+        let links: Vec<_> = self
+            .state
+            .referrers(kind, &key.workspace, key.id)
+            .cloned()
+            .collect();
+        for link in &links {
+            match on_delete(link.child, link.field) {
+                OnDelete::Restrict => {
+                    let (parent, child) = (kind.schema().entity, link.child.schema().entity);
+                    return Err(Rejection::referenced_by(parent, child));
+                }
+                OnDelete::Cascade => {}
+            }
+        }
+        self.remove(key);
+        for link in links {
+            let child = Key {
+                kind: link.child.key_name(),
+                workspace: link.workspace,
+                id: link.child_id,
+            };
+            self.delete(link.child, &child)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that what `fields` refer to exists.
+    ///
+    /// # Errors
+    /// With the first reference that leads nowhere.
+    pub(super) fn check_references(
+        &self,
+        kind: Kind,
+        workspace: &Workspace,
+        fields: &Map<String, Value>,
+    ) -> Result<(), Rejection> {
+        for (field, foreign) in kind.schema().foreign() {
+            let Some(id) = fields.get(field).and_then(reference_id) else {
+                continue;
+            };
+            if self.state.entity(foreign.kind, workspace, id).is_none() {
+                let entity = foreign.kind.schema().entity;
+                return Err(Rejection::foreign_missing(field, entity, &id.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that no other entity holds a unique value of `fields`.
+    ///
+    /// # Errors
+    /// With the first value that is taken.
+    pub(super) fn check_unique(
+        &self,
+        kind: Kind,
+        workspace: &Workspace,
+        id: Id,
+        fields: &Map<String, Value>,
+    ) -> Result<(), Rejection> {
+        for unique in kind.schema().unique {
+            let holder = self.state.holder(kind, workspace, unique, fields);
+            if holder.is_some_and(|holder| holder != id) {
+                let value =
+                    |name: &&'static str| (*name, fields.get(*name).cloned().unwrap_or_default());
+                return Err(Rejection::unique(unique.fields.iter().map(value)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state, and what leads to it from the base: one mutation an entity, none for those that end as they began.
+    pub(super) fn finish(mut self) -> (State, Vec<Mutation>) {
+        let mut mutations = Vec::with_capacity(self.touched.len());
+        for (key, ()) in self.touched {
+            let (before, after) = (self.base.get(&key), self.state.get(&key));
+            match (before, after) {
+                (None, None) => {}
+                (Some(_), None) => mutations.push(Mutation::Delete(key)),
+                (Some(before), Some(after)) if before.body == after.body => {
+                    let unchanged = before.clone();
+                    self.state.insert(key, unchanged);
+                }
+                (_, Some(after)) => mutations.push(Mutation::put(key, after.body.clone())),
+            }
+        }
+        (self.state, mutations)
+    }
+}
+
+/// What happens to a child when the entity its `field` refers to is deleted.
+fn on_delete(child: Kind, field: &str) -> OnDelete {
+    let foreign = child.schema().foreign().find(|(name, _)| *name == field);
+    foreign.map_or(OnDelete::Restrict, |(_, foreign)| foreign.on_delete)
+}

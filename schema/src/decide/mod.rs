@@ -1,0 +1,179 @@
+//! Decide: a command against a state gives an event, or a rejection.
+//!
+//! Validity is decided here and nowhere else. What an event says is unconditional: defaults are filled in, generated
+//! values are made and cascades are spelled out, so that a replica needs no rules to apply it.
+
+mod apply;
+mod draft;
+mod write;
+
+pub use apply::{Applied, Mistake, Plan};
+pub use write::{Action, Scope, Selector, Write};
+
+use crate::entity::Key;
+use crate::entropy::Entropy;
+use crate::event::{Actor, Encoded, Event, EventId, Mutations};
+use crate::rejection::Rejection;
+use crate::state::State;
+use crate::version::{Cursor, Epoch, Time};
+use draft::Draft;
+
+/// What somebody wants changed.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// One entity, as the Admin API does it.
+    Write(Box<Write>),
+    /// A declarative file, as one transaction.
+    Apply(Box<Plan>),
+}
+
+/// Who asks, when and why: everything of an event that is not its content.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The event's name, if there will be one.
+    pub id: EventId,
+    /// Now.
+    pub time: Time,
+    /// Who asks.
+    pub actor: Actor,
+    /// Why.
+    pub reason: Option<String>,
+    /// The request that asks.
+    pub request_id: Option<String>,
+    /// The seed of every id and secret made on the way.
+    pub seed: [u8; 32],
+}
+
+/// A command that was found valid.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// What to append; `None` if the command changes nothing.
+    pub event: Option<Proposal>,
+    /// The state after it.
+    pub state: State,
+    /// What the command came to.
+    pub outcome: Outcome,
+}
+
+/// An event that is ready to be signed and appended.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The event.
+    pub event: Event,
+    /// Its bytes, and the chunks to store before it.
+    pub encoded: Encoded,
+    /// The cursor after it.
+    pub cursor: Cursor,
+    /// `<workspace>.<kind>.<id>` of the entity the caller named.
+    pub subject: String,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An entity that did not exist before.
+    Created(Key),
+    /// An entity that has a new body.
+    Updated(Key),
+    /// An entity that is gone, or was not there.
+    Deleted,
+    /// A declarative file.
+    Applied(Applied),
+}
+
+/// Why a command is not accepted. The caller can mend it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// An Admin API request, with Kong's error object.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A declarative file, with everything that is wrong in it.
+    #[error("{} mistakes in the file", .0.len())]
+    Mistaken(Vec<Mistake>),
+}
+
+/// The clock and the chance of one decision.
+#[derive(Debug)]
+struct Inputs {
+    now: Time,
+    entropy: Entropy,
+}
+
+/// Decides `command` on `state`.
+///
+/// # Errors
+/// If the command is not valid on this state. Nothing has changed then.
+pub fn decide(state: &State, command: Command, origin: &Origin) -> Result<Decision, Refusal> {
+    let mut draft = Draft::new(state);
+    let inputs = Inputs {
+        now: origin.time,
+        entropy: Entropy::new(origin.seed),
+    };
+    let (outcome, subject) = match command {
+        Command::Write(write) => write::decide(&mut draft, *write, inputs)?,
+        Command::Apply(plan) => {
+            let applied = apply::decide(&mut draft, *plan, inputs).map_err(Refusal::Mistaken)?;
+            (
+                Outcome::Applied(applied),
+                format!("default.batch.{}", origin.id),
+            )
+        }
+    };
+    Ok(conclude(state, draft, origin, outcome, subject))
+}
+
+/// The first event of a log, ready to be signed and appended at version 1.
+pub fn genesis(epoch: Epoch, id: EventId, time: Time, actor: Actor) -> Proposal {
+    let event = Event::genesis(epoch, id, time, actor);
+    let encoded = event.encode();
+    let cursor = event.cursor(&encoded.bytes);
+    Proposal {
+        event,
+        encoded,
+        cursor,
+        subject: format!("default.genesis.{epoch}"),
+    }
+}
+
+fn conclude(
+    state: &State,
+    draft: Draft<'_>,
+    origin: &Origin,
+    outcome: Outcome,
+    subject: String,
+) -> Decision {
+    let (mut next, mutations) = draft.finish();
+    if mutations.is_empty() {
+        return Decision {
+            event: None,
+            state: state.clone(),
+            outcome,
+        };
+    }
+    let cursor = state.cursor();
+    let event = Event {
+        epoch: cursor.epoch,
+        previous: cursor.version,
+        previous_chain: cursor.chain,
+        id: origin.id,
+        time: origin.time,
+        actor: origin.actor.clone(),
+        reason: origin.reason.clone(),
+        request_id: origin.request_id.clone(),
+        mutations: Mutations::Inline(mutations),
+        digest: next.digest(),
+    };
+    let encoded = event.encode();
+    next.settle(&event, &encoded.bytes);
+    let cursor = next.cursor();
+    Decision {
+        event: Some(Proposal {
+            event,
+            encoded,
+            cursor,
+            subject,
+        }),
+        state: next,
+        outcome,
+    }
+}
