@@ -4,7 +4,9 @@
 //! reads from that; only the writer appends.
 
 pub mod admin;
+pub mod config;
 pub mod fleet;
+pub mod start;
 pub mod view;
 pub mod writer;
 

@@ -78,7 +78,7 @@ impl View {
 }
 
 /// Where the replica puts what it applies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ViewSink {
     state: Arc<ArcSwap<State>>,
     recent: Arc<Mutex<Recent>>,

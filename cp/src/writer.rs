@@ -1,26 +1,26 @@
 //! The writer: one task that decides, appends, waits and answers.
 //!
-//! It decides on the tip: the folded state plus what it has sent and not yet heard of. So writes that wait at the same
-//! time are pipelined, in order. If another control plane gets in between, everything sent after that is refused by
-//! the log (docs/decisions/0002) and decided again on the newer state.
+//! Writes that wait at the same time are decided one on top of the other and appended together: all of them or none
+//! (docs/decisions/0002). If another control plane got in between, they are decided again on the newer state.
 //!
-//! Control planes that write at the same time take turns without talking: each sends a burst and then pauses for
-//! [`PAUSE`]; one that lost a race waits until the log has been quiet for [`QUIET`], which is shorter, and sends then.
+//! Control planes that write at the same time take turns without talking: each pauses for [`PAUSE`] after
+//! [`BURST_EVENTS_MAX`] events; one that lost a race waits until the log has been quiet for [`QUIET`], which is
+//! shorter, and appends then.
 
 use crate::view::View;
-use futures::future::{BoxFuture, OptionFuture};
 use sluice_replica::keys::SigningKey;
-use sluice_replica::log::{Append, AppendError, LogError, Source};
+use sluice_replica::log::{Append, AppendError, BATCH_EVENTS_MAX, Source};
+use sluice_replica::process::now;
 use sluice_replica::run::chain;
 use sluice_schema::decide::{
     Command, Decision, Origin, Outcome, Proposal, Refusal, decide, genesis,
 };
 use sluice_schema::event::{Actor, Event, EventId};
 use sluice_schema::state::State;
-use sluice_schema::version::{Epoch, Time, Version};
+use sluice_schema::version::{Epoch, Version};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,10 +28,10 @@ use uuid::Uuid;
 
 /// Commands that may wait for the writer.
 const QUEUE_COMMANDS_MAX: usize = 1024;
-/// Appends that may be under way at once.
-const PIPELINE_APPENDS_MAX: usize = 128;
-/// Appends after which a control plane lets others in, if there are others.
-const BURST_APPENDS_MAX: usize = 64;
+/// Bytes after which a batch takes no further event.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Events after which a control plane lets others in, if there are others.
+const BURST_EVENTS_MAX: usize = 64;
 /// How long it lets them in.
 const PAUSE: Duration = Duration::from_millis(6);
 /// How long the log must be quiet before one that lost a race tries again; up to half as much is added by chance.
@@ -123,11 +123,8 @@ impl Writer {
             view: view.clone(),
             key,
             others: Box::new(others),
-            tip: view.state(),
-            burst: 0,
-            in_flight: VecDeque::new(),
             again: VecDeque::new(),
-            repeated: VecDeque::new(),
+            burst: 0,
         };
         (Self { asks, view }, task.run(inbox, shutdown))
     }
@@ -173,20 +170,12 @@ fn origin(request: Request, epoch: Epoch) -> Origin {
     }
 }
 
-/// The clock.
-pub(crate) fn now() -> Time {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
-}
-
-type Outcoming = BoxFuture<'static, Result<(), AppendError>>;
-
-struct InFlight {
+/// A command that has been decided, and waits for its event to be appended and folded.
+struct Decided {
     ask: Ask,
     proposal: Box<Proposal>,
     outcome: Outcome,
     state: State,
-    ack: Outcoming,
 }
 
 struct Task {
@@ -194,216 +183,161 @@ struct Task {
     view: View,
     key: SigningKey,
     others: Box<dyn Fn() -> bool + Send>,
-    /// The folded state and everything in flight on top of it.
-    tip: Arc<State>,
-    /// Appends since the last pause.
-    burst: usize,
-    in_flight: VecDeque<InFlight>,
     /// Commands to decide again, oldest first.
     again: VecDeque<Ask>,
-    /// Commands whose event id is in flight already.
-    repeated: VecDeque<Ask>,
+    /// Events appended since the last pause.
+    burst: usize,
 }
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Ask>, shutdown: CancellationToken) {
         begin_log(&self.source, &self.view, &self.key, &shutdown).await;
         loop {
-            if self.in_flight.is_empty() {
-                self.again.append(&mut self.repeated);
-                self.let_others_in().await;
+            if self.again.is_empty() {
+                let ask = tokio::select! {
+                    ask = inbox.recv() => ask,
+                    () = shutdown.cancelled() => None,
+                };
+                match ask {
+                    Some(ask) => self.again.push_back(ask),
+                    None => return,
+                }
             }
-            let contended = self.burst >= BURST_APPENDS_MAX && (self.others)();
-            let room = self.in_flight.len() < PIPELINE_APPENDS_MAX && !contended;
-            if room && let Some(ask) = self.again.pop_front() {
-                self.take(ask).await;
-                continue;
+            let batch = self.decide_batch(&mut inbox);
+            if !batch.is_empty() {
+                self.commit(batch).await;
             }
-            let front = OptionFuture::from(self.in_flight.front_mut().map(|first| &mut first.ack));
-            tokio::select! {
-                biased;
-                Some(ack) = front => self.settle(ack).await,
-                ask = inbox.recv(), if room => match ask {
-                    Some(ask) => self.take(ask).await,
-                    None => break,
-                },
-                () = shutdown.cancelled() => break,
-            }
-        }
-        // What was sent is still answered; what was not is told that we stop.
-        while let Some(first) = self.in_flight.front_mut() {
-            let ack = (&mut first.ack).await;
-            self.settle(ack).await;
         }
     }
 
-    async fn let_others_in(&mut self) {
-        if self.burst > 0 && (self.others)() {
-            tokio::time::sleep(PAUSE).await;
+    /// Decides what waits, each command on the state after the one before.
+    fn decide_batch(&mut self, inbox: &mut mpsc::Receiver<Ask>) -> Vec<Decided> {
+        let mut tip = self.view.state();
+        let mut batch: Vec<Decided> = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH_EVENTS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(ask) = self.again.pop_front().or_else(|| inbox.try_recv().ok()) else { break };
+            let twin = batch.iter().any(|first| first.ask.origin.id == ask.origin.id);
+            let decision = decide(&tip, ask.command.clone(), &ask.origin);
+            match decision {
+                Ok(Decision { event: Some(proposal), state, outcome }) if !ask.dry_run && !twin => {
+                    if tip.version() == Version::ZERO {
+                        answer(ask, Err(unavailable("the log has not been reached yet")));
+                        continue;
+                    }
+                    if let Some(version) = self.view.version_of(ask.origin.id) {
+                        let (source, view) = (self.source.clone(), self.view.clone());
+                        tokio::spawn(answer_repeated(source, view, ask, version));
+                        continue;
+                    }
+                    bytes += proposal.encoded.bytes.len();
+                    tip = Arc::new(state.clone());
+                    batch.push(Decided { ask, proposal: Box::new(proposal), outcome, state });
+                }
+                // What is answered without an event must rest on folded state only.
+                _ if !batch.is_empty() => {
+                    self.again.push_front(ask);
+                    break;
+                }
+                decision => self.answer_now(&tip, ask, decision),
+            }
         }
-        self.burst = 0;
+        batch
     }
 
-    /// Decides a command on the tip and sends what comes of it.
-    async fn take(&mut self, ask: Ask) {
-        if self.in_flight.is_empty() {
-            self.tip = self.view.state();
-        }
-        if self.tip.version() == Version::ZERO && !ask.dry_run {
-            return answer(ask, Err(unavailable("the log has not been reached yet")));
-        }
+    /// Answers a command that needs no event: refused, without effect, or only asked for.
+    fn answer_now(&self, tip: &State, ask: Ask, decision: Result<Decision, Refusal>) {
         if let Some(version) = self.view.version_of(ask.origin.id) {
-            let (source, view) = (self.source.clone(), self.view.clone());
-            tokio::spawn(answer_repeated(source, view, ask, version));
+            tokio::spawn(answer_repeated(self.source.clone(), self.view.clone(), ask, version));
             return;
         }
-        if self.in_flight.iter().any(|first| first.ask.origin.id == ask.origin.id) {
-            return self.repeated.push_back(ask);
-        }
-        let decision = match decide(&self.tip, ask.command.clone(), &ask.origin) {
-            Ok(decision) => decision,
-            Err(refusal) => return answer(ask, Err(refusal.into())),
-        };
-        let Decision { event, state, outcome } = decision;
-        match event {
-            Some(proposal) if !ask.dry_run => self.send(ask, Box::new(proposal), state, outcome).await,
-            event => {
-                let version = self.tip.version();
-                let event = event.map(|proposal| proposal.event);
-                let written = Written { version, event, outcome, state: Arc::new(state) };
-                // Nothing to append, but what it rests on may still be under way.
-                let view = self.view.clone();
-                tokio::spawn(async move {
-                    let _ = tokio::time::timeout(FOLD_TIMEOUT, view.reached(version)).await;
-                    answer(ask, Ok(written));
-                });
-            }
-        }
-    }
-
-    async fn send(&mut self, ask: Ask, proposal: Box<Proposal>, state: State, outcome: Outcome) {
-        let after = self.in_flight.back().map(|last| last.proposal.event.id);
-        match append(&self.source, &self.key, &proposal, after).await {
-            Ok(ack) => {
-                self.burst += 1;
-                self.tip = Arc::new(state.clone());
-                self.in_flight.push_back(InFlight { ask, proposal, outcome, state, ack });
-            }
-            Err(error) => answer(ask, Err(unavailable(&chain(&error)))),
-        }
-    }
-
-    /// Handles the outcome of the oldest append.
-    async fn settle(&mut self, ack: Result<(), AppendError>) {
-        let Some(first) = self.in_flight.pop_front() else { return };
-        match ack {
-            Ok(()) => self.finish(first),
-            Err(AppendError::Conflict { .. }) => self.lose(first).await,
-            Err(AppendError::Unknown { source, .. }) => self.resolve(first, &source).await,
-            Err(error @ AppendError::Refused(_)) => {
-                answer(first.ask, Err(unavailable(&chain(&error))));
-                self.recall().await;
-            }
-        }
-    }
-
-    /// The event is in the log: answers once it has come back.
-    fn finish(&self, done: InFlight) {
-        let view = self.view.clone();
-        let InFlight { ask, proposal, outcome, state, .. } = done;
-        let version = proposal.cursor.version;
-        let written = Written { version, event: Some(proposal.event), outcome, state: Arc::new(state) };
-        tokio::spawn(async move {
-            let folded = tokio::time::timeout(FOLD_TIMEOUT, view.reached(version)).await;
-            answer(ask, match folded {
-                Ok(()) => Ok(written),
-                Err(_) => Err(WriteError::Unknown {
-                    reason: format!("version {version} is stored but has not come back from the log"),
-                }),
-            });
+        let written = decision.map(|Decision { event, state, outcome }| Written {
+            version: tip.version(),
+            event: event.map(|proposal| proposal.event),
+            outcome,
+            state: Arc::new(state),
         });
+        answer(ask, written.map_err(WriteError::Refused));
     }
 
-    /// Another control plane was faster: catches up and decides again.
-    async fn lose(&mut self, loser: InFlight) {
-        let InFlight { ask, proposal, .. } = loser;
-        let base = proposal.event.previous;
-        if ask.arrived.elapsed() > RACE_TIMEOUT {
-            answer(ask, Err(unavailable("other control planes were faster each time; try again")));
-        } else {
-            self.again.push_front(ask);
+    /// Appends a batch and sees to it that every command in it gets its answer.
+    async fn commit(&mut self, batch: Vec<Decided>) {
+        let base = batch[0].proposal.event.previous;
+        let last = Version(base.0 + batch.len() as u64);
+        match append(&self.source, &self.key, &batch).await {
+            Ok(()) => {
+                self.burst += batch.len();
+                self.finish(batch);
+                self.catch_up_and_let_others_in(last).await;
+            }
+            Err(AppendError::Conflict { .. }) => self.lose(batch, base).await,
+            Err(AppendError::Unknown { source, .. }) => {
+                tracing::warn!(after = %base, reason = %source, "the outcome of an append is unknown; reading the log");
+                self.resolve(batch, base, source.to_string()).await;
+            }
+            Err(error @ AppendError::Refused(_)) => {
+                let reason = chain(&error);
+                batch.into_iter().for_each(|decided| answer(decided.ask, Err(unavailable(&reason))));
+            }
         }
-        self.recall().await;
+    }
+
+    /// The events are in the log: answers once they have come back.
+    fn finish(&self, batch: Vec<Decided>) {
+        for Decided { ask, proposal, outcome, state } in batch {
+            let version = proposal.cursor.version;
+            let event = Some(proposal.event);
+            let written = Written { version, event, outcome, state: Arc::new(state) };
+            tokio::spawn(answer_after(self.view.clone(), version, ask, Ok(written)));
+        }
+    }
+
+    /// The next batch is decided on the folded state, so that must have come this far.
+    async fn catch_up_and_let_others_in(&mut self, last: Version) {
+        let _ = tokio::time::timeout(FOLD_TIMEOUT, self.view.reached(last)).await;
+        if self.burst >= BURST_EVENTS_MAX {
+            self.burst = 0;
+            if (self.others)() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Another control plane was faster: catches up; everything is decided again.
+    async fn lose(&mut self, batch: Vec<Decided>, base: Version) {
+        for Decided { ask, .. } in batch.into_iter().rev() {
+            if ask.arrived.elapsed() > RACE_TIMEOUT {
+                answer(ask, Err(unavailable("other control planes were faster each time; try again")));
+            } else {
+                self.again.push_front(ask);
+            }
+        }
         self.burst = 0;
         let _ = tokio::time::timeout(FOLD_TIMEOUT, self.view.reached(base.next())).await;
         let _ = tokio::time::timeout(QUIET_WAIT_MAX, wait_for_quiet(&self.view)).await;
     }
 
-    /// Takes back everything in flight that rested on an append that failed.
-    async fn recall(&mut self) {
-        let mut kept = VecDeque::new();
-        for InFlight { ask, proposal, outcome, state, ack } in std::mem::take(&mut self.in_flight) {
-            match ack.await {
-                Err(AppendError::Conflict { .. } | AppendError::Refused(_)) => kept.push_back(ask),
-                Ok(()) => {
-                    // The log took an event whose predecessor it refused. Readers will stop at it.
-                    tracing::error!(version = %proposal.cursor.version, "the log broke the append rules");
-                    let ack = Box::pin(std::future::ready(Ok(())));
-                    self.finish(InFlight { ask, proposal, outcome, state, ack });
-                }
-                Err(AppendError::Unknown { source, .. }) => {
-                    // It cannot have been stored either, but only the log can say so.
-                    let ack = Box::pin(std::future::ready(Ok(())));
-                    let unknown = InFlight { ask, proposal, outcome, state, ack };
-                    if let Some(ask) = self.look_up(unknown, &source).await {
-                        kept.push_back(ask);
-                    }
-                }
-            }
-        }
-        self.again.extend(kept);
-    }
-
-    /// The outcome is unknown: asks the log, and sends the same bytes again if it has nothing there.
-    async fn resolve(&mut self, unknown: InFlight, source: &LogError) {
-        if let Some(ask) = self.look_up(unknown, source).await {
-            self.again.push_front(ask);
-        }
-        self.recall().await;
-    }
-
-    /// Finds out what became of an append. Gives the command back if it must be decided again.
-    async fn look_up(&mut self, unknown: InFlight, source: &LogError) -> Option<Ask> {
+    /// Finds out what became of a batch, and sends the same bytes again if the log has nothing in its place.
+    async fn resolve(&mut self, batch: Vec<Decided>, base: Version, mut reason: String) {
         let deadline = Instant::now() + RESOLVE_TIMEOUT;
-        let mut reason = source.to_string();
-        let version = unknown.proposal.cursor.version;
-        tracing::warn!(%version, reason, "the outcome of an append is unknown; reading the log");
         while Instant::now() < deadline {
-            match self.source.log.get(version).await {
+            match self.source.log.get(base.next()).await {
                 Ok(Some(record)) => {
                     let id = Event::decode(&record.event).map(|event| event.id);
-                    if id.is_ok_and(|id| id == unknown.proposal.event.id) {
-                        self.finish(unknown);
-                        return None;
-                    }
-                    return Some(unknown.ask);
+                    let ours = id.is_ok_and(|id| id == batch[0].proposal.event.id);
+                    return if ours { self.finish(batch) } else { self.lose(batch, base).await };
                 }
-                Ok(None) => match append(&self.source, &self.key, &unknown.proposal, None).await {
-                    Ok(ack) => match ack.await {
-                        Ok(()) => {
-                            self.finish(unknown);
-                            return None;
-                        }
-                        Err(error) => reason = chain(&error),
-                    },
+                Ok(None) => match append(&self.source, &self.key, &batch).await {
+                    Ok(()) => return self.finish(batch),
                     Err(error) => reason = chain(&error),
                 },
                 Err(error) => reason = error.to_string(),
             }
             tokio::time::sleep(RETRY_DELAY).await;
         }
-        answer(unknown.ask, Err(WriteError::Unknown { reason }));
-        None
+        for decided in batch {
+            answer(decided.ask, Err(WriteError::Unknown { reason: reason.clone() }));
+        }
     }
 }
 
@@ -418,24 +352,43 @@ async fn wait_for_quiet(view: &View) {
     }
 }
 
-async fn append(
+async fn append(source: &Source, key: &SigningKey, batch: &[Decided]) -> Result<(), AppendError> {
+    let proposals = batch.iter().map(|decided| &*decided.proposal);
+    append_proposals(source, key, proposals.collect()).await
+}
+
+async fn append_proposals(
     source: &Source,
     key: &SigningKey,
-    proposal: &Proposal,
-    after: Option<EventId>,
-) -> Result<Outcoming, AppendError> {
-    for (hash, content) in &proposal.encoded.chunks {
-        source.chunks.put(*hash, content).await.map_err(AppendError::Refused)?;
+    proposals: Vec<&Proposal>,
+) -> Result<(), AppendError> {
+    let mut events = Vec::with_capacity(proposals.len());
+    for proposal in &proposals {
+        for (hash, content) in &proposal.encoded.chunks {
+            source.chunks.put(*hash, content).await.map_err(AppendError::Refused)?;
+        }
+        events.push(Append {
+            subject: proposal.subject.clone(),
+            id: proposal.event.id,
+            event: proposal.encoded.bytes.clone().into(),
+            signature: key.sign_event(proposal.cursor.chain),
+        });
     }
-    let append = Append {
-        subject: proposal.subject.clone(),
-        id: proposal.event.id,
-        event: proposal.encoded.bytes.clone().into(),
-        signature: key.sign_event(proposal.cursor.chain),
-        expected: proposal.event.previous,
-        after,
-    };
-    source.log.append(append).await
+    let expected = proposals.first().map_or(Version::ZERO, |first| first.event.previous);
+    source.log.append(expected, events).await
+}
+
+/// Answers once the state has reached `version`.
+async fn answer_after(view: View, version: Version, ask: Ask, result: Result<Written, WriteError>) {
+    match tokio::time::timeout(FOLD_TIMEOUT, view.reached(version)).await {
+        Ok(()) => answer(ask, result),
+        Err(_) => answer(
+            ask,
+            Err(WriteError::Unknown {
+                reason: format!("version {version} has not come back from the log"),
+            }),
+        ),
+    }
 }
 
 /// Sees to it that the log has its first event.
@@ -458,11 +411,7 @@ async fn append_genesis(source: &Source, key: &SigningKey) {
     let actor = Actor { name: "sluice-cp".into(), via: "start".into(), address: None };
     let epoch = Epoch(Uuid::new_v4());
     let proposal = genesis(epoch, EventId(Uuid::now_v7()), now(), actor);
-    let appended = match append(source, key, &proposal, None).await {
-        Ok(ack) => ack.await,
-        Err(error) => Err(error),
-    };
-    match appended {
+    match append_proposals(source, key, vec![&proposal]).await {
         Ok(()) => tracing::info!(%epoch, "began a new log"),
         Err(AppendError::Conflict { .. }) => tracing::info!("another control plane began the log"),
         Err(error) => tracing::warn!(error = %chain(&error), "could not begin the log"),

@@ -1,1 +1,240 @@
-fn main() {}
+//! What the table costs: lookups, one-entity changes and memory at 1 thousand, 30 thousand and 1 million routes.
+//!
+//! `cargo run --release -p sluice-dp --example table_bench [routes...]`
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for people, run by hand"
+)]
+
+use http::HeaderMap;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+use sluice_dp::table::{RequestHead, Table};
+use sluice_schema::entity::{Body, Change, Entry, Id, Key, Workspace};
+use sluice_schema::kind::Kind;
+use sluice_schema::version::Version;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::time::Instant;
+use uuid::Uuid;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LOOKUPS: usize = 200_000;
+const CHANGES: usize = 4_000;
+const BATCH: usize = 1_000;
+
+/// How routes are spread over hosts and paths.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// One route per host, all with the same path.
+    ManyHosts,
+    /// All on one host, a path each.
+    OneHost,
+    /// Ten per host.
+    TenPerHost,
+    /// All on one host, a regex each.
+    OneHostRegex,
+}
+
+impl Shape {
+    fn host(self, index: usize) -> String {
+        match self {
+            Self::ManyHosts => format!("api-{index}.customers.example.com"),
+            Self::OneHost | Self::OneHostRegex => "api.example.com".into(),
+            Self::TenPerHost => format!("api-{}.customers.example.com", index / 10),
+        }
+    }
+
+    fn path(self, index: usize) -> String {
+        match self {
+            Self::ManyHosts => "/".into(),
+            Self::OneHost | Self::OneHostRegex => {
+                format!("/v1/team-{}/service-{index}", index % 97)
+            }
+            Self::TenPerHost => format!("/v1/service-{}", index % 10),
+        }
+    }
+
+    fn change(self, index: usize, version: u64) -> Change {
+        let path = match self {
+            Self::OneHostRegex => format!(r"~{}/(?<item>\d+)$", self.path(index)),
+            Self::ManyHosts | Self::OneHost | Self::TenPerHost => self.path(index),
+        };
+        let fields = json!({
+            "name": format!("route-{index}"), "protocols": ["http", "https"], "hosts": [self.host(index)],
+            "paths": [path], "methods": ["GET", "POST"], "https_redirect_status_code": 426, "regex_priority": 0,
+            "strip_path": true, "path_handling": "v0", "preserve_host": false, "request_buffering": true,
+            "response_buffering": true, "created_at": 1_700_000_000 + index, "updated_at": 1_700_000_000 + version,
+            "service": {"id": Uuid::from_u128(7).to_string()}, "tags": ["bench"],
+        });
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &index.to_le_bytes());
+        let key = Key {
+            kind: Kind::Route.key_name(),
+            workspace: Workspace::DEFAULT,
+            id: Id(id),
+        };
+        let body = Body::encode(fields.as_object().unwrap());
+        Change {
+            key,
+            before: None,
+            after: Some(Entry {
+                version: Version(version),
+                body,
+            }),
+        }
+    }
+}
+
+fn main() {
+    let sizes: Vec<usize> = std::env::args()
+        .skip(1)
+        .filter_map(|size| size.parse().ok())
+        .collect();
+    let sizes = if sizes.is_empty() {
+        vec![1_000, 30_000, 1_000_000]
+    } else {
+        sizes
+    };
+    println!(
+        "{:>13} {:>8} | {:>8} {:>8} {:>8} {:>8} | {:>8} {:>8} | {:>9} {:>9} {:>7}",
+        "shape",
+        "routes",
+        "hot p50",
+        "cold p50",
+        "cold p99",
+        "miss p50",
+        "apply",
+        "p99 us",
+        "B/route",
+        "body B",
+        "load s"
+    );
+    for shape in [
+        Shape::ManyHosts,
+        Shape::OneHost,
+        Shape::TenPerHost,
+        Shape::OneHostRegex,
+    ] {
+        for &size in &sizes {
+            if matches!(shape, Shape::OneHostRegex) && size > 100_000 {
+                continue;
+            }
+            run(shape, size);
+        }
+    }
+}
+
+fn run(shape: Shape, size: usize) {
+    let mut random = StdRng::seed_from_u64(7);
+    let begun = (Instant::now(), resident());
+    let mut table = Table::empty();
+    for first in (0..size).step_by(BATCH) {
+        let changes: Vec<_> = (first..size.min(first + BATCH))
+            .map(|index| shape.change(index, 1))
+            .collect();
+        let (next, rejected) = table.apply(Version(1), &changes);
+        assert!(rejected.is_empty(), "{rejected:?}");
+        table = next;
+    }
+    let loaded = begun.0.elapsed().as_secs_f64();
+    let bytes = (resident().saturating_sub(begun.1)) / size;
+    let body = shape
+        .change(size / 2, 1)
+        .after
+        .unwrap()
+        .body
+        .as_bytes()
+        .len();
+
+    let suffix = if matches!(shape, Shape::OneHostRegex) {
+        "/77"
+    } else {
+        "/x"
+    };
+    let request = |index: usize| (shape.host(index), format!("{}{suffix}", shape.path(index)));
+    let cold: Vec<_> = (0..LOOKUPS)
+        .map(|_| request(random.random_range(0..size)))
+        .collect();
+    let hot: Vec<_> = (0..LOOKUPS)
+        .map(|index| request((index % 8) * (size / 8)))
+        .collect();
+    let miss: Vec<_> = cold
+        .iter()
+        .map(|(host, _)| (format!("no-{host}"), "/nothing".into()))
+        .collect();
+    let (cold, cold_p99) = lookups(&table, &cold, true);
+    let (hot, _) = lookups(&table, &hot, true);
+    let (miss, _) = lookups(&table, &miss, false);
+
+    let (apply, apply_p99) = changes(&mut table, shape, size, &mut random);
+    println!(
+        "{:>13} {size:>8} | {hot:>8} {cold:>8} {cold_p99:>8} {miss:>8} | {apply:>8.1} {apply_p99:>8.1} | {bytes:>9} {body:>9} {loaded:>7.1}",
+        format!("{shape:?}")
+    );
+}
+
+/// Median and p99 in nanoseconds, less what the clock itself takes.
+fn lookups(table: &Table, requests: &[(String, String)], expected: bool) -> (u64, u64) {
+    let headers = HeaderMap::new();
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let one = |(host, path): &(String, String)| {
+        // The request's own text is in the cache, as it would be after parsing.
+        black_box(host.bytes().chain(path.bytes()).fold(0u8, u8::wrapping_add));
+        let begun = Instant::now();
+        let found = table.find(&RequestHead {
+            method: "GET",
+            host,
+            port: 80,
+            path,
+            headers: &headers,
+            sni: None,
+            tls: false,
+            source: anywhere,
+            destination: anywhere,
+        });
+        let taken = begun.elapsed();
+        assert_eq!(black_box(found).is_some(), expected, "{host}{path}");
+        taken
+    };
+    let clock = percentiles((0..10_000).map(|_| Instant::now().elapsed().as_nanos() as u64)).0;
+    let (p50, p99) = percentiles(
+        requests
+            .iter()
+            .map(|request| one(request).as_nanos() as u64),
+    );
+    (p50.saturating_sub(clock), p99.saturating_sub(clock))
+}
+
+/// Median and p99 in microseconds of changing one route and dropping the table before.
+fn changes(table: &mut Table, shape: Shape, size: usize, random: &mut StdRng) -> (f64, f64) {
+    let taken = (0..CHANGES).map(|number| {
+        let version = 2 + number as u64;
+        let change = [shape.change(random.random_range(0..size), version)];
+        let begun = Instant::now();
+        *table = black_box(table.apply(Version(version), &change)).0;
+        begun.elapsed().as_nanos() as u64
+    });
+    let (p50, p99) = percentiles(taken);
+    (p50 as f64 / 1e3, p99 as f64 / 1e3)
+}
+
+fn percentiles(samples: impl Iterator<Item = u64>) -> (u64, u64) {
+    let mut samples: Vec<_> = samples.collect();
+    samples.sort_unstable();
+    (
+        samples[samples.len() / 2],
+        samples[samples.len() * 99 / 100],
+    )
+}
+
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok())
+        .unwrap_or_default()
+        * 1024
+}

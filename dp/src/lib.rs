@@ -1,8 +1,13 @@
-//! Placeholder.
+//! The data plane: follows the log and proxies traffic by it.
+//!
+//! [`table`] is the configuration compiled, [`proxy`] serves requests from it, [`plugin`] is what it does to them.
+//! Nothing here writes the log, and nothing here depends on a control plane.
 
 mod balance;
+pub mod config;
 pub mod metrics;
 pub mod plugin;
 pub mod proxy;
+pub mod start;
 pub mod status;
 pub mod table;

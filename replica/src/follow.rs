@@ -8,7 +8,7 @@
 //! one read and one apply are under way.
 
 use crate::keys::TrustedKeys;
-use crate::log::Record;
+use crate::log::{Page, Record};
 use crate::node::{Head, SyncMode};
 use sluice_schema::event::Event;
 use sluice_schema::version::{Cursor, Version};
@@ -33,8 +33,8 @@ pub enum Input {
     Page {
         /// Where the read began.
         from: Version,
-        /// In order; empty if the log ends before `from`.
-        records: Vec<Record>,
+        /// The records.
+        page: Page,
     },
     /// The read failed; worth trying again after a while.
     ReadFailed,
@@ -270,7 +270,7 @@ impl Follow {
             }
             Input::Disconnected => self.connected = false,
             Input::Tail(record) => self.take_tail(record, &mut actions),
-            Input::Page { from, records } => self.take_page(from, records, &mut actions),
+            Input::Page { from, page } => self.take_page(from, page, &mut actions),
             Input::ReadFailed => {
                 self.reading = None;
                 self.retry = true;
@@ -340,7 +340,7 @@ impl Follow {
         self.read(self.tip.version.next(), actions);
     }
 
-    fn take_page(&mut self, from: Version, records: Vec<Record>, actions: &mut Vec<Action>) {
+    fn take_page(&mut self, from: Version, page: Page, actions: &mut Vec<Action>) {
         if self.reading.take() != Some(from) || self.fork.is_some() {
             return;
         }
@@ -348,6 +348,7 @@ impl Follow {
             // What stood between was dropped while the read was under way.
             return self.read(self.tip.version.next(), actions);
         }
+        let Page { records, more } = page;
         if records.is_empty() {
             // The log ends before `from`. Reads may be a little stale, so only what we have applied ourselves counts.
             if from <= self.cursor.version {
@@ -356,7 +357,6 @@ impl Follow {
             self.retry = self.seen >= from;
             return;
         }
-        let full = records.len() >= crate::log::PAGE_RECORDS_MAX;
         let mut batch: Vec<Verified> = Vec::new();
         let mut tip = self.tip;
         let mut objection = None;
@@ -383,7 +383,6 @@ impl Follow {
             }
         }
         let untrusted = self.cut_untrusted(&mut batch);
-        let more = full || objection.is_some();
         batch.into_iter().for_each(|verified| self.enqueue(verified));
         match untrusted.or(objection) {
             Some(fork) => self.stop(fork, actions),

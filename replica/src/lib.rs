@@ -1,11 +1,13 @@
 //! The log and the local copy of it.
 //!
 //! [`log`] moves bytes, [`follow`] decides what to do with them, [`store`] keeps the result, [`run`] joins the three.
-//! Only a control plane appends; everything else here is what every replica does.
+//! Only a control plane appends; everything else here is what every replica does. [`process`] is what all our
+//! programs share around that.
 
 pub mod follow;
 pub mod keys;
 pub mod log;
 pub mod node;
+pub mod process;
 pub mod run;
 pub mod store;

@@ -24,6 +24,19 @@ pub enum SyncMode {
     Full,
 }
 
+impl std::str::FromStr for SyncMode {
+    type Err = &'static str;
+
+    /// Reads the setting `incremental_sync`: `on` or `off`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::Incremental),
+            "off" => Ok(Self::Full),
+            _ => Err("expected on or off"),
+        }
+    }
+}
+
 /// Where the log ends, as a control plane sees it; announced every second.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Head {

@@ -5,7 +5,7 @@
 
 use crate::follow::{Action, Alarm, Follow, Fork, Input, Phase, Verified};
 use crate::keys::TrustedKeys;
-use crate::log::{Interest, LogError, PAGE_RECORDS_MAX, Record, Source, TailItem};
+use crate::log::{Interest, LogError, Page, Source, TailItem};
 use crate::node::{Head, SyncMode};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -84,7 +84,7 @@ pub struct Replica {
     status: watch::Sender<Status>,
     /// The version being synced to disk, if any.
     syncing: Option<tokio::task::JoinHandle<(Version, Result<(), StoreError>)>>,
-    reading: Option<BoxFuture<'static, (Version, Result<Vec<Record>, LogError>)>>,
+    reading: Option<BoxFuture<'static, (Version, Result<Page, LogError>)>>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -207,9 +207,9 @@ impl Replica {
         }
     }
 
-    async fn take_page(&mut self, from: Version, page: Result<Vec<Record>, LogError>) {
+    async fn take_page(&mut self, from: Version, page: Result<Page, LogError>) {
         let input = match page {
-            Ok(records) => Input::Page { from, records },
+            Ok(page) => Input::Page { from, page },
             Err(error) => {
                 self.note(&error);
                 Input::ReadFailed
@@ -226,7 +226,7 @@ impl Replica {
                 match action {
                     Action::Read(from) => {
                         let log = self.source.log.clone();
-                        let read = async move { (from, log.read(from, PAGE_RECORDS_MAX).await) };
+                        let read = async move { (from, log.read(from).await) };
                         self.reading = Some(read.boxed());
                     }
                     Action::Apply(events) => inputs.push_back(self.apply(events).await),
@@ -424,9 +424,8 @@ pub async fn fold_log(source: &Source, trusted: &TrustedKeys) -> Result<State, R
         for action in follow.step(input) {
             match action {
                 Action::Read(from) => {
-                    let records = source.log.read(from, PAGE_RECORDS_MAX).await;
-                    let records = records.map_err(RebuildError::Log)?;
-                    inputs.push_back(Input::Page { from, records });
+                    let page = source.log.read(from).await.map_err(RebuildError::Log)?;
+                    inputs.push_back(Input::Page { from, page });
                 }
                 Action::Apply(events) => {
                     for Verified { event, record, .. } in events {

@@ -98,18 +98,7 @@ impl Store {
     }
 
     fn open_verified(directory: &Path) -> Result<(Self, Vec<(Key, Entry)>), StoreError> {
-        fs::create_dir_all(directory).map_err(|source| StoreError::Io { operation: "create", source })?;
-        let path = directory.to_owned();
-        // sled 0.34 panics on damage in most cases, so it opens where a panic can be caught.
-        let opening = std::thread::Builder::new().name("store-open".into()).spawn(move || {
-            let db = open_sled(&path)?;
-            let loaded = load(&db)?;
-            Ok::<_, StoreError>((db, loaded))
-        });
-        let opening = opening.map_err(|source| StoreError::Io { operation: "open", source })?;
-        let (db, loaded) = opening
-            .join()
-            .map_err(|_| StoreError::Damaged("the database panicked while opening".into()))??;
+        let (db, loaded) = open_guarded(directory, load)?;
         let Loaded { meta, entities } = loaded;
         let store = Self {
             db,
@@ -258,7 +247,7 @@ impl Store {
 
     /// What makes everything written so far survive power loss. Can be used from another thread.
     pub fn syncer(&self) -> Syncer {
-        Syncer { db: self.db.clone(), directory: self.directory.clone() }
+        Syncer::new(self.db.clone(), &self.directory)
     }
 }
 
@@ -270,6 +259,10 @@ pub struct Syncer {
 }
 
 impl Syncer {
+    pub(crate) fn new(db: sled::Db, directory: &Path) -> Self {
+        Self { db, directory: directory.to_owned() }
+    }
+
     /// Returns when everything written before the call is on disk. sled's own flush uses `sync_file_range`, which
     /// does not reach the drive: its files are synced here, and the directory that names them.
     ///
@@ -279,6 +272,26 @@ impl Syncer {
         self.db.flush().map_err(|error| sled_error("flush", error))?;
         sync_tree(&self.directory).map_err(|source| StoreError::Io { operation: "sync", source })
     }
+}
+
+/// Opens a database and reads what `load` wants of it. sled 0.34 panics on damage in most cases, so both happen where
+/// a panic can be caught.
+pub(crate) fn open_guarded<T: Send>(
+    directory: &Path,
+    load: impl FnOnce(&sled::Db) -> Result<T, StoreError> + Send,
+) -> Result<(sled::Db, T), StoreError> {
+    fs::create_dir_all(directory).map_err(|source| StoreError::Io { operation: "create", source })?;
+    std::thread::scope(|scope| {
+        let opening = std::thread::Builder::new().name("store-open".into()).spawn_scoped(scope, || {
+            let db = open_sled(directory)?;
+            let loaded = load(&db)?;
+            Ok((db, loaded))
+        });
+        let opening = opening.map_err(|source| StoreError::Io { operation: "open", source })?;
+        opening
+            .join()
+            .map_err(|_| StoreError::Damaged("the database panicked while opening".into()))?
+    })
 }
 
 fn sync_tree(directory: &Path) -> io::Result<()> {

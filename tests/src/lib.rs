@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What whole-system tests share: real servers, started and ended by the test that needs them.
+
+pub mod nats;

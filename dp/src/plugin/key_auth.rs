@@ -110,7 +110,7 @@ impl Config {
                 identify(
                     request,
                     Identity {
-                        consumer,
+                        consumer: Some(consumer),
                         credential: Some(credential),
                     },
                 );
@@ -153,11 +153,8 @@ impl Config {
         }
     }
 
-    /// The consumer (absent only while the log is between a consumer and its credential) and the credential.
-    fn authenticate(
-        &self,
-        request: &mut Access<'_, '_>,
-    ) -> Result<(Option<Arc<Consumer>>, Uuid), Refusal> {
+    /// The consumer and the credential. A credential whose consumer cannot be used is worth nothing.
+    fn authenticate(&self, request: &mut Access<'_, '_>) -> Result<(Arc<Consumer>, Uuid), Refusal> {
         let (name, key) = self.find(request)?;
         let table = request.table;
         let found = table.key_credential(request.workspace, &key);
@@ -171,7 +168,10 @@ impl Config {
         if !lives || !equal(credential.key.as_bytes(), key.as_bytes()) {
             return Err(Refusal::Unknown);
         }
-        Ok((table.consumer(credential.consumer).cloned(), credential.id))
+        let consumer = table
+            .consumer(credential.consumer)
+            .ok_or(Refusal::Unknown)?;
+        Ok((Arc::clone(consumer), credential.id))
     }
 
     /// The first key found, in the order of the names, and for each name in headers, then in the query.

@@ -5,7 +5,6 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use sluice_schema::event::EventId;
 use sluice_schema::hash::Hash32;
@@ -13,8 +12,22 @@ use sluice_schema::version::Version;
 use std::fmt;
 use std::sync::Arc;
 
+pub mod embedded;
+pub mod jetstream;
+
 /// The most records one [`Log::read`] returns.
 pub const PAGE_RECORDS_MAX: usize = 1000;
+/// About the most bytes of events one [`Log::read`] returns.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What the log has from a version on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    /// In order; empty if the log ends before the version asked for.
+    pub records: Vec<Record>,
+    /// Whether there is more after them.
+    pub more: bool,
+}
 
 /// One message of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,7 +49,10 @@ pub struct Signature {
     pub bytes: [u8; 64],
 }
 
-/// A request to append one event.
+/// The most events one [`Log::append`] may carry: the broker's limit on an atomic batch is 1,000.
+pub const BATCH_EVENTS_MAX: usize = 256;
+
+/// One event to append.
 #[derive(Clone, Debug)]
 pub struct Append {
     /// The entity (or batch) the caller named, for the subject: `<workspace>.<kind>.<id>`.
@@ -47,11 +63,6 @@ pub struct Append {
     pub event: Bytes,
     /// Its signature.
     pub signature: Signature,
-    /// The version the log must end at. The record gets the next one.
-    pub expected: Version,
-    /// The event that must be at `expected`, if the caller published it itself and has no answer for it yet. A
-    /// stream-wide sequence alone does not make pipelined appends safe: see docs/decisions/0002.
-    pub after: Option<EventId>,
 }
 
 /// Why an append has no version.
@@ -63,7 +74,7 @@ pub enum AppendError {
         /// What the caller expected the last version to be.
         expected: Version,
     },
-    /// No answer: it may have been stored. Read `expected + 1` and compare event ids.
+    /// No answer: all or none may have been stored. Read `expected + 1` and compare event ids.
     #[error("the outcome of the append at version {expected} is unknown")]
     Unknown {
         /// What the caller expected the last version to be.
@@ -126,20 +137,20 @@ pub enum Interest {
 /// The log. Implementations: JetStream, embedded.
 #[async_trait]
 pub trait Log: Send + Sync + fmt::Debug + 'static {
-    /// Starts an append and returns its outcome as a future. Calls are sent in the order they are made; a caller
-    /// may start the next before the outcome of the last is known (with [`Append::after`] set).
+    /// Appends `events` (1 to [`BATCH_EVENTS_MAX`]), in order, right after version `expected`: all of them or none.
+    /// Writes that wait at the same time go together, so that a shared log costs them one round trip. Single appends
+    /// sent one behind the other would not be safe: see docs/decisions/0002.
     ///
     /// # Errors
-    /// [`AppendError::Refused`] if it could not even be sent.
-    async fn append(&self, append: Append)
-    -> Result<BoxFuture<'static, Result<(), AppendError>>, AppendError>;
+    /// If they are not stored, or not known to be.
+    async fn append(&self, expected: Version, events: Vec<Append>) -> Result<(), AppendError>;
 
-    /// Up to `max` records from `from` on, in order. An empty answer means that the log ends before `from`. Records
-    /// that the log no longer has, or has lost, are simply absent: the caller sees the hole.
+    /// The records from `from` on, in order, up to [`PAGE_RECORDS_MAX`]. Records that the log no longer has, or has lost, are
+    /// simply absent: the caller sees the hole.
     ///
     /// # Errors
     /// If the log cannot be read now.
-    async fn read(&self, from: Version, max: usize) -> Result<Vec<Record>, LogError>;
+    async fn read(&self, from: Version) -> Result<Page, LogError>;
 
     /// One record, from the log's leader: never stale.
     ///
@@ -209,4 +220,21 @@ pub struct Source {
     pub log: Arc<dyn Log>,
     /// Its chunks.
     pub chunks: Arc<dyn Chunks>,
+}
+
+/// Chunks decompress to no more than this, whatever their bytes say.
+const CHUNK_BYTES_MAX: usize = 4 << 20;
+const ZSTD_LEVEL: i32 = 3;
+
+fn compress(content: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(content, ZSTD_LEVEL).expect("compressing into memory does not fail")
+}
+
+fn decompress(hash: Hash32, stored: &[u8]) -> Result<Bytes, LogError> {
+    let content = zstd::bulk::decompress(stored, CHUNK_BYTES_MAX)
+        .map_err(|error| LogError::Unusable(format!("chunk {hash} does not decompress: {error}")))?;
+    match Hash32::of(&content) == hash {
+        true => Ok(content.into()),
+        false => Err(LogError::Unusable(format!("chunk {hash} holds other content"))),
+    }
 }

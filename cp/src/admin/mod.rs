@@ -1,0 +1,185 @@
+//! The Admin API: Kong's, and what an event log adds to it.
+//!
+//! A request goes one way: `guard` (may it come from there), `endpoint` (what its path names), the method, the one
+//! function of that endpoint, and the headers that every answer has.
+//!
+//! Invariants: a read is answered from this control plane's own state and never waits for the log, except below
+//! `/log`; nothing is appended but through the writer; what a client reads as an error is written in `error`.
+
+mod answer;
+mod apply;
+mod endpoint;
+mod entities;
+mod error;
+mod event_view;
+mod guard;
+mod info;
+mod list;
+mod log;
+mod metrics;
+mod nodes;
+mod request;
+mod schemas;
+mod tags;
+
+use crate::ControlPlane;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use axum::serve::ListenerExt;
+use endpoint::{Endpoint, Verb};
+use error::Problem;
+use guard::Guard;
+use http::{HeaderMap, Method, Request};
+use metrics::Metrics;
+use request::Call;
+use sluice_schema::entity::Workspace;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The only workspace so far.
+const WORKSPACE: Workspace = Workspace::DEFAULT;
+
+/// What every request is answered with.
+#[derive(Debug)]
+struct Admin {
+    control_plane: ControlPlane,
+    guard: Guard,
+    metrics: Metrics,
+    /// Ends answers that go on for ever.
+    shutdown: CancellationToken,
+}
+
+/// The Admin API as a service, for tests and for other listeners.
+pub fn router(control_plane: ControlPlane) -> Router {
+    let listen = &control_plane.info.listen;
+    let loopback = !listen.is_empty() && listen.iter().all(|address| address.ip().is_loopback());
+    build(control_plane, loopback, CancellationToken::new())
+}
+
+/// Serves the Admin API until `shutdown`, then finishes what is under way.
+///
+/// # Errors
+/// If the listener has no address.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    control_plane: ControlPlane,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let loopback = listener.local_addr()?.ip().is_loopback();
+    let router = build(control_plane, loopback, shutdown.clone());
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "could not set TCP_NODELAY");
+        }
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
+
+fn build(control_plane: ControlPlane, loopback: bool, shutdown: CancellationToken) -> Router {
+    let guard = Guard::new(loopback, &control_plane.info.allowed_hosts);
+    let admin = Admin {
+        control_plane,
+        guard,
+        metrics: Metrics::default(),
+        shutdown,
+    };
+    Router::new()
+        .fallback(answer_request)
+        .with_state(Arc::new(admin))
+}
+
+async fn answer_request(Shared(admin): Shared<Arc<Admin>>, request: Request<Body>) -> Response {
+    let started = Instant::now();
+    let (head, body) = request.into_parts();
+    let call = Call::new(&admin, head);
+    let mut response = match respond(&call, body).await {
+        Ok(response) => response,
+        Err(problem) => {
+            problem.log(&call);
+            problem.response()
+        }
+    };
+    let status = response.status();
+    finish(response.headers_mut(), &call, started);
+    admin.metrics.count(&call.head.method, status);
+    tracing::debug!(
+        method = %call.head.method, path = call.head.uri.path(), %status,
+        request_id = call.request_id, "answered"
+    );
+    response
+}
+
+async fn respond(call: &Call<'_>, body: Body) -> Result<Response, Problem> {
+    call.admin.guard.check(&call.head)?;
+    let endpoint = Endpoint::find(call.head.uri.path()).ok_or(Problem::NotFound)?;
+    let verbs = endpoint.verbs();
+    if call.head.method == Method::OPTIONS {
+        return Ok(answer::options(verbs, &call.head.headers));
+    }
+    let verb = Verb::parse(&call.head.method).filter(|verb| verbs.contains(verb));
+    let verb = verb.ok_or(Problem::MethodNotAllowed(verbs))?;
+    match endpoint {
+        Endpoint::Root => Ok(info::root(call)),
+        Endpoint::Status => Ok(info::status(call)),
+        Endpoint::Endpoints => Ok(info::endpoints()),
+        Endpoint::PluginsEnabled => Ok(info::plugins_enabled()),
+        Endpoint::Metrics => Ok(metrics::show(call)),
+        Endpoint::Tags(tag) => tags::list(call, tag).await,
+        Endpoint::Schema(entity) => schemas::entity(&entity),
+        Endpoint::PluginSchema(plugin) => schemas::plugin(&plugin),
+        Endpoint::Validate(entity) => schemas::validate(call, &entity, body).await,
+        Endpoint::Nodes => Ok(nodes::list(call)),
+        Endpoint::DataPlanes => Ok(nodes::data_planes(call)),
+        Endpoint::Apply => apply::apply(call, body).await,
+        Endpoint::Dump => apply::dump(call).await,
+        Endpoint::LogHead => Ok(log::head(call).await),
+        Endpoint::LogEvents => log::events(call).await,
+        Endpoint::LogEvent(version) => log::event(call, &version).await,
+        Endpoint::Collection(place) => entities::collection(call, place, verb, body).await,
+        Endpoint::Item(place, selector) => entities::item(call, place, selector, verb, body).await,
+        Endpoint::Parent {
+            kind,
+            selector,
+            field,
+            parent,
+        } => {
+            let id = entities::parent(call, kind, &selector, field)?;
+            let place = endpoint::Place {
+                kind: parent,
+                scope: None,
+            };
+            entities::item(call, place, id, verb, body).await
+        }
+    }
+}
+
+/// The headers that every answer has.
+fn finish(headers: &mut HeaderMap, call: &Call<'_>, started: Instant) {
+    let admin = call.admin;
+    answer::set(
+        headers,
+        "server",
+        &format!("sluice/{}", admin.control_plane.info.version),
+    );
+    answer::set(
+        headers,
+        "x-kong-admin-latency",
+        &started.elapsed().as_millis().to_string(),
+    );
+    answer::set(headers, "x-request-id", &call.request_id);
+    if !headers.contains_key(answer::SLUICE_VERSION) {
+        answer::set(
+            headers,
+            answer::SLUICE_VERSION,
+            &call.state.version().to_string(),
+        );
+    }
+    answer::allow_origin(headers, admin.guard.origin(&call.head));
+}

@@ -1,0 +1,15 @@
+//! The control plane's program.
+
+use sluice_cp::config::{Settings, VARIABLE_PREFIX};
+use sluice_replica::process;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    process::run::<Settings, _>(
+        std::env::args_os(),
+        VARIABLE_PREFIX,
+        Settings::logging,
+        tokio::runtime::Builder::new_multi_thread(),
+        sluice_cp::start::run,
+    )
+}

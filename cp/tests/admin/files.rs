@@ -1,0 +1,150 @@
+//! Declarative files: apply and dump; and what would be if.
+
+use crate::server::{Answer, Server};
+use serde_json::{Value, json};
+
+const FILE: &str = r#"
+_format_version: "3.0"
+services:
+- name: s
+  host: a.example
+  routes:
+  - name: r
+    paths: ["/r"]
+consumers:
+- username: ann
+"#;
+
+async fn apply(server: &Server, query: &str, text: &str) -> Answer {
+    let headers = [("content-type", "application/yaml")];
+    server
+        .send_text("POST", &format!("/apply{query}"), &headers, text)
+        .await
+}
+
+#[tokio::test]
+async fn a_file_is_one_transaction_and_its_dump_changes_nothing() {
+    let server = Server::start().await;
+    let start = server.version();
+    let answer = apply(&server, "", FILE).await;
+    let counts = |version: u64, created, updated, deleted, unchanged| {
+        json!({
+            "version": version, "created": created, "updated": updated, "deleted": deleted,
+            "unchanged": unchanged,
+        })
+    };
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, counts(start + 1, 3, 0, 0, 0))
+    );
+    assert_eq!(answer.version(), start + 1);
+
+    let dump = server.send("GET", "/dump", &[], Value::Null).await;
+    assert_eq!(dump.json()["routes"][0]["paths"], json!(["/r"]));
+    let again = apply(&server, "?prune=1", &dump.text).await;
+    assert_eq!(again.json(), counts(start + 1, 0, 0, 0, 3));
+
+    server
+        .create("/services", json!({"name": "more", "host": "b.example"}))
+        .await;
+    let pruned = apply(&server, "?prune=1", &FILE.replace("/r\"", "/q\"")).await;
+    assert_eq!(pruned.json(), counts(start + 3, 0, 1, 1, 2));
+}
+
+#[tokio::test]
+async fn every_mistake_in_a_file_is_told_with_its_line() {
+    let server = Server::start().await;
+    let before = server.version();
+    let file = "_format_version: \"3.0\"\nservices:\n- name: s\n  port: x\n  host: a.example\n- name: t\nplugins:\n- name: no-such\n";
+    let answer = apply(&server, "", file).await;
+    let body = answer.json();
+    assert_eq!((answer.status, &body["code"]), (400, &json!(14)), "{body}");
+    assert_eq!(body["name"], "invalid declarative configuration");
+    assert!(
+        body["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("declarative config is invalid: ")
+    );
+    let mistakes = body["mistakes"].as_array().unwrap();
+    let lines: Vec<_> = mistakes
+        .iter()
+        .map(|mistake| mistake["line"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lines, [4, 6, 8], "{body}");
+    assert_eq!(mistakes[0]["path"], "services[0].port");
+    assert_eq!(mistakes[0]["message"], "expected an integer");
+
+    let broken = apply(&server, "", "services: [").await;
+    assert_eq!(
+        (broken.status, &broken.json()["code"]),
+        (400, &json!(14)),
+        "{}",
+        broken.text
+    );
+    let odd = apply(&server, "?prune=maybe", FILE).await;
+    assert_eq!(odd.status, 400);
+    assert_eq!(server.version(), before, "nothing was appended");
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_the_event_and_appends_nothing() {
+    let server = Server::start().await;
+    let before = server.version();
+    let service = json!({"name": "s", "host": "a.example"});
+    let reason = [("sluice-reason", "to see")];
+    let answer = server
+        .send("POST", "/services?dry_run=1", &reason, service.clone())
+        .await;
+    let body = answer.json();
+    assert_eq!(
+        (answer.status, &body["outcome"]),
+        (200, &json!("created")),
+        "{body}"
+    );
+    assert_eq!(
+        (&body["event"]["version"], &body["event"]["reason"]),
+        (&json!(before + 1), &json!("to see"))
+    );
+    let mutation = &body["event"]["mutations"][0];
+    assert_eq!(
+        (&mutation["op"], &mutation["name"]),
+        (&json!("put"), &json!("s"))
+    );
+    assert_eq!(mutation["body"]["host"], "a.example");
+
+    let (_, body) = server
+        .check("DELETE", "/services/nobody?dry_run=1", Value::Null)
+        .await;
+    assert_eq!(
+        (&body["outcome"], &body["event"]),
+        (&json!("deleted"), &Value::Null)
+    );
+    let body = apply(&server, "?dry_run=1", FILE).await.json();
+    assert_eq!(
+        (&body["created"], &body["event"]["mutations_count"]),
+        (&json!(3), &json!(3))
+    );
+    let (status, _) = server.check("POST", "/services?dry_run=1", json!({})).await;
+    assert_eq!(status, 400);
+    assert_eq!(server.version(), before, "nothing was appended");
+    assert_eq!(server.check("GET", "/services/s", Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_large_file_is_one_event_whose_mutations_are_counted() {
+    let server = Server::start().await;
+    let name = "x".repeat(500);
+    let consumers: Vec<Value> = (0..1500)
+        .map(|number| json!({"username": format!("{name}{number}")}))
+        .collect();
+    let file = json!({"_format_version": "3.0", "consumers": consumers}).to_string();
+    let answer = apply(&server, "", &file).await;
+    assert_eq!(answer.json()["created"], 1500, "{}", answer.text);
+    let path = format!("/log/events/{}", answer.version());
+    let (_, event) = server.check("GET", &path, Value::Null).await;
+    assert_eq!(
+        (&event["mutations"], &event["mutations_count"]),
+        (&Value::Null, &json!(1500))
+    );
+}

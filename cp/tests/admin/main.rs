@@ -1,0 +1,10 @@
+//! The Admin API over HTTP, on a real control plane with an embedded log.
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
+mod entities;
+mod events;
+mod files;
+mod info;
+mod lists;
+mod refusals;
+mod server;

@@ -1,0 +1,333 @@
+//! Starting and running a data plane: from the local store to served requests, and back on shutdown.
+//!
+//! Order: bind every port, load and verify the store, compile the table, accept requests, then reach for the log. The
+//! log, the status page and the reports live on the calling thread's runtime; each proxy worker has a thread of its own.
+
+use crate::config::Settings;
+use crate::proxy::{self, Proxy, Shared};
+use crate::status::{self, Node, NodeState};
+use crate::table::Table;
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use sluice_replica::keys::TrustedKeys;
+use sluice_replica::log::jetstream::{self, JetStream};
+use sluice_replica::log::{Interest, Source};
+use sluice_replica::node::{RejectedEntity, Report, SyncMode};
+use sluice_replica::process::{hostname, now};
+use sluice_replica::run::{Options, Replica, Sink, Status};
+use sluice_replica::store::Store;
+use sluice_schema::digest::Digest;
+use sluice_schema::entity::{Change, Entry, Key};
+use sluice_schema::event::EventId;
+use sluice_schema::version::{Cursor, Version};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two reports, so that a catch-up does not flood the control planes.
+const REPORT_GAP: Duration = Duration::from_millis(5);
+const REJECTED_REPORTED_MAX: usize = 20;
+
+/// What a data plane is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The log.
+    pub source: Source,
+    /// Whose events it believes.
+    pub trusted: TrustedKeys,
+    /// How changes are taken up.
+    pub sync: SyncMode,
+    /// Directory of the local store.
+    pub data_dir: PathBuf,
+    /// The status page's socket, already bound.
+    pub status: TcpListener,
+    /// How to proxy.
+    pub proxy: proxy::Options,
+}
+
+/// A data plane that is running.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the proxy listens.
+    pub proxy: Vec<SocketAddr>,
+    /// Where the status page listens.
+    pub status: SocketAddr,
+    /// What its replica does.
+    pub replica: watch::Receiver<Status>,
+    tasks: JoinSet<anyhow::Result<&'static str>>,
+}
+
+/// Runs a data plane by its settings until `shutdown`.
+///
+/// # Errors
+/// If something it needs to start is missing, or a part of it ends before it should.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let (log, proxy) = (settings.log, settings.proxy);
+    let trusted = TrustedKeys::load(&log.trusted_keys).context("trusted_keys")?;
+    let status = TcpListener::bind(proxy.status_listen)
+        .await
+        .with_context(|| {
+            format!(
+                "could not listen on {} (status_listen)",
+                proxy.status_listen
+            )
+        })?;
+    let source = JetStream::connect(jetstream::Options {
+        servers: log.nats_url,
+        cluster: log.cluster,
+        ..jetstream::Options::new(jetstream::Role::DataPlane, "sluice-dp")
+    })
+    .await
+    .context("could not set up the connection to NATS")?;
+    let proxy = proxy::Options {
+        listen: proxy.proxy_listen,
+        workers: proxy.workers.map_or_else(default_workers, usize::from),
+        drain_timeout: proxy.drain_timeout,
+        ..proxy::Options::default()
+    };
+    let (data_dir, sync) = (log.data_dir, log.incremental_sync);
+    let parts = Parts {
+        source,
+        trusted,
+        sync,
+        data_dir,
+        status,
+        proxy,
+    };
+    start(parts, &shutdown)?.wait(shutdown).await
+}
+
+/// One worker per CPU this process may use.
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Starts a data plane. It serves what its local store holds when this returns; the log may still be away.
+///
+/// # Errors
+/// If the local store or a port cannot be used.
+pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Running> {
+    let began = std::time::Instant::now();
+    let node = Node {
+        id: node_id(&parts.data_dir)?,
+        hostname: hostname(),
+    };
+    let shared = Shared::default();
+    let state = Arc::new(NodeState::new(
+        node,
+        shared.metrics.clone(),
+        shared.state.clone(),
+    ));
+    let opened =
+        Store::open(&parts.data_dir.join("store")).context("could not open the local store")?;
+    if let Some((reason, aside)) = &opened.moved_aside {
+        tracing::warn!(reason, moved_to = %aside.display(), "the local store was damaged; it is rebuilt from the log");
+    }
+    let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
+    let mut sink = TableSink {
+        tables: tables.clone(),
+        state: state.clone(),
+    };
+    let (cursor, digest) = (opened.store.cursor(), opened.store.digest());
+    sink.reload(cursor, digest, &mut opened.entities.into_iter());
+    let entities = opened.store.len();
+    tracing::info!(version = %cursor.version, entities, took = ?began.elapsed(), "loaded the local store");
+
+    let options = Options {
+        trusted: parts.trusted,
+        sync: parts.sync,
+        interest: Interest::Follow,
+        reports: None,
+        heads: None,
+    };
+    let replica = Replica::new(parts.source.clone(), opened.store, Box::new(sink), options);
+    let following = replica.status();
+    let status = parts
+        .status
+        .local_addr()
+        .context("the status socket has no address")?;
+    let running = Proxy::start(parts.proxy, &tables, &shared, shutdown)
+        .context("could not start the proxy")?;
+    let proxy = running.addresses().to_vec();
+    tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
+
+    let mut tasks = JoinSet::new();
+    let token = shutdown.clone();
+    tasks.spawn(async move { Ok(replica.run(token).await.map(|()| "replica")?) });
+    tasks.spawn(async move { Ok(running.stopped().await.map(|()| "proxy")?) });
+    tasks.spawn(report(
+        parts.source,
+        state.clone(),
+        following.clone(),
+        shutdown.clone(),
+    ));
+    let (listener, token) = (parts.status, shutdown.clone());
+    tasks.spawn(async move {
+        status::serve(listener, state, token).await;
+        Ok("status page")
+    });
+    Ok(Running {
+        proxy,
+        status,
+        replica: following,
+        tasks,
+    })
+}
+
+impl Running {
+    /// Waits until `shutdown`, then for everything to finish.
+    ///
+    /// # Errors
+    /// If a part of it ends before it should, or with an error.
+    pub async fn wait(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        while let Some(ended) = self.tasks.join_next().await {
+            let name = ended.context("a task panicked")??;
+            if !shutdown.is_cancelled() {
+                shutdown.cancel();
+                anyhow::bail!("the data plane's {name} ended before it should");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the replica puts what it applies: compiles off the request path, then swaps.
+struct TableSink {
+    tables: Arc<ArcSwap<Table>>,
+    state: Arc<NodeState>,
+}
+
+impl TableSink {
+    fn swap(&self, table: Table, cursor: Cursor, digest: Digest) {
+        let rejected: Vec<_> = table.rejected().cloned().collect();
+        for entity in rejected
+            .iter()
+            .filter(|rejected| rejected.version == cursor.version)
+        {
+            tracing::warn!(entity = %entity.key, reason = entity.reason, "an entity cannot be used; its last good form stays");
+        }
+        self.tables.store(Arc::new(table));
+        self.state.update(|facts| {
+            facts.cursor = cursor;
+            facts.digest = digest;
+            facts.applied_at = Some(now());
+            facts.rejected = rejected;
+        });
+        tracing::debug!(version = %cursor.version, "active");
+    }
+}
+
+impl Sink for TableSink {
+    fn change(
+        &mut self,
+        cursor: Cursor,
+        digest: Digest,
+        changes: &[Change],
+        _: &[(EventId, Version)],
+    ) {
+        let (table, _) = self.tables.load().apply(cursor.version, changes);
+        self.swap(table, cursor, digest);
+    }
+
+    fn reload(
+        &mut self,
+        cursor: Cursor,
+        digest: Digest,
+        entities: &mut dyn Iterator<Item = (Key, Entry)>,
+    ) {
+        let added = |(key, entry)| Change {
+            key,
+            before: None,
+            after: Some(entry),
+        };
+        let changes: Vec<Change> = entities.map(added).collect();
+        let (table, _) = Table::empty().apply(cursor.version, &changes);
+        self.swap(table, cursor, digest);
+    }
+}
+
+/// Keeps the status page up to date and reports to the control planes: after each change, and every second.
+async fn report(
+    source: Source,
+    state: Arc<NodeState>,
+    mut following: watch::Receiver<Status>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    let mut tick = tokio::time::interval(REPORT_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            changed = following.changed() => if changed.is_err() {
+                return Ok("replica's status");
+            },
+            () = shutdown.cancelled() => {
+                state.update(|facts| facts.draining = true);
+                return Ok("node reports");
+            }
+        }
+        let status = following.borrow_and_update().clone();
+        state.update(|facts| {
+            facts.durable = status.durable;
+            facts.head = Some(status.seen);
+            facts.head_at = status.head.as_ref().map(|(head, _)| head.time);
+            facts.connected = status.connected;
+            facts.phase = status.phase.to_string();
+            facts.last_error = status.last_error.clone();
+        });
+        if status.connected {
+            let report = make_report(&state, &status);
+            if let Err(error) = source.log.report(&report.node, report.encode()).await {
+                tracing::debug!(%error, "could not report");
+            }
+            tokio::time::sleep(REPORT_GAP).await;
+        }
+    }
+}
+
+fn make_report(state: &NodeState, status: &Status) -> Report {
+    let rejected = state
+        .facts()
+        .rejected
+        .into_iter()
+        .take(REJECTED_REPORTED_MAX);
+    Report {
+        node: state.node().id.to_string(),
+        hostname: state.node().hostname.clone(),
+        software: env!("CARGO_PKG_VERSION").into(),
+        cursor: status.cursor,
+        digest: status.digest,
+        durable: status.durable,
+        entities: status.entities,
+        rejected: rejected
+            .map(|rejected| RejectedEntity {
+                entity: rejected.key.to_string(),
+                reason: rejected.reason,
+            })
+            .collect(),
+        phase: status.phase.to_string(),
+        last_error: status.last_error.clone(),
+        time: now(),
+    }
+}
+
+/// The node's id: made at the first start, kept beside the store.
+fn node_id(data_dir: &Path) -> anyhow::Result<Uuid> {
+    let path = data_dir.join("node_id");
+    if let Ok(text) = std::fs::read_to_string(&path)
+        && let Ok(id) = Uuid::try_parse(text.trim())
+    {
+        return Ok(id);
+    }
+    let id = Uuid::new_v4();
+    std::fs::create_dir_all(data_dir)
+        .and_then(|()| std::fs::write(&path, format!("{id}\n")))
+        .with_context(|| format!("could not write '{}' (data_dir)", path.display()))?;
+    Ok(id)
+}

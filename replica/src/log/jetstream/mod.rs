@@ -1,0 +1,202 @@
+//! The log on NATS JetStream: one stream for the events, one for the chunks beside it.
+//!
+//! A control plane makes both streams, compares what the broker says they are with what it relies on, and refuses to
+//! go on at a difference. A data plane asks for nothing but DIRECT.GET. Both may start while the broker is away.
+
+mod append;
+mod chunks;
+mod link;
+mod monitor;
+mod names;
+mod read;
+mod setup;
+mod tail;
+
+use super::{
+    Append, AppendError, Bounds, Chunks, Durability, Interest, Log, LogError, Page, Record, Source,
+    TailItem,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use link::Link;
+use names::Names;
+use setup::Setup;
+use sluice_schema::hash::Hash32;
+use sluice_schema::version::Version;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What this process is to the log; says which of the broker's interfaces it may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Makes the streams, appends, asks their leaders.
+    ControlPlane,
+    /// Reads only, and only what DESIGN.md section 4 lets it.
+    DataPlane,
+}
+
+/// How to reach the log.
+#[derive(Clone)]
+pub struct Options {
+    /// Addresses of the brokers: `nats://[user:password@]host:port` or `tls://...`.
+    pub servers: Vec<String>,
+    /// The connection's name, for the broker's operator.
+    pub name: String,
+    /// The cluster whose log it is: letters, digits, `-` and `_`.
+    pub cluster: String,
+    /// How many brokers keep a copy of each stream. Control planes only.
+    pub replicas: usize,
+    /// What this process is.
+    pub role: Role,
+    /// The prefix of reply subjects, if the broker's permissions ask for one.
+    pub inbox_prefix: Option<String>,
+    /// How long to wait for the broker's answer to an append.
+    pub append_timeout: Duration,
+    /// The brokers' monitoring addresses (`http://host:8222`): the only place where a broker says whether it syncs.
+    pub monitors: Vec<String>,
+    /// How often the client asks an idle connection whether it lives. A dead one is noticed after about three times this.
+    pub ping_interval: Duration,
+}
+
+impl Options {
+    /// A broker on this host, cluster `default`, one copy.
+    pub fn new(role: Role, name: &str) -> Self {
+        Self {
+            servers: vec!["nats://127.0.0.1:4222".into()],
+            name: name.into(),
+            cluster: "default".into(),
+            replicas: 1,
+            role,
+            inbox_prefix: None,
+            append_timeout: REQUEST_TIMEOUT,
+            monitors: Vec::new(),
+            ping_interval: PING_INTERVAL,
+        }
+    }
+}
+
+/// Without the servers: their addresses may hold passwords.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("name", &self.name)
+            .field("cluster", &self.cluster)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A log and chunk store on JetStream.
+pub struct JetStream {
+    link: Link,
+    names: Names,
+    role: Role,
+    setup: Setup,
+    append_timeout: Duration,
+    monitors: Vec<String>,
+}
+
+impl fmt::Debug for JetStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JetStream")
+            .field("stream", &self.names.log_stream)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+impl JetStream {
+    /// Begins to connect, and goes on connecting by itself for as long as the log is in use. Returns at once, whether
+    /// or not a broker is there.
+    ///
+    /// # Errors
+    /// If the options cannot be right: a malformed address or cluster name.
+    pub async fn connect(options: Options) -> Result<Source, LogError> {
+        let names = Names::new(&options.cluster)?;
+        let link = Link::open(&options).await?;
+        let log = Arc::new(Self {
+            link,
+            setup: Setup::new(options.replicas),
+            names,
+            role: options.role,
+            append_timeout: options.append_timeout,
+            monitors: options.monitors,
+        });
+        Ok(Source {
+            log: log.clone(),
+            chunks: log,
+        })
+    }
+
+    /// Sees to it that the broker is one to rely on. Asked before each operation; the work is done once a connection.
+    async fn ready(&self) -> Result<(), LogError> {
+        self.setup.ensure(&self.link, &self.names, self.role).await
+    }
+}
+
+#[async_trait]
+impl Log for JetStream {
+    async fn append(&self, expected: Version, events: Vec<Append>) -> Result<(), AppendError> {
+        self.ready().await.map_err(AppendError::Refused)?;
+        append::append(
+            &self.link,
+            &self.names,
+            self.append_timeout,
+            expected,
+            events,
+        )
+        .await
+    }
+
+    async fn read(&self, from: Version) -> Result<Page, LogError> {
+        self.ready().await?;
+        read::page(&self.link, &self.names, from).await
+    }
+
+    async fn get(&self, version: Version) -> Result<Option<Record>, LogError> {
+        self.ready().await?;
+        match self.role {
+            Role::ControlPlane => read::from_leader(&self.link, &self.names, version).await,
+            Role::DataPlane => read::from_any(&self.link, &self.names, version).await,
+        }
+    }
+
+    async fn bounds(&self) -> Result<Bounds, LogError> {
+        self.ready().await?;
+        read::bounds(&self.link, &self.names).await
+    }
+
+    async fn tail(&self, interest: Interest) -> Result<BoxStream<'static, TailItem>, LogError> {
+        tail::subscribe(&self.link, &self.names, interest).await
+    }
+
+    async fn announce(&self, head: Bytes) -> Result<(), LogError> {
+        self.link.publish(self.names.head.clone(), head).await
+    }
+
+    async fn report(&self, node: &str, report: Bytes) -> Result<(), LogError> {
+        self.link.publish(self.names.node(node)?, report).await
+    }
+
+    async fn durability(&self) -> Durability {
+        monitor::durability(&self.link, &self.monitors, self.setup.replicas).await
+    }
+}
+
+#[async_trait]
+impl Chunks for JetStream {
+    async fn put(&self, hash: Hash32, content: &[u8]) -> Result<(), LogError> {
+        self.ready().await?;
+        chunks::put(&self.link, &self.names, hash, content).await
+    }
+
+    async fn get(&self, hash: Hash32) -> Result<Option<Bytes>, LogError> {
+        self.ready().await?;
+        chunks::get(&self.link, &self.names, hash).await
+    }
+}

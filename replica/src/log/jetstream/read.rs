@@ -1,0 +1,216 @@
+//! Reading: pages by batched DIRECT.GET from any copy, single records and the log's ends from the leader.
+
+use super::link::Link;
+use super::names::Names;
+use super::setup::{api, error_code, refusal};
+use super::{Bounds, LogError, Page, REQUEST_TIMEOUT, Record, append};
+use crate::log::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX};
+use async_nats::{HeaderMap, Message};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use sluice_schema::version::Version;
+
+const PENDING: &str = "Nats-Num-Pending";
+const LAST: &str = "Nats-Last-Sequence";
+const NO_MESSAGE_FOUND: u64 = 10037;
+const END_OF_PAGE: u16 = 204;
+const NOT_FOUND: u16 = 404;
+const NO_RESPONDERS: u16 = 503;
+
+/// The records from `from` on, as many as make a page.
+pub(super) async fn page(link: &Link, names: &Names, from: Version) -> Result<Page, LogError> {
+    let inbox = link.new_inbox();
+    let mut answers = link.subscribe(inbox.clone()).await?;
+    let question = json!({
+        // Sequence 0 would mean "from the time given".
+        "seq": from.0.max(1),
+        "batch": PAGE_RECORDS_MAX,
+        "max_bytes": PAGE_BYTES_MAX,
+        "next_by_subj": names.log_all,
+    });
+    let subject = direct_get(&names.log_stream);
+    let payload = question.to_string().into();
+    link.send(subject, Some(inbox), HeaderMap::new(), payload)
+        .await?;
+
+    let mut page = Page::default();
+    loop {
+        let message = tokio::time::timeout(REQUEST_TIMEOUT, answers.next())
+            .await
+            .map_err(|_| unavailable(from, "the answer stopped coming"))?
+            .ok_or_else(|| unavailable(from, "the connection was closed"))?;
+        match message.status.map(|status| status.as_u16()) {
+            None => {}
+            Some(END_OF_PAGE) => {
+                check_sequel(&message, &page, from)?;
+                let pending = message
+                    .headers
+                    .as_ref()
+                    .and_then(|all| number(all, PENDING));
+                page.more = pending.is_some_and(|pending| pending > 0);
+                return Ok(page);
+            }
+            Some(NOT_FOUND) if page.records.is_empty() => return Ok(page),
+            Some(NO_RESPONDERS) => return Err(unavailable(from, "nobody keeps the stream")),
+            Some(status) => {
+                let said = message.description.unwrap_or_default();
+                return Err(LogError::Unusable(format!(
+                    "could not read from version {from}: status {status} {said}"
+                )));
+            }
+        }
+        check_sequel(&message, &page, from)?;
+        let record = record(message)
+            .ok_or_else(|| unavailable(from, "a message came without its sequence"))?;
+        page.records.push(record);
+        if page.records.len() > PAGE_RECORDS_MAX {
+            return Err(unavailable(from, "more came than was asked for"));
+        }
+    }
+}
+
+/// Each answer names the sequence of the one before it. If ours is another, part of the answer was lost on the way
+/// (a reconnect), and must not be taken for a hole in the log.
+fn check_sequel(message: &Message, page: &Page, from: Version) -> Result<(), LogError> {
+    let before = page.records.last().map_or(0, |record| record.version.0);
+    let named = message
+        .headers
+        .as_ref()
+        .and_then(|headers| number(headers, LAST));
+    if named == Some(before) {
+        return Ok(());
+    }
+    Err(unavailable(from, "part of the answer was lost"))
+}
+
+fn unavailable(from: Version, reason: &str) -> LogError {
+    LogError::Unavailable(format!("could not read from version {from}: {reason}"))
+}
+
+fn direct_get(stream: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{stream}")
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.as_str().parse().ok()
+}
+
+/// A message that carries its own position: answers to DIRECT.GET, and what the broker republishes.
+pub(super) fn record(message: Message) -> Option<Record> {
+    let headers = message.headers?;
+    Some(Record {
+        version: Version(number(&headers, "Nats-Sequence")?),
+        signature: append::signature(&headers),
+        event: message.payload,
+    })
+}
+
+/// One message by DIRECT.GET, from whichever copy answers.
+pub(super) async fn direct(
+    link: &Link,
+    stream: &str,
+    question: &Value,
+) -> Result<Option<Message>, LogError> {
+    let payload = Bytes::from(question.to_string());
+    let answer = link
+        .request(
+            direct_get(stream),
+            HeaderMap::new(),
+            payload,
+            REQUEST_TIMEOUT,
+        )
+        .await?;
+    match answer.status.map(|status| status.as_u16()) {
+        None => Ok(Some(answer)),
+        Some(NOT_FOUND) => Ok(None),
+        Some(status) => {
+            let said = answer.description.unwrap_or_default();
+            Err(LogError::Unavailable(format!(
+                "stream '{stream}' answered {status} {said}"
+            )))
+        }
+    }
+}
+
+/// One record, from whichever copy answers: may be stale.
+pub(super) async fn from_any(
+    link: &Link,
+    names: &Names,
+    version: Version,
+) -> Result<Option<Record>, LogError> {
+    if version == Version::ZERO {
+        return Ok(None);
+    }
+    let found = direct(link, &names.log_stream, &json!({ "seq": version.0 })).await?;
+    Ok(found.and_then(record))
+}
+
+/// One record, from the stream's leader.
+pub(super) async fn from_leader(
+    link: &Link,
+    names: &Names,
+    version: Version,
+) -> Result<Option<Record>, LogError> {
+    if version == Version::ZERO {
+        return Ok(None);
+    }
+    let operation = format!("STREAM.MSG.GET.{}", names.log_stream);
+    let answer = api(link, operation, &json!({ "seq": version.0 })).await?;
+    match error_code(&answer) {
+        Some(NO_MESSAGE_FOUND) => Ok(None),
+        Some(_) => Err(refusal(
+            &answer,
+            &format!("could not get version {version}"),
+        )),
+        None => open_stored(&answer["message"]).map(Some).ok_or_else(|| {
+            LogError::Unavailable(format!(
+                "the broker's answer for version {version} is garbled"
+            ))
+        }),
+    }
+}
+
+/// A message as STREAM.MSG.GET shows it: JSON, with the payload and the raw headers in base64.
+fn open_stored(message: &Value) -> Option<Record> {
+    let decode = |field: &str| match message.get(field) {
+        Some(text) => STANDARD.decode(text.as_str()?).ok(),
+        None => Some(Vec::new()),
+    };
+    let mut headers = HeaderMap::new();
+    let raw = decode("hdrs")?;
+    for line in std::str::from_utf8(&raw).ok()?.split("\r\n").skip(1) {
+        if let Some((name, value)) = line.split_once(':') {
+            headers.append(name.trim(), value.trim());
+        }
+    }
+    Some(Record {
+        version: Version(message["seq"].as_u64()?),
+        event: decode("data")?.into(),
+        signature: append::signature(&headers),
+    })
+}
+
+/// The log's ends, from the stream's leader.
+pub(super) async fn bounds(link: &Link, names: &Names) -> Result<Bounds, LogError> {
+    let stream = &names.log_stream;
+    let answer = api(link, format!("STREAM.INFO.{stream}"), &Value::Null).await?;
+    if error_code(&answer).is_some() {
+        return Err(refusal(
+            &answer,
+            &format!("could not look at stream '{stream}'"),
+        ));
+    }
+    let state = &answer["state"];
+    match (state["first_seq"].as_u64(), state["last_seq"].as_u64()) {
+        (Some(first), Some(last)) => Ok(Bounds {
+            first: Version(first),
+            last: Version(last),
+        }),
+        _ => Err(LogError::Unavailable(format!(
+            "the broker does not say where '{stream}' ends"
+        ))),
+    }
+}

@@ -1,0 +1,80 @@
+//! What every program of ours does around its work: settings, logs, signals, exit codes.
+
+pub mod logging;
+pub mod settings;
+pub mod signals;
+
+use clap::{CommandFactory, FromArgMatches};
+use logging::LoggingSettings;
+use sluice_schema::version::Time;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio_util::sync::CancellationToken;
+
+/// Runs a server from its settings to its exit code: 0 after a drain, 64 for settings that cannot be used, 130 after a
+/// second signal, 1 for everything else. `arguments` begin with the program's name.
+pub fn run<T, W>(
+    arguments: impl IntoIterator<Item = OsString>,
+    variable_prefix: &str,
+    logging: impl FnOnce(&T) -> &LoggingSettings,
+    mut runtime: tokio::runtime::Builder,
+    work: impl FnOnce(T, CancellationToken) -> W,
+) -> ExitCode
+where
+    T: CommandFactory + FromArgMatches,
+    W: Future<Output = anyhow::Result<()>>,
+{
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let settings: T = match settings::load(arguments, variables, variable_prefix) {
+        Ok(settings) => settings,
+        Err(error) => return error.report().into(),
+    };
+    if let Err(error) = logging::start(logging(&settings)) {
+        eprintln!("error: {error}");
+        return settings::USAGE.into();
+    }
+    let runtime = match runtime.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "could not start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(until_signalled(|shutdown| work(settings, shutdown)));
+    runtime.shutdown_background();
+    code
+}
+
+/// The machine's name, for people.
+pub fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "unknown".into(),
+        name => name.to_owned(),
+    }
+}
+
+/// The clock.
+pub fn now() -> Time {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Runs `work` until it ends; the first signal asks it to, the second does not wait.
+pub async fn until_signalled<W>(work: impl FnOnce(CancellationToken) -> W) -> ExitCode
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    let shutdown = CancellationToken::new();
+    tokio::select! {
+        ended = work(shutdown.clone()) => match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "failed");
+                ExitCode::FAILURE
+            }
+        },
+        _ = signals::watch(shutdown.clone()) => signals::INTERRUPTED.into(),
+    }
+}

@@ -1,0 +1,266 @@
+//! A real nats-server for a test: its own directory, ports chosen by the system, ended with the value.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Names the server to test with, instead of the one `scripts/nats-server` finds.
+const BINARY_VARIABLE: &str = "SLUICE_TEST_NATS_SERVER";
+
+/// A nats-server with JetStream that syncs every write. Ended (with SIGKILL) when dropped.
+#[derive(Debug)]
+pub struct Nats {
+    directory: TempDir,
+    name: String,
+    /// Lines of configuration beside the usual ones.
+    extra: String,
+    sync: String,
+    /// The place in a cluster: this server's route port, and everybody's.
+    routes: Option<(u16, Vec<u16>)>,
+    running: Option<Child>,
+    client_port: Option<u16>,
+    monitor_port: Option<u16>,
+}
+
+impl Nats {
+    /// Starts one server that anybody may use.
+    ///
+    /// # Errors
+    /// If there is no server to start, or it does not start.
+    pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts one server with more lines of configuration: users and permissions, limits.
+    ///
+    /// # Errors
+    /// If there is no server to start, or it does not start.
+    pub fn start_with(extra: &str) -> Result<Self> {
+        let mut nats = Self::new("nats-1", extra, None)?;
+        nats.restart()?;
+        Ok(nats)
+    }
+
+    /// Starts `size` servers that form a cluster.
+    ///
+    /// # Errors
+    /// If there is no server to start, or one does not start.
+    pub fn cluster(size: usize) -> Result<Vec<Self>> {
+        // Servers must know each other's route ports before they run: held all at once, so that they differ.
+        let held: std::io::Result<Vec<_>> = (0..size)
+            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+            .collect();
+        let ports: std::io::Result<Vec<_>> = held?
+            .iter()
+            .map(|listener| Ok(listener.local_addr()?.port()))
+            .collect();
+        let ports = ports?;
+        let mut servers = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            let place = Some((*port, ports.clone()));
+            servers.push(Self::new(&format!("nats-{}", index + 1), "", place)?);
+        }
+        // A server of a cluster is ready only once it has met the others.
+        thread::scope(|scope| {
+            let starting: Vec<_> = servers
+                .iter_mut()
+                .map(|server| scope.spawn(|| server.restart()))
+                .collect();
+            starting
+                .into_iter()
+                .try_for_each(|started| match started.join() {
+                    Ok(result) => result,
+                    Err(_) => bail!("starting a nats-server panicked"),
+                })
+        })?;
+        Ok(servers)
+    }
+
+    fn new(name: &str, extra: &str, routes: Option<(u16, Vec<u16>)>) -> Result<Self> {
+        Ok(Self {
+            directory: tempfile::tempdir().context("could not make a directory")?,
+            name: name.to_owned(),
+            extra: extra.to_owned(),
+            sync: "always".to_owned(),
+            routes,
+            running: None,
+            client_port: None,
+            monitor_port: None,
+        })
+    }
+
+    /// Its name within its cluster.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where clients connect. The same after a restart.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.client_port.unwrap_or(0))
+    }
+
+    /// Where a client with a name and a password connects.
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        format!(
+            "nats://{user}:{password}@127.0.0.1:{}",
+            self.client_port.unwrap_or(0)
+        )
+    }
+
+    /// Where it shows its own state over HTTP.
+    pub fn monitor_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.monitor_port.unwrap_or(0))
+    }
+
+    /// Where it keeps its streams, and its log as `log`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The process, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.running.as_ref().map(Child::id)
+    }
+
+    /// Sets `sync_interval` from the next start on.
+    pub fn set_sync_interval(&mut self, interval: &str) {
+        interval.clone_into(&mut self.sync);
+    }
+
+    /// Ends it as `kill -9` does. Harmless if it does not run.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it, or kills and starts it again: on the same ports and directory as before.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let config = self.directory().join("nats.conf");
+        fs::write(&config, self.config()).context("could not write the configuration")?;
+        let mut child = Command::new(binary()?)
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("could not run nats-server")?;
+        let said = child
+            .stderr
+            .take()
+            .context("nats-server has no standard error")?;
+        self.running = Some(child);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory().join("log"))?;
+        let (sender, ready) = mpsc::channel();
+        thread::Builder::new()
+            .name(format!("{} log", self.name))
+            .spawn(move || watch(said, log, &sender))
+            .context("could not watch nats-server")?;
+        let Ok(ports) = ready.recv_timeout(START_TIMEOUT) else {
+            let log = fs::read_to_string(self.directory().join("log")).unwrap_or_default();
+            bail!("nats-server did not become ready; it said:\n{log}");
+        };
+        self.client_port = Some(ports.client.context("nats-server named no client port")?);
+        self.monitor_port = Some(ports.monitor.context("nats-server named no monitor port")?);
+        Ok(())
+    }
+
+    fn config(&self) -> String {
+        let port = |port: Option<u16>| port.map_or(-1, i32::from);
+        let (client, monitor) = (port(self.client_port), port(self.monitor_port));
+        let (store, sync) = (self.directory().join("jetstream"), &self.sync);
+        let mut config = format!(
+            "server_name: {}\nlisten: \"127.0.0.1:{client}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
+             jetstream {{ store_dir: {store:?}, sync_interval: {sync}, max_file_store: 1GB }}\n{}\n",
+            self.name, self.extra,
+        );
+        if let Some((own, all)) = &self.routes {
+            let routes: Vec<_> = all
+                .iter()
+                .map(|port| format!("nats://127.0.0.1:{port}"))
+                .collect();
+            config.push_str(&format!(
+                "cluster {{ name: test, listen: \"127.0.0.1:{own}\", routes: {routes:?} }}\n"
+            ));
+        }
+        config
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[derive(Default)]
+struct Ports {
+    client: Option<u16>,
+    monitor: Option<u16>,
+}
+
+/// Copies what the server says to its log file, and tells its ports once it is ready.
+fn watch(said: ChildStderr, mut log: File, sender: &mpsc::Sender<Ports>) {
+    let mut ports = Ports::default();
+    for line in BufReader::new(said).lines().map_while(Result::ok) {
+        let _ = writeln!(log, "{line}");
+        let port = || {
+            line.rsplit(':')
+                .next()
+                .and_then(|port| port.trim().parse().ok())
+        };
+        if line.contains("Listening for client connections on") {
+            ports.client = port();
+        } else if line.contains("Starting http monitor on") {
+            ports.monitor = port();
+        } else if line.contains("Server is ready") {
+            // Whoever waited may have given up.
+            let _ = sender.send(std::mem::take(&mut ports));
+        }
+    }
+}
+
+/// The server to test with: named by the environment, or found by `scripts/nats-server`.
+fn binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = BINARY.get_or_init(|| find_binary().map_err(|error| format!("{error:#}")));
+    found
+        .as_deref()
+        .map_err(|reason| anyhow::anyhow!("{reason}"))
+}
+
+fn find_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
+        return Ok(path.into());
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/nats-server");
+    let found = Command::new(&script)
+        .output()
+        .with_context(|| format!("could not run {script:?}"))?;
+    let reason = String::from_utf8_lossy(&found.stderr);
+    ensure!(
+        found.status.success(),
+        "there is no nats-server to test with: {reason}"
+    );
+    Ok(String::from_utf8(found.stdout)
+        .context("its path is no text")?
+        .trim_end()
+        .into())
+}

@@ -1,0 +1,103 @@
+//! A small client of the Admin API.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
+
+/// How to reach a control plane.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Connection {
+    /// Address of the Admin API
+    #[arg(long, env = "SLUICE_ADMIN_URL", default_value = "http://127.0.0.1:8001", value_name = "URL")]
+    pub(crate) admin_url: String,
+}
+
+/// An answer that came, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) version: Option<u64>,
+    pub(crate) body: Value,
+}
+
+impl Connection {
+    /// A connection to `url`.
+    pub(crate) fn to(url: impl Into<String>) -> Self {
+        Self { admin_url: url.into() }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.admin_url.trim_end_matches('/'))
+    }
+
+    fn unreachable(&self) -> String {
+        format!("could not reach the control plane at {} (--admin-url)", self.admin_url)
+    }
+
+    /// GET, which must succeed.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let response = agent().get(self.url(path)).call().with_context(|| self.unreachable())?;
+        let answer = read(response)?;
+        if answer.status != 200 {
+            bail!("GET {path} was answered with {}: {}", answer.status, answer.body);
+        }
+        Ok(answer.body)
+    }
+
+    /// POST of a text with its content type.
+    pub(crate) fn post(
+        &self,
+        path: &str,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<Answer> {
+        let mut request = agent().post(self.url(path)).header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.send(body).with_context(|| self.unreachable())?)
+    }
+
+    /// GET of a stream of JSON lines; `each` is called per line until the stream ends.
+    pub(crate) fn lines(
+        &self,
+        path: &str,
+        mut each: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let response = agent().get(self.url(path)).call().with_context(|| self.unreachable())?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            bail!("GET {path} was answered with {status}");
+        }
+        for line in BufReader::new(response.into_body().into_reader()).lines() {
+            let line = line.context("the stream broke off")?;
+            if !line.is_empty() {
+                each(serde_json::from_str(&line).context("the stream holds something that is not JSON")?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(5)))
+        .build()
+        .into()
+}
+
+fn read(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> {
+    let status = response.status().as_u16();
+    let version = response.headers().get("sluice-version");
+    let version = version.and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut body = response.into_body();
+    let text = body.with_config().limit(ANSWER_BYTES_MAX).read_to_string().context("the answer broke off")?;
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Ok(Answer { status, version, body })
+}
