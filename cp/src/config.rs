@@ -46,6 +46,10 @@ pub(crate) struct LogSettings {
         value_name = "URL"
     )]
     pub(crate) nats_url: Vec<String>,
+    /// Monitoring addresses of the NATS servers (http://host:8222), separated by commas: the only place that tells whether
+    /// acknowledged writes are synced to disk
+    #[arg(long, env = "SLUICE_CP_NATS_MONITOR_URL", value_delimiter = ',', value_name = "URL")]
+    pub(crate) nats_monitor_url: Vec<String>,
     /// Name of the cluster: part of the stream's name and subjects; A-Z a-z 0-9 _ -
     #[arg(long, env = "SLUICE_CLUSTER", default_value = "main", value_name = "NAME")]
     pub(crate) cluster: String,

@@ -73,6 +73,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         servers: log.nats_url,
         cluster: log.cluster.clone(),
         replicas: log.replicas.into(),
+        monitors: log.nats_monitor_url,
         ..jetstream::Options::new(jetstream::Role::ControlPlane, "sluice-cp")
     })
     .await

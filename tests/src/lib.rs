@@ -1,3 +1,4 @@
 //! What whole-system tests share: real servers, started and ended by the test that needs them.
 
-pub mod nats;
+pub use sluice_tools::processes;
+pub use sluice_tools::processes::nats;

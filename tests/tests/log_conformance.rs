@@ -121,6 +121,14 @@ async fn wait_for<T>(
         .expect("what was waited for comes")
 }
 
+fn record_in(item: &TailItem) -> Option<Record> {
+    if let TailItem::Record(record) = item {
+        Some(record.clone())
+    } else {
+        None
+    }
+}
+
 fn event(text: &str) -> Append {
     Append {
         subject: format!("default.route.{}", Uuid::from_u128(1)),
@@ -352,11 +360,7 @@ async fn the_tail_brings_what_is_appended_announced_and_reported() {
             .unwrap();
         for tail in [&mut all, &mut some] {
             for (version, text) in [(1, "one"), (2, "two"), (3, "three")] {
-                let record = wait_for(tail, |item| match item {
-                    TailItem::Record(record) => Some(record.clone()),
-                    _ => None,
-                })
-                .await;
+                let record = wait_for(tail, record_in).await;
                 assert_eq!(record.version, Version(version), "{name}");
                 assert_eq!(record.event, text, "{name}");
                 assert_eq!(record.signature, Some(event("").signature), "{name}");
@@ -366,13 +370,19 @@ async fn the_tail_brings_what_is_appended_announced_and_reported() {
             .await
             .unwrap();
         log.announce(b"head".to_vec().into()).await.unwrap();
-        let report = |item: &TailItem| match item {
-            TailItem::Report(report) => Some(report.clone()),
-            _ => None,
+        let report = |item: &TailItem| {
+            if let TailItem::Report(report) = item {
+                Some(report.clone())
+            } else {
+                None
+            }
         };
-        let head = |item: &TailItem| match item {
-            TailItem::Head(head) => Some(head.clone()),
-            _ => None,
+        let head = |item: &TailItem| {
+            if let TailItem::Head(head) = item {
+                Some(head.clone())
+            } else {
+                None
+            }
         };
         assert_eq!(wait_for(&mut all, report).await, "report", "{name}");
         assert_eq!(wait_for(&mut all, head).await, "head", "{name}");

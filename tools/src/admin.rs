@@ -10,23 +10,26 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
 /// How to reach a control plane.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Connection {
+pub struct Connection {
     /// Address of the Admin API
     #[arg(long, env = "SLUICE_ADMIN_URL", default_value = "http://127.0.0.1:8001", value_name = "URL")]
-    pub(crate) admin_url: String,
+    pub admin_url: String,
 }
 
 /// An answer that came, whatever its status.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) version: Option<u64>,
-    pub(crate) body: Value,
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Sluice-Version`.
+    pub version: Option<u64>,
+    /// The JSON body; a text if it is not JSON.
+    pub body: Value,
 }
 
 impl Connection {
     /// A connection to `url`.
-    pub(crate) fn to(url: impl Into<String>) -> Self {
+    pub fn to(url: impl Into<String>) -> Self {
         Self { admin_url: url.into() }
     }
 
@@ -39,7 +42,10 @@ impl Connection {
     }
 
     /// GET, which must succeed.
-    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+    ///
+    /// # Errors
+    /// If there is no answer, or not 200.
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
         let response = agent().get(self.url(path)).call().with_context(|| self.unreachable())?;
         let answer = read(response)?;
         if answer.status != 200 {
@@ -49,7 +55,10 @@ impl Connection {
     }
 
     /// POST of a text with its content type.
-    pub(crate) fn post(
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn post(
         &self,
         path: &str,
         content_type: &str,
@@ -64,7 +73,10 @@ impl Connection {
     }
 
     /// GET of a stream of JSON lines; `each` is called per line until the stream ends.
-    pub(crate) fn lines(
+    ///
+    /// # Errors
+    /// If the stream cannot be had or breaks off, or `each` fails.
+    pub fn lines(
         &self,
         path: &str,
         mut each: impl FnMut(Value) -> anyhow::Result<()>,

@@ -3,11 +3,14 @@
 use super::{LogError, Options, REQUEST_TIMEOUT, TailItem};
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Request, Subscriber};
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr, Subscriber,
+};
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use std::future::ready;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -47,7 +50,9 @@ impl Link {
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let connections = Arc::new(AtomicU64::new(0));
         let (sender, count) = (events.clone(), connections.clone());
-        let mut connect = ConnectOptions::new()
+        let (servers, mut connect) = servers(options)?;
+        let said = Mutex::new(String::new());
+        connect = connect
             .name(&options.name)
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -60,7 +65,7 @@ impl Link {
                 if matches!(event, Event::Connected) {
                     count.fetch_add(1, Ordering::Release);
                 }
-                if let Some(item) = tail_item(&event) {
+                if let Some(item) = tail_item(&event, &said) {
                     // Nobody may be listening yet.
                     let _ = sender.send(item);
                 }
@@ -69,7 +74,6 @@ impl Link {
         if let Some(prefix) = &options.inbox_prefix {
             connect = connect.custom_inbox_prefix(prefix);
         }
-        let servers = options.servers.join(",");
         let client = connect
             .connect(servers)
             .await
@@ -222,12 +226,56 @@ fn reconnect_delay(attempts: usize) -> Duration {
     longest.mul_f64(0.5 + rand::random::<f64>() / 2.0)
 }
 
-fn tail_item(event: &Event) -> Option<TailItem> {
+/// The brokers' addresses, and the options with what these say about who we are: the client does not look there.
+fn servers(options: &Options) -> Result<(Vec<ServerAddr>, ConnectOptions), LogError> {
+    let parse = |text: &String| {
+        // Without the address: it may hold a password.
+        text.parse::<ServerAddr>().map_err(|error| {
+            LogError::Unusable(format!("a broker's address cannot be understood: {error}"))
+        })
+    };
+    let servers = options
+        .servers
+        .iter()
+        .map(parse)
+        .collect::<Result<Vec<_>, _>>()?;
+    if servers.is_empty() {
+        return Err(LogError::Unusable("no broker is named".into()));
+    }
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let named = servers
+        .iter()
+        .find_map(|server| Some((server.username()?, server.password())));
+    let connect = match named {
+        Some((user, Some(password))) => {
+            ConnectOptions::with_user_and_password(decode(user), decode(password))
+        }
+        Some((token, None)) => ConnectOptions::with_token(decode(token)),
+        None => ConnectOptions::new(),
+    };
+    Ok((servers, connect))
+}
+
+/// `said` is the last reason for not connecting: each attempt has one, and only a new one is worth telling.
+fn tail_item(event: &Event, said: &Mutex<String>) -> Option<TailItem> {
+    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
     match event {
-        Event::Connected => Some(TailItem::Connected),
+        Event::Connected => {
+            said.clear();
+            Some(TailItem::Connected)
+        }
         Event::Disconnected => Some(TailItem::Disconnected),
-        // Not to reach a broker shows as being disconnected.
-        Event::ClientError(_) | Event::Draining | Event::Closed => None,
+        Event::ClientError(error) => {
+            let reason = error.to_string();
+            if *said == reason {
+                return None;
+            }
+            said.clone_from(&reason);
+            Some(TailItem::Warning(format!(
+                "could not connect to a broker: {reason}"
+            )))
+        }
+        Event::Draining | Event::Closed => None,
         Event::LameDuckMode => Some(TailItem::Warning(
             "the broker is about to shut down".to_owned(),
         )),

@@ -43,7 +43,8 @@ pub enum Role {
 /// How to reach the log.
 #[derive(Clone)]
 pub struct Options {
-    /// Addresses of the brokers: `nats://[user:password@]host:port` or `tls://...`.
+    /// Addresses of the brokers: `nats://[user:password@]host:port` or `tls://...`. Who we are is taken from the
+    /// first that says it; a name without a password is a token.
     pub servers: Vec<String>,
     /// The connection's name, for the broker's operator.
     pub name: String,

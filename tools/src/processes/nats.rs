@@ -1,4 +1,4 @@
-//! A real nats-server for a test: its own directory, ports chosen by the system, ended with the value.
+//! A real nats-server: its own directory, ports chosen by the system, ended with the value.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};

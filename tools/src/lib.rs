@@ -1,0 +1,67 @@
+//! The `sluice` command: run, apply, inspect, measure. A library, so that tests use the same processes as benchmarks.
+
+#![allow(clippy::print_stdout, reason = "a command's answer goes to standard output")]
+
+pub mod admin;
+mod apply;
+mod bench;
+mod echo;
+mod keys;
+mod log;
+mod nodes;
+pub mod processes;
+mod up;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Sluice: an API gateway whose configuration is an event log.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run control plane and data plane in one process, without a broker
+    Up(Box<up::Settings>),
+    /// Apply a declarative file (Kong's YAML or JSON, _format_version 1.1 to 3.0) as one transaction
+    Apply(apply::Arguments),
+    /// Print the configuration as a declarative file
+    Dump(admin::Connection),
+    /// Print the log: a line per event
+    Log(log::Arguments),
+    /// List the data planes: what they serve, how far behind they are
+    Nodes(nodes::Arguments),
+    /// Make and show signing keys
+    Keys(keys::Arguments),
+    /// Measure
+    Bench(bench::Arguments),
+}
+
+/// Runs the command of this process's arguments.
+pub fn run() -> ExitCode {
+    // `up` is a server with a settings file; it reads its arguments as the other servers do.
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_some_and(|name| name == "up") {
+        return up::run(arguments);
+    }
+    let result = match Cli::parse().command {
+        Command::Up(_) => return up::run(std::env::args_os().skip(1)),
+        Command::Apply(arguments) => apply::run(&arguments),
+        Command::Dump(connection) => apply::dump(&connection),
+        Command::Log(arguments) => log::run(&arguments),
+        Command::Nodes(arguments) => nodes::run(&arguments),
+        Command::Keys(arguments) => keys::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
