@@ -1,6 +1,6 @@
 //! What the table costs: lookups, one-entity changes and memory at 1 thousand, 30 thousand and 1 million routes.
 //!
-//! `cargo run --release -p sluice-dp --example table_bench [routes...]`
+//! `cargo run --release -p sluice-dp --example table_bench [shape routes]`
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -89,16 +89,21 @@ impl Shape {
     }
 }
 
+const SHAPES: [Shape; 4] = [
+    Shape::ManyHosts,
+    Shape::OneHost,
+    Shape::TenPerHost,
+    Shape::OneHostRegex,
+];
+
 fn main() {
-    let sizes: Vec<usize> = std::env::args()
+    let arguments: Vec<usize> = std::env::args()
         .skip(1)
-        .filter_map(|size| size.parse().ok())
+        .filter_map(|text| text.parse().ok())
         .collect();
-    let sizes = if sizes.is_empty() {
-        vec![1_000, 30_000, 1_000_000]
-    } else {
-        sizes
-    };
+    if let [shape, size] = *arguments {
+        return run(SHAPES[shape], size);
+    }
     println!(
         "{:>13} {:>8} | {:>8} {:>8} {:>8} {:>8} | {:>8} {:>8} | {:>9} {:>9} {:>7}",
         "shape",
@@ -107,23 +112,23 @@ fn main() {
         "cold p50",
         "cold p99",
         "miss p50",
-        "apply",
+        "apply us",
         "p99 us",
         "B/route",
-        "body B",
+        "JSON B",
         "load s"
     );
-    for shape in [
-        Shape::ManyHosts,
-        Shape::OneHost,
-        Shape::TenPerHost,
-        Shape::OneHostRegex,
-    ] {
-        for &size in &sizes {
+    for (number, shape) in SHAPES.into_iter().enumerate() {
+        for size in [1_000, 30_000, 1_000_000] {
             if matches!(shape, Shape::OneHostRegex) && size > 100_000 {
                 continue;
             }
-            run(shape, size);
+            // A process each, so that memory one run has freed does not hide what the next one takes.
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command
+                .args([number.to_string(), size.to_string()])
+                .status()
+                .unwrap();
         }
     }
 }

@@ -314,11 +314,20 @@ async fn ask(client: &async_nats::Client, operation: &str, body: &serde_json::Va
     assert!(answer.get("error").is_none(), "{answer}");
 }
 
-/// What docs say a data plane needs, and nothing else.
+/// What a control plane and a data plane need, and nothing else.
 const USERS: &str = r#"
 authorization {
   users: [
-    { user: cp, password: secret }
+    { user: cp, password: secret, permissions: {
+        publish: [
+          "sluice.test.log.>", "sluice.test.chunk.>", "sluice.test.head",
+          "$JS.API.STREAM.INFO.SLUICE_test", "$JS.API.STREAM.INFO.SLUICE_test_chunks",
+          "$JS.API.STREAM.CREATE.SLUICE_test", "$JS.API.STREAM.CREATE.SLUICE_test_chunks",
+          "$JS.API.STREAM.MSG.GET.SLUICE_test",
+          "$JS.API.DIRECT.GET.SLUICE_test", "$JS.API.DIRECT.GET.SLUICE_test_chunks"
+        ]
+        subscribe: ["sluice.test.tail.>", "sluice.test.head", "sluice.test.node.*", "_INBOX.>"]
+    } }
     { user: dp, password: secret, permissions: {
         publish: [
           "$JS.API.DIRECT.GET.SLUICE_test", "$JS.API.DIRECT.GET.SLUICE_test_chunks",
@@ -358,7 +367,14 @@ async fn a_data_plane_needs_no_more_rights_than_it_is_given() {
     assert_eq!(dp.log.get(Version(2)).await.unwrap(), None);
     assert_eq!(dp.chunks.get(hash).await.unwrap().unwrap(), content);
     assert_eq!(dp.chunks.get(Hash32::of(b"none")).await.unwrap(), None);
-    cp.log.append(Version(1), vec![event("two")]).await.unwrap();
+    cp.log
+        .append(Version(1), vec![event("two"), event("three")])
+        .await
+        .unwrap();
+    assert_eq!(
+        cp.log.get(Version(1)).await.unwrap().unwrap().event,
+        one.event
+    );
     let two = |item: &TailItem| matches!(item, TailItem::Record(r) if r.version == Version(2));
     wait_until(&mut tail, two).await;
     cp.log.announce("head".into()).await.unwrap();
@@ -377,7 +393,23 @@ async fn a_data_plane_needs_no_more_rights_than_it_is_given() {
         |item: &TailItem| matches!(item, TailItem::Warning(w) if w.contains("ermission"));
     wait_until(&mut tail, violation).await;
     assert!(dp.log.bounds().await.is_err());
-    assert_eq!(contents(&*cp.log).await, ["one", "two"]);
+    assert_eq!(contents(&*cp.log).await, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_once_and_is_no_reason_to_stop() {
+    let nats = Nats::start_with(USERS).unwrap();
+    let url = nats.url_as("cp", "guess");
+    let source = JetStream::connect(options(url, Role::ControlPlane))
+        .await
+        .unwrap();
+    let mut tail = source.log.tail(Interest::Follow).await.unwrap();
+    let told = |item: &TailItem| matches!(item, TailItem::Warning(w) if w.contains("uthorization"));
+    wait_until(&mut tail, told).await;
+    assert!(matches!(
+        source.log.bounds().await,
+        Err(LogError::Unavailable(_))
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

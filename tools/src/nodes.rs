@@ -44,7 +44,7 @@ fn line(node: &Value) -> String {
     let rejected = node["rejected"].as_array().map_or(0, Vec::len);
     format!(
         "{:<36}  {:<16}  {:>8}  {:>5}  {digest:<16}  {rejected:>8}  {}",
-        text("node"),
+        text("id"),
         text("hostname"),
         number("version"),
         number("lag"),

@@ -185,7 +185,7 @@ impl Rig {
 
     /// Posts one route and polls until a request takes it.
     fn time_one(&self, sample: usize) -> Result<(Duration, u64)> {
-        let path = format!("/probe-{sample}");
+        let path = format!("/probe-{sample:06}");
         let body = json!({ "name": format!("probe-{sample}"), "paths": [&path], "service": { "name": "service-0" } });
         let mut client = Client::connect(self.data.proxy())?;
         if client.get(&path)? != 404 {
@@ -227,7 +227,7 @@ impl Rig {
         let (began, before) = (Instant::now(), usage::cpu(process)?);
         let mut version = 0;
         for change in 0..changes {
-            let body = json!({ "name": format!("cpu-{change}"), "paths": [format!("/cpu-{change}")], "service": { "name": "service-0" } });
+            let body = json!({ "name": format!("cpu-{change}"), "paths": [format!("/cpu-{change:06}")], "service": { "name": "service-0" } });
             let answer = self.admin.post("/routes", "application/json", &[], body.to_string().as_bytes())?;
             version = answer.version.context("no Sluice-Version")?;
         }

@@ -4,7 +4,9 @@ use super::RequestHead;
 use super::priority::{Priority, is_stream};
 use super::regexes::{self, Regexes};
 use sluice_schema::kind;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -13,32 +15,27 @@ pub(super) const HOST_BYTES_MAX: usize = 255;
 /// Most hosts times paths of one route.
 const PLACES_MAX: usize = 65_535;
 
-/// The matching part of a compiled route. Routes of stream protocols have no matchers and take no place.
+/// The matching part of a compiled route. A route of a stream protocol has no paths and takes no place.
 #[derive(Debug)]
 pub(crate) struct Criteria {
-    /// Zero if any method will do.
-    methods: u16,
+    /// The methods accepted, as [`method_bit`]s, and [`MORE`].
+    pub(super) methods: u16,
     /// One `Any` if the route has none.
     pub(super) hosts: Box<[HostRule]>,
     /// One empty prefix if the route has none.
     pub(super) paths: Box<[PathRule]>,
-    /// One for each class of paths.
-    pub(super) matchers: Box<[Matcher]>,
+    pub(super) priority: Priority,
+    /// A route whose paths are of several lengths or kinds counts as several, one for each class of paths, with these
+    /// ids in place of its own. Empty if it is of one class.
+    pub(super) classes: Box<[Uuid]>,
     /// Predicates few routes have.
     rare: Option<Box<Rare>>,
-}
-
-/// A route or, if its paths are of several lengths or kinds, a part of it with a priority of its own.
-#[derive(Debug)]
-pub(super) struct Matcher {
-    pub(super) priority: u64,
-    pub(super) id: Uuid,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct HostRule {
     pub(super) host: Host,
-    pub(super) port: Option<u16>,
+    pub(super) port: Option<NonZeroU16>,
 }
 
 /// The text is what indexes are keyed by; it is shared with them.
@@ -55,8 +52,8 @@ pub(super) enum Host {
 #[derive(Debug)]
 pub(super) struct PathRule {
     pub(super) path: Path,
-    /// Index into the route's matchers.
-    pub(super) matcher: u16,
+    /// Index into the route's classes.
+    pub(super) class: u16,
 }
 
 #[derive(PartialEq, Eq, Hash, Debug)]
@@ -102,10 +99,10 @@ impl Criteria {
         fields: &kind::Route,
         regexes: &Regexes,
     ) -> Result<Self, String> {
-        let (paths, matchers) = if is_stream(&fields.protocols) {
+        let (paths, classes) = if is_stream(&fields.protocols) {
             (Vec::new(), Vec::new())
         } else {
-            compile_paths(id, fields, regexes)?
+            compile_paths(id, &fields.paths, regexes)?
         };
         let hosts = compile_hosts(&fields.hosts)?;
         if hosts.len().saturating_mul(paths.len()) > PLACES_MAX {
@@ -114,7 +111,7 @@ impl Criteria {
         let others = fields
             .methods
             .iter()
-            .filter(|method| method_bit(method) == 0);
+            .filter(|method| method_bit(method) == METHOD_OTHER);
         let rare = Rare {
             methods: others.map(|method| method.as_str().into()).collect(),
             headers: compile_headers(fields, regexes)?,
@@ -134,42 +131,31 @@ impl Criteria {
                 .map(|end| Net::compile(end.ip.as_deref(), end.port))
                 .collect::<Result<_, _>>()?,
         };
-        let methods = fields
-            .methods
-            .iter()
-            .fold(0, |bits, method| bits | method_bit(method));
+        let methods = match fields.methods.as_slice() {
+            [] => METHOD_ANY,
+            methods => methods
+                .iter()
+                .fold(0, |bits, method| bits | method_bit(method)),
+        };
         Ok(Self {
-            methods: if rare.methods.is_empty() {
+            methods: if rare.is_empty() {
                 methods
             } else {
-                methods | METHOD_LISTED
+                methods | MORE
             },
             hosts: hosts.into(),
             paths: paths.into(),
-            matchers: matchers.into(),
+            priority: Priority::of(fields),
+            classes: classes.into(),
             rare: (!rare.is_empty()).then(|| Box::new(rare)),
         })
     }
 
-    /// Whether everything but host name and path fits. `method` is the request's [`method_bit`].
-    pub(super) fn accepts(
-        &self,
-        request: &RequestHead<'_>,
-        method: u16,
-        regexes: &Regexes,
-    ) -> bool {
-        match &self.rare {
-            None => self.methods == 0 || self.methods & method != 0,
-            Some(rare) => {
-                let listed = || {
-                    rare.methods
-                        .iter()
-                        .any(|listed| **listed == *request.method)
-                };
-                (self.methods == 0 || self.methods & method != 0 || listed())
-                    && rare.accepts(request, regexes)
-            }
-        }
+    /// Whether the predicates fit that [`MORE`] stands for.
+    pub(super) fn accepts_more(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
+        self.rare
+            .as_ref()
+            .is_none_or(|rare| rare.accepts(request, regexes))
     }
 }
 
@@ -185,13 +171,20 @@ impl Rare {
     fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
         let within =
             |nets: &[Net], address| nets.is_empty() || nets.iter().any(|net| net.holds(address));
-        self.accepts_sni(request)
+        self.accepts_method(request.method)
+            && self.accepts_sni(request)
             && within(&self.sources, request.source)
             && within(&self.destinations, request.destination)
             && self
                 .headers
                 .iter()
                 .all(|rule| rule.accepts(request, regexes))
+    }
+
+    fn accepts_method(&self, method: &str) -> bool {
+        self.methods.is_empty()
+            || method_bit(method) != METHOD_OTHER
+            || self.methods.iter().any(|listed| **listed == *method)
     }
 
     /// Server names count only where there could be one: on TLS.
@@ -274,10 +267,13 @@ fn parse_block(text: &str) -> Option<(IpAddr, u8)> {
     (bits <= bits_max).then_some((ip, bits))
 }
 
-/// Set if a route lists methods that have no bit, so that "no bits" keeps meaning "any method".
-const METHOD_LISTED: u16 = 1 << 15;
+/// Stands for all methods without a bit of their own.
+const METHOD_OTHER: u16 = 1 << 14;
+const METHOD_ANY: u16 = METHOD_OTHER | (METHOD_OTHER - 1);
+/// Not a method: there are predicates that only the route itself can tell.
+pub(super) const MORE: u16 = 1 << 15;
 
-/// The bit of a well-known method; 0 for others.
+/// The bit of a method.
 pub(super) fn method_bit(method: &str) -> u16 {
     match method {
         "GET" => 1,
@@ -289,7 +285,7 @@ pub(super) fn method_bit(method: &str) -> u16 {
         "OPTIONS" => 1 << 6,
         "TRACE" => 1 << 7,
         "CONNECT" => 1 << 8,
-        _ => 0,
+        _ => METHOD_OTHER,
     }
 }
 
@@ -346,61 +342,40 @@ fn wildcard(text: &str) -> Option<Host> {
     }
 }
 
-type Paths = (Vec<PathRule>, Vec<Matcher>);
+type Paths = (Vec<PathRule>, Vec<Uuid>);
 
-/// Splits the paths into classes, one for each length of plain paths and one for all regexes, in the order in which
-/// they first appear: Kong derives ids from that order.
-fn compile_paths(id: Uuid, fields: &kind::Route, regexes: &Regexes) -> Result<Paths, String> {
+/// Sorts the paths into classes, one for each length of plain paths and one for all regexes, in the order in which
+/// they first appear: Kong derives the ids from that order.
+fn compile_paths(id: Uuid, texts: &[String], regexes: &Regexes) -> Result<Paths, String> {
     const NAMESPACE: Uuid = Uuid::from_u128(0x7f14_5bf9_0dce_4f91_98eb_debb_ce4b_9f6b);
-    if fields.paths.len() > PLACES_MAX {
+    if texts.is_empty() {
+        let nothing = PathRule {
+            path: Path::Prefix("".into()),
+            class: 0,
+        };
+        return Ok((vec![nothing], Vec::new()));
+    }
+    if texts.len() > PLACES_MAX {
         return Err(format!("more than {PLACES_MAX} paths"));
     }
-    let base = Priority::of(fields);
-    let mut paths: Vec<PathRule> = Vec::new();
-    let mut classes: Vec<Option<usize>> = Vec::new();
-    let mut known: std::collections::HashMap<Option<usize>, usize> = Default::default();
-    let mut seen = std::collections::HashSet::new();
-    for text in fields
-        .paths
-        .iter()
-        .filter(|text| seen.insert(text.as_str()))
-    {
+    let mut paths = Vec::with_capacity(texts.len());
+    let mut classes: HashMap<Option<usize>, u16> = HashMap::new();
+    let mut seen = HashSet::new();
+    for text in texts.iter().filter(|text| seen.insert(text.as_str())) {
         let (path, class) = match text.strip_prefix('~') {
             Some(pattern) => (Path::Regex(regexes.check_path(pattern)?), None),
             None => (Path::Prefix(text.as_str().into()), Some(text.len())),
         };
-        let matcher = *known.entry(class).or_insert_with(|| {
-            classes.push(class);
-            classes.len() - 1
-        });
-        let matcher = u16::try_from(matcher).map_err(|_| "too many lengths of paths".to_owned())?;
-        paths.push(PathRule { path, matcher });
+        let next = u16::try_from(classes.len()).map_err(|_| "too many lengths of paths")?;
+        let class = *classes.entry(class).or_insert(next);
+        paths.push(PathRule { path, class });
     }
-    if paths.is_empty() {
-        let nothing = PathRule {
-            path: Path::Prefix("".into()),
-            matcher: 0,
-        };
-        return Ok((
-            vec![nothing],
-            vec![Matcher {
-                priority: base.without_path(),
-                id,
-            }],
-        ));
-    }
-    let split = classes.len() > 1;
-    let matcher = |(index, class): (usize, &Option<usize>)| Matcher {
-        priority: class.map_or(base.with_regex(fields.regex_priority), |bytes| {
-            base.with_prefix(bytes)
-        }),
-        id: match split {
-            true => Uuid::new_v5(&NAMESPACE, format!("{id}#{}", index + 1).as_bytes()),
-            false => id,
-        },
+    let ids = match classes.len() {
+        1 => 0,
+        several => several,
     };
-    let matchers = classes.iter().enumerate().map(matcher).collect();
-    Ok((paths, matchers))
+    let id_of = |number| Uuid::new_v5(&NAMESPACE, format!("{id}#{number}").as_bytes());
+    Ok((paths, (1..=ids).map(id_of).collect()))
 }
 
 fn compile_headers(fields: &kind::Route, regexes: &Regexes) -> Result<Box<[HeaderRule]>, String> {
@@ -424,7 +399,8 @@ mod tests {
 
     #[test]
     fn hosts_are_exact_or_have_one_wildcard_at_an_end() {
-        let host = |text| compile_host(text).map(|rule| (rule.host, rule.port));
+        let host =
+            |text| compile_host(text).map(|rule| (rule.host, rule.port.map(NonZeroU16::get)));
         assert_eq!(host("A.b"), Ok((Host::Exact("a.b".into()), None)));
         assert_eq!(host("a.b:81"), Ok((Host::Exact("a.b".into()), Some(81))));
         assert_eq!(host("*.b:81"), Ok((Host::Suffix(".b".into()), Some(81))));
@@ -434,7 +410,7 @@ mod tests {
             Ok((Host::Exact("[::1]".into()), Some(81)))
         );
         for bad in [
-            "", "*", "*b", "a*", "a.*.b", "*.a.*", "a:b", "a:65536", ":80",
+            "", "*", "*b", "a*", "a.*.b", "*.a.*", "a:b", "a:65536", "a:0", ":80",
         ] {
             assert!(host(bad).is_err(), "{bad}");
         }

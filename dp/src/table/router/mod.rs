@@ -17,12 +17,13 @@ pub(super) use regexes::Regexes;
 
 use super::path::decode_capture;
 use super::route::Route;
-use criteria::{HOST_BYTES_MAX, Host, Path};
+use criteria::{HOST_BYTES_MAX, Host, HostRule, MORE, Path};
 use http::HeaderMap;
 use imbl::HashMap;
 use place::{Place, Places, Visit};
 use regex::bytes::Regex;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use tree::Tree;
 
@@ -238,22 +239,29 @@ impl<'a> Search<'a> {
 
     fn fit(&self, place: &'a Place) -> Option<Found<'a>> {
         let request = self.request;
-        let criteria = &place.route.criteria;
-        let fits = place.port.is_none_or(|port| port == request.port)
-            && criteria.accepts(request, self.method, self.regexes);
+        // The route itself is looked at only if it must be: it is further away than the place.
+        let fits = place.methods & self.method != 0
+            && (place.port == 0 || place.port == request.port)
+            && (place.methods & MORE == 0
+                || place.route.criteria.accepts_more(request, self.regexes));
         if !fits {
             return None;
         }
-        match &criteria.paths[usize::from(place.path)].path {
-            Path::Prefix(prefix) => {
-                let known =
-                    prefix.len() <= tree::KEY_BYTES_MAX || request.path.starts_with(&**prefix);
-                known.then(|| Found {
-                    place,
-                    matched_bytes: prefix.len(),
-                    regex: None,
-                })
-            }
+        if let Some(matched_bytes) = priority::prefix_bytes(place.priority)
+            && matched_bytes <= tree::KEY_BYTES_MAX
+        {
+            return Some(Found {
+                place,
+                matched_bytes,
+                regex: None,
+            });
+        }
+        match &place.route.criteria.paths[usize::from(place.path)].path {
+            Path::Prefix(prefix) => request.path.starts_with(&**prefix).then(|| Found {
+                place,
+                matched_bytes: prefix.len(),
+                regex: None,
+            }),
             Path::Regex(pattern) => {
                 let regex = self.regexes.find(pattern)?;
                 let found = regex
@@ -299,28 +307,23 @@ fn for_each_place(route: &Arc<Route>, mut act: impl FnMut(&Host, &[u8], Place)) 
     let criteria = &route.criteria;
     for (path, rule) in (0..).zip(&criteria.paths) {
         let literal;
-        let key = match &rule.path {
-            Path::Prefix(prefix) => prefix.as_bytes(),
+        let (key, priority) = match &rule.path {
+            Path::Prefix(prefix) => (prefix.as_bytes(), criteria.priority.of_prefix(prefix.len())),
             Path::Regex(pattern) => {
                 literal = regexes::literal_prefix(pattern);
-                literal.as_bytes()
+                (literal.as_bytes(), criteria.priority.of_regex())
             }
         };
-        let priority = criteria.matchers[usize::from(rule.matcher)].priority;
-        for rule_of_host in &criteria.hosts {
-            let port = rule_of_host.port;
-            let route = Arc::clone(route);
-            act(
-                &rule_of_host.host,
-                key,
-                Place {
-                    priority,
-                    route,
-                    port,
-                    path,
-                    matcher: rule.matcher,
-                },
-            );
+        for HostRule { host, port } in &criteria.hosts {
+            let place = Place {
+                priority,
+                route: Arc::clone(route),
+                methods: criteria.methods,
+                port: port.map_or(0, NonZeroU16::get),
+                path,
+                class: rule.class,
+            };
+            act(host, key, place);
         }
     }
 }

@@ -1,34 +1,42 @@
 //! The places routes take in the index, and lists of them in the order in which they are tried.
 
-use super::criteria::Matcher;
 use crate::table::route::Route;
 use imbl::OrdSet;
 use std::cmp::Ordering;
 use std::sync::Arc;
+use uuid::Uuid;
 
-/// One matcher of a route under one host and one path. Ordered: what is tried first is less.
+/// A route under one host and one path, with what most requests are decided by. Ordered: what is tried first is less.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) priority: u64,
     pub(super) route: Arc<Route>,
-    pub(super) port: Option<u16>,
+    /// The methods accepted, and whether there is more to ask the route.
+    pub(super) methods: u16,
+    /// 0 for any.
+    pub(super) port: u16,
     /// Index into the route's paths.
     pub(super) path: u16,
-    /// Index into the route's matchers.
-    pub(super) matcher: u16,
+    /// Index into the route's classes.
+    pub(super) class: u16,
 }
 
 impl Place {
-    fn matcher(&self) -> &Matcher {
-        &self.route.criteria.matchers[usize::from(self.matcher)]
+    /// What decides between equal priorities.
+    fn id(&self) -> &Uuid {
+        self.route
+            .criteria
+            .classes
+            .get(usize::from(self.class))
+            .unwrap_or(&self.route.id)
     }
 }
 
 impl Ord for Place {
-    /// Higher priority first, then the larger matcher id. Within a matcher the path that is listed first.
+    /// Higher priority first, then the larger id. Within a class the path that is listed first.
     fn cmp(&self, other: &Self) -> Ordering {
         other.priority.cmp(&self.priority).then_with(|| {
-            let ids = other.matcher().id.cmp(&self.matcher().id);
+            let ids = other.id().cmp(self.id());
             ids.then_with(|| other.route.id.cmp(&self.route.id))
                 .then_with(|| (self.path, self.port).cmp(&(other.path, other.port)))
         })
