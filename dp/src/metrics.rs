@@ -36,7 +36,42 @@ pub struct Shard {
     pub requests: AtomicU64,
     /// Idle connections to upstreams.
     pub idle_upstream: AtomicU64,
-    series: Mutex<HashMap<Key, Series>>,
+    series: Mutex<AllSeries>,
+}
+
+#[derive(Debug, Default)]
+struct AllSeries {
+    all: Vec<(Key, Series)>,
+    places: HashMap<Key, usize>,
+    /// Where the last request was counted: the next one often belongs there, too.
+    last: usize,
+}
+
+impl AllSeries {
+    fn find(&mut self, mut key: Key, labels: impl FnOnce() -> Labels) -> &mut Series {
+        if self.all.get(self.last).is_none_or(|(last, _)| *last != key) {
+            if self.all.len() >= SERIES_MAX && !self.places.contains_key(&key) {
+                key.route = Uuid::nil();
+            }
+            let next = self.all.len();
+            self.last = *self.places.entry(key).or_insert(next);
+            if self.last == next {
+                let labels = if key.route.is_nil() {
+                    Labels::default()
+                } else {
+                    labels()
+                };
+                self.all.push((
+                    key,
+                    Series {
+                        labels,
+                        ..Series::default()
+                    },
+                ));
+            }
+        }
+        &mut self.all[self.last].1
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -140,24 +175,13 @@ impl Shard {
     /// Counts a finished request; `labels` is asked only for a series' first request.
     pub fn record(&self, sample: Sample, labels: impl FnOnce() -> Labels) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut key = Key {
+        let key = Key {
             route: sample.route,
             status: sample.status,
             source: sample.source,
         };
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = all.len() >= SERIES_MAX;
-        if full && !all.contains_key(&key) {
-            key.route = Uuid::nil();
-        }
-        let series = all.entry(key).or_insert_with(|| Series {
-            labels: if key.route.is_nil() {
-                Labels::default()
-            } else {
-                labels()
-            },
-            ..Series::default()
-        });
+        let series = all.find(key, labels);
         series.count += 1;
         series.request.observe(&UPSTREAM_BUCKETS, sample.request_ms);
         series.gateway.observe(
@@ -210,11 +234,10 @@ impl Metrics {
         let mut sums: HashMap<(Labels, u16, Source), Series> = HashMap::new();
         for shard in self.lock().iter() {
             // A copy, so that the worker is not kept waiting while text is made.
-            let copied = shard
-                .series
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let copied = {
+                let series = shard.series.lock();
+                series.unwrap_or_else(PoisonError::into_inner).all.clone()
+            };
             for (key, series) in copied {
                 let id = (series.labels.clone(), key.status, key.source);
                 sums.entry(id).or_default().add(&series);

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// The least time between two reports, so that a catch-up does not flood the control planes.
-const REPORT_GAP: Duration = Duration::from_millis(5);
+/// The least time between two reports: the first change after a pause is reported at once, a stream of them is summed up.
+const REPORT_GAP: Duration = Duration::from_millis(50);
 const REJECTED_REPORTED_MAX: usize = 20;
 
 /// What a data plane is made of.

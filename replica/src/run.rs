@@ -1,7 +1,7 @@
 //! The loop that does what [`Follow`] decides: reads, applies, syncs, reports.
 //!
 //! Order of an apply: store, then the sink (a DP's table, a CP's state), then the cursor, then the status. What waits
-//! for the disk is synced aside and shows as `durable` when it is done.
+//! for the disk is synced aside, many changes at a time, and shows as `durable` when it is done.
 
 use crate::follow::{Action, Alarm, Follow, Fork, Input, Phase, Verified};
 use crate::keys::TrustedKeys;
@@ -24,6 +24,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_millis(200);
+/// How long a change may wait for others to be synced to disk together with it. A sync costs more than an apply.
+const SYNC_DELAY: Duration = Duration::from_millis(100);
 const SUBSCRIBE_RETRY: Duration = Duration::from_millis(500);
 
 /// Where applied changes go.
@@ -82,7 +84,9 @@ pub struct Replica {
     options: Options,
     sink: Box<dyn Sink>,
     status: watch::Sender<Status>,
-    /// The version being synced to disk, if any.
+    /// When to sync to disk, if there is something to.
+    sync_at: Option<tokio::time::Instant>,
+    /// The sync that is under way, if any.
     syncing: Option<tokio::task::JoinHandle<(Version, Result<(), StoreError>)>>,
     reading: Option<BoxFuture<'static, (Version, Result<Page, LogError>)>>,
 }
@@ -109,7 +113,7 @@ impl Replica {
             head: None,
             last_error: None,
         });
-        Self { source, store, follow, options, sink, status, syncing: None, reading: None }
+        Self { source, store, follow, options, sink, status, sync_at: None, syncing: None, reading: None }
     }
 
     /// Follows what the replica does.
@@ -127,6 +131,7 @@ impl Replica {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let reading = OptionFuture::from(self.reading.as_mut());
+            let sync_at = self.sync_at.filter(|_| self.syncing.is_none());
             let syncing = OptionFuture::from(self.syncing.as_mut());
             tokio::select! {
                 item = tail.next() => match item {
@@ -140,6 +145,7 @@ impl Replica {
                     self.reading = None;
                     self.take_page(from, page).await;
                 }
+                () = sleep_until(sync_at) => self.sync_now(),
                 Some(synced) = syncing => {
                     self.syncing = None;
                     if let Ok((version, result)) = synced {
@@ -180,7 +186,7 @@ impl Replica {
                         // A head that finds no room is followed by a newer one within a second.
                         let _ = heads.try_send(head.clone());
                     }
-                    self.step(Input::Head(head)).await;
+                    self.step(Input::Head(self.addressed(head))).await;
                 }
                 Err(error) => self.note(&error),
             },
@@ -204,6 +210,14 @@ impl Replica {
                 tracing::warn!(text, "the broker warns");
                 self.status.send_modify(|status| status.last_error = Some(text));
             }
+        }
+    }
+
+    /// A head as it concerns this replica: how changes are taken up is asked of data planes only.
+    fn addressed(&self, head: Head) -> Head {
+        match self.options.interest {
+            Interest::Follow => head,
+            Interest::FollowAndReports => Head { sync: SyncMode::Incremental, ..head },
         }
     }
 
@@ -274,7 +288,14 @@ impl Replica {
             Ok(state) => state,
             Err(error) => {
                 self.note(&error);
-                return Input::RebuildFailed;
+                return match error {
+                    RebuildError::Fork(fork) => Input::RebuildForked(fork),
+                    RebuildError::Apply(ApplyError::Diverged { version, .. }) => Input::Diverged(version),
+                    RebuildError::Apply(ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_))
+                    | RebuildError::Log(_)
+                    | RebuildError::Chunks(_)
+                    | RebuildError::Behind(..) => Input::RebuildFailed,
+                };
             }
         };
         let cursor = state.cursor();
@@ -284,7 +305,7 @@ impl Replica {
         }
         let entities = state.iter().map(|(key, entry)| (key.clone(), entry.clone()));
         match self.store.replace(cursor, entities) {
-            Ok(changes) if self.options.sync == SyncMode::Incremental => {
+            Ok(changes) if self.follow.sync() == SyncMode::Incremental => {
                 self.sink.change(cursor, state.digest(), &changes, &[]);
             }
             Ok(_) => {
@@ -301,19 +322,22 @@ impl Replica {
     }
 
     fn sync_later(&mut self) {
-        if self.syncing.is_none() {
-            let (syncer, version) = (self.store.syncer(), self.store.cursor().version);
-            self.syncing = Some(tokio::task::spawn_blocking(move || (version, syncer.sync())));
-        }
+        self.sync_at.get_or_insert_with(|| tokio::time::Instant::now() + SYNC_DELAY);
+    }
+
+    fn sync_now(&mut self) {
+        self.sync_at = None;
+        let (syncer, version) = (self.store.syncer(), self.store.cursor().version);
+        self.syncing = Some(tokio::task::spawn_blocking(move || (version, syncer.sync())));
     }
 
     fn take_synced(&mut self, version: Version, result: Result<(), StoreError>) {
         match result {
             Ok(()) => self.status.send_modify(|status| status.durable = version),
-            Err(error) => self.note(&error),
-        }
-        if self.store.cursor().version > version {
-            self.sync_later();
+            Err(error) => {
+                self.note(&error);
+                self.sync_later();
+            }
         }
     }
 
@@ -362,6 +386,14 @@ impl Replica {
             status.phase = phase;
             true
         });
+    }
+}
+
+/// Pending for ever without a time.
+async fn sleep_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

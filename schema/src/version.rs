@@ -16,10 +16,10 @@ impl Version {
     /// The version of the genesis event.
     pub const GENESIS: Self = Self(1);
 
-    /// The version after this one.
+    /// The version after this one. The highest has none: it may come in a forged message, and must not panic.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

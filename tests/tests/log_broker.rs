@@ -246,11 +246,20 @@ async fn a_log_may_be_opened_before_its_broker_runs() {
 async fn a_stream_that_could_lose_events_is_not_used() {
     let nats = Nats::start().unwrap();
     let client = async_nats::connect(nats.url()).await.unwrap();
-    let good = serde_json::json!({
-        "name": "SLUICE_test", "subjects": ["sluice.test.log.>"], "storage": "file", "discard": "new",
-        "num_replicas": 1, "deny_delete": true, "allow_direct": true, "allow_atomic": true,
-        "republish": { "src": "sluice.test.log.>", "dest": "sluice.test.tail.>" },
-    });
+    let good = |cluster: &str| {
+        let [log, tail] = ["log", "tail"].map(|part| format!("sluice.{cluster}.{part}.>"));
+        serde_json::json!({
+            "name": format!("SLUICE_{cluster}"), "subjects": [log], "storage": "file", "num_replicas": 1,
+            "discard": "new", "deny_delete": true, "allow_direct": true, "allow_atomic": true,
+            "republish": { "src": log, "dest": tail },
+        })
+    };
+    let opened = |cluster: &str| {
+        connected(Options {
+            cluster: cluster.to_owned(),
+            ..options(nats.url(), Role::ControlPlane)
+        })
+    };
     let cases = [
         ("discard", serde_json::json!("old"), "'discard' is \"old\""),
         (
@@ -275,25 +284,19 @@ async fn a_stream_that_could_lose_events_is_not_used() {
         ),
     ];
     for (field, value, expected) in cases {
-        let mut config = good.clone();
+        let mut config = good(field);
         config[field] = value;
-        ask(&client, "STREAM.CREATE.SLUICE_test", &config).await;
-        let source = connected(options(nats.url(), Role::ControlPlane)).await;
+        ask(&client, &format!("STREAM.CREATE.SLUICE_{field}"), &config).await;
+        let source = opened(field).await;
         let refused = source.log.append(Version::ZERO, vec![event("one")]).await;
         let Err(AppendError::Refused(LogError::Unusable(reason))) = refused else {
             panic!("{field}: {refused:?}");
         };
         assert!(reason.contains(expected), "{reason}");
-        ask(
-            &client,
-            "STREAM.DELETE.SLUICE_test",
-            &serde_json::Value::Null,
-        )
-        .await;
     }
-    ask(&client, "STREAM.CREATE.SLUICE_test", &good).await;
-    let source = connected(options(nats.url(), Role::ControlPlane)).await;
-    source
+    ask(&client, "STREAM.CREATE.SLUICE_good", &good("good")).await;
+    opened("good")
+        .await
         .log
         .append(Version::ZERO, vec![event("one")])
         .await
@@ -413,7 +416,7 @@ async fn a_wrong_password_is_told_once_and_is_no_reason_to_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_brokers_keep_one_log_while_one_after_the_other_is_killed() {
+async fn three_brokers_keep_one_log_while_two_are_killed_in_turn() {
     let mut servers = Nats::cluster(3).unwrap();
     let all = Options {
         servers: servers.iter().map(Nats::url).collect(),
@@ -422,7 +425,8 @@ async fn three_brokers_keep_one_log_while_one_after_the_other_is_killed() {
         ..options(String::new(), Role::ControlPlane)
     };
     let first = connected(all.clone()).await;
-    let deadline = Instant::now() + PATIENCE;
+    // A new cluster elects its leaders first, which takes a while.
+    let deadline = Instant::now() + 3 * PATIENCE;
     while let Err(error) = first.log.bounds().await {
         assert!(Instant::now() < deadline, "{error}");
         tokio::time::sleep(PACE).await;
@@ -434,7 +438,7 @@ async fn three_brokers_keep_one_log_while_one_after_the_other_is_killed() {
         writers.push(tokio::spawn(compete(log, writer, progress)));
     }
     drop(progress);
-    for server in &mut servers {
+    for server in servers.iter_mut().take(2) {
         for _ in 0..6 {
             done.recv().await;
         }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What goes to an upstream.
 pub(super) enum Outgoing {
@@ -24,31 +25,58 @@ pub(super) enum Outgoing {
 /// How far a request's body has come; shared with the one who waits for the response.
 #[derive(Default)]
 pub(super) struct Progress {
+    finished: Cell<bool>,
+    frames: Cell<u64>,
+    waits_for_client: Cell<bool>,
+    broken: Cell<bool>,
+}
+
+/// A request's body as seen by the one who waits for the response. `None` if there is no body.
+#[derive(Clone)]
+pub(super) struct Upload(Option<Rc<Progress>>);
+
+impl Upload {
     /// All of it is with the upstream's connection.
-    pub(super) finished: Cell<bool>,
+    pub(super) fn is_finished(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|progress| progress.finished.get())
+    }
+
     /// Frames passed on so far.
-    pub(super) frames: Cell<u64>,
+    pub(super) fn frames(&self) -> u64 {
+        self.0.as_ref().map_or(0, |progress| progress.frames.get())
+    }
+
     /// Whether it is the client that keeps us waiting.
-    pub(super) waits_for_client: Cell<bool>,
-    /// The client broke its body.
-    pub(super) broken: Cell<bool>,
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|progress| progress.waits_for_client.get())
+    }
+
+    /// Whether the client broke its body.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|progress| progress.broken.get())
+    }
 }
 
 impl Outgoing {
     /// The client's body, or nothing if it is empty.
-    pub(super) fn new(body: Incoming) -> (Self, Rc<Progress>) {
+    pub(super) fn new(body: Incoming) -> (Self, Upload) {
         use http_body::Body as _;
-        let progress = Rc::<Progress>::default();
         if body.is_end_stream() {
-            progress.finished.set(true);
-            return (Self::Empty, progress);
+            return (Self::Empty, Upload(None));
         }
+        let progress = Rc::<Progress>::default();
         (
             Self::Client {
                 body,
                 progress: Rc::clone(&progress),
             },
-            progress,
+            Upload(Some(progress)),
         )
     }
 }
@@ -118,7 +146,7 @@ pub(super) struct Relay {
 pub(super) struct Lease {
     pub(super) link: Link,
     pub(super) pool: Rc<Pool>,
-    pub(super) progress: Rc<Progress>,
+    pub(super) upload: Upload,
 }
 
 impl std::fmt::Debug for Lease {
@@ -131,7 +159,7 @@ impl Lease {
     /// Gives the connection back, unless a part of the request is still unsent: then it could not be told from the
     /// next one, and the connection closes.
     fn release(self) {
-        if self.progress.finished.get() {
+        if self.upload.is_finished() {
             self.pool.put(self.link);
         }
     }
@@ -196,7 +224,7 @@ impl Relay {
             return Poll::Pending;
         };
         if !self.armed {
-            lease.link.arm(self.read_timeout);
+            lease.link.arm(Instant::now(), self.read_timeout);
             self.armed = true;
         }
         match lease.link.poll_timer(cx) {

@@ -24,64 +24,79 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY: HeaderName = HeaderName::from_static("proxy");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// What is about one hop only, beside `Connection` and what it names. `Expect` is answered by the gateway.
-const REQUEST_HOP: [HeaderName; 9] = [
-    KEEP_ALIVE,
-    PROXY,
-    PROXY_CONNECTION,
-    header::PROXY_AUTHORIZATION,
-    header::TRANSFER_ENCODING,
-    header::TRAILER,
-    header::UPGRADE,
-    header::EXPECT,
-    HTTP2_SETTINGS,
-];
-const RESPONSE_HOP: [HeaderName; 5] = [
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::TRAILER,
-    header::UPGRADE,
-];
+/// What becomes of a header on its way through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    Kept,
+    Removed,
+    Connection,
+    Te,
+}
 
-/// Removes from a client's headers what it may not say (identities, names with `_`, which upstreams may read as the
-/// same header with `-`) and what is about its own connection only. Runs before plugins add theirs, so that neither
-/// a forged identity passes nor a client's `Connection` removes a true one.
-pub(super) fn strip_request(headers: &mut HeaderMap) {
-    let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
-    strip_connection(headers);
-    REQUEST_HOP
-        .iter()
-        .for_each(|name| drop(headers.remove(name)));
-    if headers.contains_key(header::TE) {
-        headers.remove(header::TE);
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+/// Headers about one hop only go, and what a client may not say: identities, and names with `_`, which upstreams may
+/// read as the same header with `-`. `Expect` is answered by the gateway.
+fn request_passage(name: &str) -> Passage {
+    match name {
+        "connection" => Passage::Connection,
+        "te" => Passage::Te,
+        "expect"
+        | "http2-settings"
+        | "keep-alive"
+        | "proxy"
+        | "proxy-authorization"
+        | "proxy-connection"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "x-anonymous-consumer" => Passage::Removed,
+        _ if name.bytes().any(|byte| byte == b'_') => Passage::Removed,
+        _ if name.starts_with("x-consumer-") || name.starts_with("x-credential-") => {
+            Passage::Removed
         }
-    }
-    if headers.keys().any(is_forbidden) {
-        let forbidden: Vec<_> = headers
-            .keys()
-            .filter(|name| is_forbidden(name))
-            .cloned()
-            .collect();
-        forbidden.iter().for_each(|name| drop(headers.remove(name)));
+        _ => Passage::Kept,
     }
 }
 
-fn is_forbidden(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let identity = || {
-        name.starts_with("x-consumer-")
-            || name.starts_with("x-credential-")
-            || name == "x-anonymous-consumer"
-    };
-    name.contains('_') || (name.starts_with("x-") && identity())
+fn response_passage(name: &str) -> Passage {
+    match name {
+        "connection" => Passage::Connection,
+        "keep-alive" | "proxy-connection" | "trailer" | "transfer-encoding" | "upgrade" => {
+            Passage::Removed
+        }
+        _ => Passage::Kept,
+    }
+}
+
+/// Removes from a client's headers what does not pass. Runs before plugins add theirs, so that neither a forged
+/// identity passes nor a client's `Connection` removes a true one.
+pub(super) fn strip_request(headers: &mut HeaderMap) {
+    strip(headers, request_passage);
+}
+
+/// One look at each name, because nearly all are kept.
+fn strip(headers: &mut HeaderMap, passage: fn(&str) -> Passage) {
+    let mut removed = Vec::new();
+    let (mut connection, mut te) = (false, false);
+    for name in headers.keys() {
+        match passage(name.as_str()) {
+            Passage::Kept => {}
+            Passage::Removed => removed.push(name.clone()),
+            Passage::Connection => connection = true,
+            Passage::Te => te = true,
+        }
+    }
+    let trailers = te && headers.get_all(header::TE).iter().any(accepts_trailers);
+    if connection {
+        strip_connection(headers);
+    }
+    removed.iter().for_each(|name| drop(headers.remove(name)));
+    if te {
+        headers.remove(header::TE);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
 }
 
 fn accepts_trailers(value: &HeaderValue) -> bool {
@@ -142,10 +157,7 @@ pub(super) fn add_to_request(headers: &mut HeaderMap, forwarded: Forwarded<'_>) 
 
 /// Removes from an upstream's headers what is about its own connection only, and adds the gateway's mark.
 pub(super) fn relay_response(headers: &mut HeaderMap) {
-    strip_connection(headers);
-    RESPONSE_HOP
-        .iter()
-        .for_each(|name| drop(headers.remove(name)));
+    strip(headers, response_passage);
     append(headers, header::VIA, &VIA);
     if let Entry::Vacant(entry) = headers.entry(header::SERVER) {
         entry.insert(SERVER);
@@ -154,9 +166,12 @@ pub(super) fn relay_response(headers: &mut HeaderMap) {
 
 /// Sets `name` to its values so far, if any, and `value`, as one comma-separated line.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    let Entry::Occupied(mut entry) = headers.entry(&name) else {
-        headers.insert(name, value.clone());
-        return;
+    let mut entry = match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(value.clone());
+            return;
+        }
+        Entry::Occupied(entry) => entry,
     };
     let mut joined = Vec::with_capacity(64);
     for before in entry.iter() {

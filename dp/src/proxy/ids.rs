@@ -1,6 +1,6 @@
 //! Request ids: 32 random hex digits, many cut from one allocation.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderValue;
 use rand::RngCore;
 use std::cell::RefCell;
@@ -9,11 +9,11 @@ const DIGITS: usize = 32;
 const IDS_PER_CHUNK: usize = 64;
 
 /// A worker's source of request ids.
-pub(super) struct Ids(RefCell<(BytesMut, rand::rngs::ThreadRng)>);
+pub(super) struct Ids(RefCell<(Bytes, rand::rngs::ThreadRng)>);
 
 impl Ids {
     pub(super) fn new() -> Self {
-        Self(RefCell::new((BytesMut::new(), rand::rng())))
+        Self(RefCell::new((Bytes::new(), rand::rng())))
     }
 
     /// A new id.
@@ -22,14 +22,15 @@ impl Ids {
         if chunk.is_empty() {
             let mut bytes = [0; DIGITS / 2 * IDS_PER_CHUNK];
             random.fill_bytes(&mut bytes);
-            *chunk = BytesMut::with_capacity(DIGITS * IDS_PER_CHUNK);
+            let mut digits = Vec::with_capacity(DIGITS * IDS_PER_CHUNK);
             for byte in bytes {
                 let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-                chunk.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+                digits.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
             }
+            *chunk = Bytes::from(digits);
         }
-        let id: Bytes = chunk.split_to(DIGITS).freeze();
-        HeaderValue::from_maybe_shared(id).expect("hex digits are a valid header value")
+        HeaderValue::from_maybe_shared(chunk.split_to(DIGITS))
+            .expect("hex digits are a valid header value")
     }
 }
 

@@ -44,7 +44,9 @@ pub(super) async fn serve(
     let table = worker.table();
     let mut trail = Trail::default();
     let (parts, body) = request.into_parts();
-    let accept = parts.headers.get(header::ACCEPT).cloned();
+    let accept = parts.headers.get(header::ACCEPT);
+    // `*/*` says what no header says.
+    let accept = accept.filter(|accept| *accept != "*/*").cloned();
     let closes = request::closes(&parts.headers);
     let context = Context {
         worker: &worker,
@@ -149,21 +151,26 @@ impl Context<'_> {
         let found = self
             .find(&parts, &authority, &path)
             .ok_or(Failure::NoRoute)?;
-        let route = Arc::clone(&found.route);
-        trail.route = Some(Arc::clone(&found.route));
-        check_protocol(&route, &parts, &authority, &uri)?;
+        let matched = found.matched(&path);
+        let route = &*trail.route.insert(found.route.clone());
+        check_protocol(route, &parts, &authority, &uri)?;
         headers::strip_request(&mut parts.headers);
         let service = route.service.and_then(|id| self.table.service(id));
         if service.is_some_and(|service| !service.enabled) {
             return Err(Failure::NoRoute);
         }
-        let query = self.run_plugins(&mut parts, &route, service, (&path, uri.query()), trail)?;
+        let query = self.run_plugins(
+            &mut parts,
+            route,
+            service,
+            (&path, uri.query()),
+            &mut trail.response_headers,
+        )?;
         let service = service.ok_or(Failure::NoService)?;
         if service.protocol != Protocol::Http {
             tracing::debug!(service = %service.id, protocol = ?service.protocol, "protocol not supported");
             return Err(Failure::UnsupportedProtocol);
         }
-        let matched = found.matched(&path);
         let prefix = Some(matched).filter(|matched| route.strip_path && matched.len() > 1);
         let forwarded = Forwarded {
             peer: self.peer,
@@ -183,7 +190,9 @@ impl Context<'_> {
             .ok_or(Failure::BadRequest)?;
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
+        let begun = Instant::now();
         let call = Call {
+            begun: begun.into(),
             service,
             source: match self.table.upstream(&service.workspace, &service.host) {
                 Some(upstream) => balance::Source::Upstream(upstream),
@@ -191,10 +200,9 @@ impl Context<'_> {
             },
             host: route.preserve_host.then(|| authority.value()),
         };
-        let (outgoing, progress) = Outgoing::new(body);
-        let begun = Instant::now();
+        let (outgoing, upload) = Outgoing::new(body);
         let request = Request::from_parts(parts, outgoing);
-        let reply = forward::forward(self.worker, call, request, progress).await;
+        let reply = forward::forward(self.worker, call, request, upload).await;
         trail.upstream = Some((begun, Instant::now()));
         let reply = reply?;
         let (mut head, incoming) = reply.response.into_parts();
@@ -227,7 +235,7 @@ impl Context<'_> {
         route: &Route,
         service: Option<&Arc<Service>>,
         (path, query): (&'q str, Option<&'q str>),
-        trail: &mut Trail,
+        response_headers: &mut Vec<(HeaderName, HeaderValue)>,
     ) -> Result<Option<Cow<'q, str>>, Failure> {
         let query = query.map(Cow::Borrowed);
         let service = service.map(|service| service.id);
@@ -280,7 +288,7 @@ impl Context<'_> {
                 next = later.unwrap_or(chain.len());
             }
         }
-        trail.response_headers = access.response_headers;
+        *response_headers = access.response_headers;
         outcome.map(|()| access.query)
     }
 }
@@ -328,24 +336,13 @@ struct Target<'a> {
 impl Target<'_> {
     /// The target to send; the client's own where it would be the same.
     fn uri(&self, original: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
-        let rooted = self
-            .service_path
-            .is_none_or(|path| path.is_empty() || path == "/");
-        let joined = if rooted && (!self.strip || self.matched.len() <= 1) {
-            let unchanged = original.path() == path && original.query() == query;
-            if unchanged && original.authority().is_none() {
-                return Some(original.clone());
-            }
-            Cow::Borrowed(path)
-        } else {
-            Cow::Owned(upstream_path(
-                self.service_path,
-                path,
-                self.matched,
-                self.strip,
-            ))
-        };
-        let mut target = joined.into_owned();
+        let joined = self.join(path);
+        let unchanged = original.path() == joined && original.query() == query;
+        if unchanged && original.authority().is_none() {
+            return Some(original.clone());
+        }
+        let mut target = String::with_capacity(joined.len() + 1 + query.map_or(0, str::len));
+        target.push_str(&joined);
         if let Some(query) = query {
             target.push('?');
             target.push_str(query);
@@ -353,5 +350,28 @@ impl Target<'_> {
         PathAndQuery::from_maybe_shared(Bytes::from(target))
             .ok()
             .map(Uri::from)
+    }
+
+    /// [`upstream_path`], with a shorter way for the common case of a service without a path.
+    fn join<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        if self
+            .service_path
+            .is_none_or(|path| path.is_empty() || path == "/")
+        {
+            let stripped = if self.strip {
+                path.strip_prefix(self.matched)
+            } else {
+                Some(path)
+            };
+            if let Some(rest) = stripped.filter(|rest| rest.starts_with('/')) {
+                return Cow::Borrowed(rest);
+            }
+        }
+        Cow::Owned(upstream_path(
+            self.service_path,
+            path,
+            self.matched,
+            self.strip,
+        ))
     }
 }

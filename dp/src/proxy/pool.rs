@@ -3,11 +3,12 @@
 use super::body::Outgoing;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -34,10 +35,18 @@ impl Default for PoolLimits {
     }
 }
 
-/// The idle connections of a worker.
+/// The connections of a worker.
 pub(super) struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    slots: RefCell<HashMap<SocketAddr, Rc<Slot>>>,
     limits: PoolLimits,
+    /// Set on a coarse tick.
+    now: Cell<Instant>,
+}
+
+/// The idle connections to one address.
+pub(super) struct Slot {
+    address: SocketAddr,
+    idle: RefCell<Vec<Idle>>,
 }
 
 struct Idle {
@@ -48,7 +57,8 @@ struct Idle {
 /// A connection to an upstream, in use by one request.
 pub(super) struct Link {
     pub(super) sender: SendRequest<Outgoing>,
-    address: SocketAddr,
+    /// Where it belongs when idle.
+    slot: Weak<Slot>,
     /// One timer for the connection's life: moving its deadline further costs far less than a new one per request.
     timer: Pin<Box<Sleep>>,
     /// Whether it has carried a request before.
@@ -67,16 +77,67 @@ pub(super) enum ConnectError {
 impl Pool {
     pub(super) fn new(limits: PoolLimits) -> Self {
         Self {
-            idle: RefCell::default(),
+            slots: RefCell::default(),
             limits,
+            now: Cell::new(Instant::now()),
         }
     }
 
+    /// The connections to an address.
+    pub(super) fn slot(&self, address: SocketAddr) -> Rc<Slot> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.entry(address);
+        Rc::clone(slot.or_insert_with(|| {
+            Rc::new(Slot {
+                address,
+                idle: RefCell::default(),
+            })
+        }))
+    }
+
+    /// Takes a connection back. Its last response must have been read to the end.
+    pub(super) fn put(&self, link: Link) {
+        let Some(slot) = link.slot.upgrade() else {
+            return;
+        };
+        let mut idle = slot.idle.borrow_mut();
+        if idle.len() < self.limits.idle_max && !link.sender.is_closed() {
+            idle.push(Idle {
+                link,
+                since: self.now.get(),
+            });
+        }
+    }
+
+    /// Drops connections that were idle for too long; called on a coarse tick.
+    pub(super) fn reap(&self, now: Instant) {
+        self.now.set(now);
+        let keep = |idle: &Idle| {
+            let age = now.duration_since(idle.since);
+            age < self.limits.idle_timeout && !idle.link.sender.is_closed()
+        };
+        self.slots.borrow_mut().retain(|_, slot| {
+            slot.idle.borrow_mut().retain(keep);
+            // Connections in use come back to their slot.
+            Rc::weak_count(slot) > 0
+        });
+    }
+
+    /// How many connections are idle.
+    pub(super) fn idle(&self) -> usize {
+        self.slots
+            .borrow()
+            .values()
+            .map(|slot| slot.idle.borrow().len())
+            .sum()
+    }
+}
+
+impl Slot {
     /// The idle connection used last, if there is one that is still open.
-    pub(super) fn take(&self, address: SocketAddr) -> Option<Link> {
+    pub(super) fn take(&self) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
-        let links = idle.get_mut(&address)?;
-        while let Some(Idle { mut link, .. }) = links.pop() {
+        while let Some(Idle { mut link, .. }) = idle.pop() {
             if !link.sender.is_closed() {
                 link.reused = true;
                 return Some(link);
@@ -84,47 +145,12 @@ impl Pool {
         }
         None
     }
-
-    /// Takes a connection back. Its last response must have been read to the end.
-    pub(super) fn put(&self, link: Link) {
-        if link.sender.is_closed() {
-            return;
-        }
-        let mut idle = self.idle.borrow_mut();
-        let links = idle.entry(link.address).or_default();
-        if links.len() < self.limits.idle_max {
-            // The timer's clock is read anyway by the next request; this one is the only other.
-            links.push(Idle {
-                link,
-                since: Instant::now(),
-            });
-        }
-    }
-
-    /// Drops connections that were idle for too long; called on a coarse tick.
-    pub(super) fn reap(&self, now: Instant) {
-        let keep = |idle: &Idle| {
-            now.duration_since(idle.since) < self.limits.idle_timeout
-                && !idle.link.sender.is_closed()
-        };
-        self.idle.borrow_mut().retain(|_, links| {
-            links.retain(keep);
-            !links.is_empty()
-        });
-    }
-
-    /// How many connections are idle.
-    pub(super) fn idle(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
-    }
 }
 
 impl Link {
     /// A new connection, driven by a task of this thread.
-    pub(super) async fn connect(
-        address: SocketAddr,
-        timeout: Duration,
-    ) -> Result<Self, ConnectError> {
+    pub(super) async fn connect(slot: &Rc<Slot>, timeout: Duration) -> Result<Self, ConnectError> {
+        let address = slot.address;
         let refused = |error| ConnectError::Refused(address, error);
         let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
             .await
@@ -144,15 +170,15 @@ impl Link {
         let timer = Box::pin(tokio::time::sleep(Duration::from_secs(3600)));
         Ok(Self {
             sender,
-            address,
+            slot: Rc::downgrade(slot),
             timer,
             reused: false,
         })
     }
 
     /// Starts the timer anew.
-    pub(super) fn arm(&mut self, timeout: Duration) {
-        self.timer.as_mut().reset(Instant::now() + timeout);
+    pub(super) fn arm(&mut self, now: Instant, timeout: Duration) {
+        self.timer.as_mut().reset(now + timeout);
     }
 
     /// Ready when the timer has run out.

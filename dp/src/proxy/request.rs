@@ -18,8 +18,8 @@ pub(super) struct Authority {
 impl Authority {
     /// The host, without the port.
     pub(super) fn host(&self) -> &str {
-        let text = self.value.to_str().unwrap_or_default();
-        text.get(..self.host_bytes).unwrap_or_default()
+        let host = self.value.as_bytes().get(..self.host_bytes);
+        std::str::from_utf8(host.unwrap_or_default()).unwrap_or_default()
     }
 
     /// The host without the port as a header value.
@@ -36,52 +36,53 @@ impl Authority {
     }
 
     fn parse(value: &HeaderValue) -> Option<Self> {
-        let text = value.to_str().ok()?;
-        let ipv6 = text.starts_with('[');
-        let allowed = |byte: u8| {
-            byte.is_ascii_alphanumeric()
-                || matches!(
-                    byte,
-                    b'.' | b'-' | b'_' | b'~' | b'%' | b'*' | b':' | b'[' | b']'
-                )
-        };
-        if !text.bytes().all(allowed) {
-            return None;
-        }
-        let host_end = if ipv6 {
-            text.find(']')? + 1
+        let bytes = value.as_bytes();
+        let host_bytes = if bytes.first() == Some(&b'[') {
+            let end = bytes.iter().position(|byte| *byte == b']')? + 1;
+            let address = std::str::from_utf8(&bytes[1..end - 1]).ok()?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            end
         } else {
-            text.find(':').unwrap_or(text.len())
+            bytes
+                .iter()
+                .position(|byte| *byte == b':')
+                .unwrap_or(bytes.len())
         };
-        let (host, port) = text.split_at(host_end);
-        let brackets = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        if ipv6 {
-            brackets?.parse::<std::net::Ipv6Addr>().ok()?;
-        } else if host.contains(['[', ']']) {
-            return None;
-        }
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => None,
-            None => return None,
-            // Digits only: `u16::from_str` takes a sign.
-            Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Some(port.parse().ok()?)
+        let mut capitals = false;
+        for byte in &bytes[..host_bytes] {
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b'%' | b'*' => {}
+                b'A'..=b'Z' => capitals = true,
+                b'[' | b']' | b':' if bytes[0] == b'[' => {}
+                _ => return None,
             }
-            Some(_) => return None,
+        }
+        let port = match &bytes[host_bytes..] {
+            [] => None,
+            [b':', port @ ..] => Some(parse_port(port)?),
+            _ => return None,
         };
-        let value = if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            HeaderValue::from_str(&text.to_ascii_lowercase()).ok()?
+        let value = if capitals {
+            HeaderValue::from_bytes(&bytes.to_ascii_lowercase()).ok()?
         } else {
             value.clone()
         };
         Some(Self {
             value,
-            host_bytes: host_end,
+            host_bytes,
             port,
         })
     }
+}
+
+/// Digits only: `u16::from_str` takes a sign.
+fn parse_port(port: &[u8]) -> Option<u16> {
+    let digits = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(port)
+        .ok()
+        .filter(|_| digits)?
+        .parse()
+        .ok()
 }
 
 /// Checks the head, and gives the host it is for.
@@ -98,6 +99,9 @@ pub(super) fn check(parts: &mut Parts) -> Result<Authority, Failure> {
 /// The request-target must be a path, or in absolute form with a scheme we speak.
 fn check_target(parts: &Parts) -> Result<(), Failure> {
     let uri = &parts.uri;
+    if uri.scheme().is_none() && uri.authority().is_none() {
+        return Ok(());
+    }
     let scheme = uri.scheme_str().is_none_or(|scheme| {
         scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
     });

@@ -108,7 +108,7 @@ impl Writer {
             }
             if !finishes.is_empty() {
                 let synced = self.syncer.sync();
-                finishes.into_iter().for_each(|finish| finish(&self, synced.as_ref().map(|()| ())));
+                finishes.into_iter().for_each(|finish| finish(&self, synced.as_ref().copied()));
             }
         }
     }

@@ -163,10 +163,11 @@ fn with_file(command: Command, path: PathBuf) -> Result<Command, SettingsError> 
 
 fn set_default(argument: Arg, values: Vec<String>) -> Arg {
     let argument = argument.required(false);
-    match argument.get_action() {
-        // A flag without value takes its word from the file as an explicit value.
-        ArgAction::SetTrue => argument.default_value(values.join("")),
-        _ => argument.default_values(values),
+    // A flag without value takes its word from the file as an explicit value.
+    if matches!(argument.get_action(), ArgAction::SetTrue) {
+        argument.default_value(values.join(""))
+    } else {
+        argument.default_values(values)
     }
 }
 

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_micros(100);
 /// Long enough for what a change causes to have arrived, short enough that few heads fall into it.
 const SETTLE: Duration = Duration::from_millis(30);
+/// Changes over which the data plane's CPU time is averaged.
+const CPU_CHANGES: usize = 500;
 const IDLE: Duration = Duration::from_secs(3);
 
 /// Arguments of `sluice bench propagate`.
@@ -118,7 +120,11 @@ fn measure(entities: usize, mode: SyncMode, samples: usize, sync_interval: &str)
         row.bytes.push(bytes);
         bar.set_message(format!("{entities} entities, {mode:?}: {sample} of {samples}"));
     }
-    row.cpu = rig.cpu_per_change(samples.max(10), &bar)?;
+    let changes = match mode {
+        SyncMode::Incremental => CPU_CHANGES,
+        SyncMode::Full => samples,
+    };
+    row.cpu = rig.cpu_per_change(changes, &bar)?;
     row.memory = usage::memory(rig.process()?)?;
     bar.finish_and_clear();
     Ok(row)

@@ -91,8 +91,11 @@ fn watch(said: ChildStderr, mut log: File, message: &str, sender: &mpsc::Sender<
     }
 }
 
-/// The program beside the one that is running, or one directory above it (where tests run).
-fn binary(name: &str) -> Result<PathBuf> {
+/// The program of this name beside the one that is running, or one directory above it (where tests run).
+///
+/// # Errors
+/// If it is not there.
+pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("could not find this program's own file")?;
     let candidates = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
     let found = candidates.clone().find(|path| path.is_file());

@@ -249,3 +249,6 @@ fn common(one: &[u8], two: &[u8]) -> usize {
         .take_while(|(one, two)| one == two)
         .count()
 }
+
+#[cfg(test)]
+pub(super) fn node_size() -> usize { size_of::<Node>() }

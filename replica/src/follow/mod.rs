@@ -5,7 +5,13 @@
 //!
 //! Invariants: an event is applied only if it follows the cursor in version, epoch and chain, and the chain up to it
 //! is signed by a trusted key; the cursor moves only when the runner says that the event has been applied; at most
-//! one read and one apply are under way.
+//! one read, one apply and one rebuild are under way; a fork ends reading and rebuilding until the next connection.
+
+mod fork;
+#[cfg(test)]
+mod tests;
+
+pub use fork::{Alarm, Fork, Refused};
 
 use crate::keys::TrustedKeys;
 use crate::log::{Page, Record};
@@ -19,6 +25,8 @@ use std::fmt;
 const QUEUE_EVENTS_MAX: usize = 4096;
 /// The most events handed over in one [`Action::Apply`].
 const APPLY_EVENTS_MAX: usize = 1000;
+/// How often the log must say that it ends before the cursor until that is believed: the copy that answers may lag.
+const BEHIND_READS_MAX: u32 = 10;
 
 /// Something the replica learnt.
 #[derive(Clone, Debug)]
@@ -50,6 +58,8 @@ pub enum Input {
     Rebuilt(Cursor),
     /// The rebuild failed; worth trying again after a while.
     RebuildFailed,
+    /// The rebuild found that the log is not to be followed.
+    RebuildForked(Fork),
     /// Some time has passed: failed work may be tried again.
     Tick,
 }
@@ -76,92 +86,6 @@ pub struct Verified {
     pub record: Record,
     /// The cursor after it.
     pub cursor: Cursor,
-}
-
-/// Something an operator must look at.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Alarm {
-    /// The log's history is not the one our cursor came from. Following has stopped.
-    Fork(Fork),
-    /// A live message was forged or damaged. It was dropped; the log itself is read instead.
-    BadTail {
-        /// The version it claimed.
-        version: Version,
-        /// What is wrong with it.
-        reason: Refused,
-    },
-    /// The state here is not the author's. It is rebuilt from the log.
-    Diverged(Version),
-}
-
-/// Why a replica does not follow the log any further.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fork {
-    /// The log is in another life.
-    Epoch {
-        /// The version at which it shows.
-        version: Version,
-    },
-    /// The log holds another event at, or a break of the chain after, a version we have applied.
-    Chain {
-        /// That version.
-        version: Version,
-    },
-    /// The log ends before what we have applied.
-    Behind {
-        /// What we have applied.
-        applied: Version,
-    },
-    /// The log has lost events that we need.
-    Hole {
-        /// The first one missing.
-        missing: Version,
-    },
-    /// An event in the log is not signed by a key we trust, or is damaged.
-    Untrusted {
-        /// Its version.
-        version: Version,
-        /// What is wrong with it.
-        reason: Refused,
-    },
-    /// The state diverges at this version also when it is rebuilt from the log.
-    Diverged {
-        /// The version.
-        version: Version,
-    },
-}
-
-impl fmt::Display for Fork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Epoch { version } => write!(f, "the log is in another epoch at version {version}"),
-            Self::Chain { version } => write!(f, "the log has another history at version {version}"),
-            Self::Behind { applied } => {
-                write!(f, "the log ends before version {applied}, which was applied here")
-            }
-            Self::Hole { missing } => write!(f, "the log has lost version {missing}"),
-            Self::Untrusted { version, reason } => {
-                write!(f, "version {version} in the log is not to be trusted: {reason}")
-            }
-            Self::Diverged { version } => {
-                write!(f, "the state at version {version} differs from its author's")
-            }
-        }
-    }
-}
-
-/// What is wrong with a record by itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refused {
-    /// Its bytes are not an event.
-    #[error("not a readable event")]
-    Unreadable,
-    /// No signature, or not by a key we trust.
-    #[error("no valid signature by a trusted key")]
-    Signature,
-    /// The event says it belongs elsewhere.
-    #[error("the event was written for another version")]
-    Version,
 }
 
 /// What the replica is doing.
@@ -204,7 +128,14 @@ pub struct Follow {
     reading: Option<Version>,
     rebuilding: bool,
     connected: bool,
+    /// Whether the next tick reads.
     retry: bool,
+    /// Whether the next tick rebuilds.
+    retry_rebuild: bool,
+    /// Whether the log has yet to show, on this connection, that it holds what was applied here.
+    unconfirmed: bool,
+    /// How often in a row the log said that it ends before the cursor.
+    behind: u32,
     /// The highest version anybody has shown us.
     seen: Version,
     head_sync: SyncMode,
@@ -227,6 +158,9 @@ impl Follow {
             rebuilding: false,
             connected: false,
             retry: false,
+            retry_rebuild: false,
+            unconfirmed: false,
+            behind: 0,
             seen: cursor.version,
             head_sync: SyncMode::Incremental,
             fork: None,
@@ -242,6 +176,14 @@ impl Follow {
     /// The highest version that is known to exist.
     pub fn seen(&self) -> Version {
         self.seen
+    }
+
+    /// How changes are taken up: the node's own setting, or what the newest head asks for.
+    pub fn sync(&self) -> SyncMode {
+        match (self.sync, self.head_sync) {
+            (SyncMode::Incremental, SyncMode::Incremental) => SyncMode::Incremental,
+            (SyncMode::Full, _) | (_, SyncMode::Full) => SyncMode::Full,
+        }
     }
 
     /// What the replica is doing.
@@ -262,11 +204,12 @@ impl Follow {
         match input {
             Input::Connected => {
                 self.connected = true;
-                // Read from the cursor itself: the record there must be the one we applied.
                 self.fork = None;
                 self.reading = None;
+                self.unconfirmed = true;
+                self.behind = 0;
                 self.forget_queue();
-                self.read(self.cursor.version.max(Version::GENESIS), &mut actions);
+                self.read_on(&mut actions);
             }
             Input::Disconnected => self.connected = false,
             Input::Tail(record) => self.take_tail(record, &mut actions),
@@ -290,7 +233,11 @@ impl Follow {
             Input::Rebuilt(cursor) => self.take_rebuilt(cursor, &mut actions),
             Input::RebuildFailed => {
                 self.rebuilding = false;
-                self.retry = true;
+                self.retry_rebuild = true;
+            }
+            Input::RebuildForked(fork) => {
+                self.rebuilding = false;
+                self.stop(fork, &mut actions);
             }
             Input::Tick => self.take_tick(&mut actions),
         }
@@ -298,17 +245,26 @@ impl Follow {
         actions
     }
 
-    fn read(&mut self, from: Version, actions: &mut Vec<Action>) {
-        if self.reading.is_none() && !self.rebuilding && self.fork.is_none() {
+    /// Reads what comes next. What is not possible now is tried again on a tick.
+    fn read_on(&mut self, actions: &mut Vec<Action>) {
+        if self.reading.is_some() || self.fork.is_some() {
+            return;
+        }
+        self.retry = self.rebuilding || self.queue.len() >= QUEUE_EVENTS_MAX;
+        if !self.retry {
+            let from = match self.unconfirmed {
+                // The record at the cursor must be the one we applied.
+                true => self.cursor.version.max(Version::GENESIS),
+                false => self.tip.version.next(),
+            };
             self.reading = Some(from);
-            self.retry = false;
             actions.push(Action::Read(from));
         }
     }
 
+    /// Follows no further. What is verified already is signed history, and is still applied.
     fn stop(&mut self, fork: Fork, actions: &mut Vec<Action>) {
         if self.fork.is_none() {
-            self.forget_queue();
             self.fork = Some(fork.clone());
             actions.push(Action::Alarm(Alarm::Fork(fork)));
         }
@@ -321,11 +277,19 @@ impl Follow {
     }
 
     fn take_tail(&mut self, record: Record, actions: &mut Vec<Action>) {
-        if self.fork.is_some() || self.rebuilding || record.version <= self.tip.version {
+        let version = record.version;
+        if self.fork.is_some() || version < self.tip.version {
             return;
         }
-        let version = record.version;
-        if version == self.tip.version.next() && self.reading.is_none() {
+        if version == self.tip.version {
+            // Usually the event we know. If it is another one, and signed, the log decides which of them it holds.
+            if !same_event(&record, self.tip) && self.examine_signature_alone(&record) {
+                self.unconfirmed = true;
+                self.read_on(actions);
+            }
+            return;
+        }
+        if version == self.tip.version.next() && self.reading.is_none() && !self.rebuilding {
             match self.examine(&record, self.tip) {
                 Ok(verified) => return self.enqueue(verified),
                 // A live message is not the log: it may be forged. The log decides.
@@ -337,37 +301,60 @@ impl Follow {
         } else if self.examine_signature_alone(&record) {
             self.seen = self.seen.max(version);
         }
-        self.read(self.tip.version.next(), actions);
+        self.read_on(actions);
     }
 
     fn take_page(&mut self, from: Version, page: Page, actions: &mut Vec<Action>) {
-        if self.reading.take() != Some(from) || self.fork.is_some() {
+        if self.reading != Some(from) {
+            return;
+        }
+        self.reading = None;
+        if self.fork.is_some() {
             return;
         }
         if from > self.tip.version.next() {
             // What stood between was dropped while the read was under way.
-            return self.read(self.tip.version.next(), actions);
+            return self.read_on(actions);
         }
-        let Page { records, more } = page;
-        if records.is_empty() {
-            // The log ends before `from`. Reads may be a little stale, so only what we have applied ourselves counts.
-            if from <= self.cursor.version {
-                return self.stop(Fork::Behind { applied: self.cursor.version }, actions);
-            }
+        if page.records.is_empty() {
+            return self.take_end(from, actions);
+        }
+        (self.unconfirmed, self.behind) = (false, 0);
+        let (mut batch, objection) = self.chain_page(page.records);
+        let untrusted = self.cut_untrusted(&mut batch);
+        batch.into_iter().for_each(|verified| self.enqueue(verified));
+        match untrusted.or(objection) {
+            Some(fork) => self.stop(fork, actions),
+            None if page.more || self.seen > self.tip.version => self.read_on(actions),
+            None => {}
+        }
+    }
+
+    /// The log ends before `from`, if the copy that answered is not stale.
+    fn take_end(&mut self, from: Version, actions: &mut Vec<Action>) {
+        if from > self.cursor.version {
+            self.unconfirmed = false;
             self.retry = self.seen >= from;
             return;
         }
+        self.behind += 1;
+        self.retry = true;
+        if self.behind >= BEHIND_READS_MAX {
+            self.stop(Fork::Behind { applied: self.cursor.version }, actions);
+        }
+    }
+
+    /// The records of a page that follow the tip, up to the first that does not, and what is wrong with that one.
+    fn chain_page(&self, records: Vec<Record>) -> (Vec<Verified>, Option<Fork>) {
         let mut batch: Vec<Verified> = Vec::new();
         let mut tip = self.tip;
-        let mut objection = None;
         for record in records {
             if record.version < tip.version {
                 continue;
             }
             if record.version == tip.version {
                 if !same_event(&record, tip) {
-                    objection = Some(Fork::Chain { version: tip.version });
-                    break;
+                    return (batch, Some(Fork::Chain { version: tip.version }));
                 }
                 continue;
             }
@@ -376,21 +363,10 @@ impl Follow {
                     tip = verified.cursor;
                     batch.push(verified);
                 }
-                Err(fork) => {
-                    objection = Some(fork);
-                    break;
-                }
+                Err(fork) => return (batch, Some(fork)),
             }
         }
-        let untrusted = self.cut_untrusted(&mut batch);
-        batch.into_iter().for_each(|verified| self.enqueue(verified));
-        match untrusted.or(objection) {
-            Some(fork) => self.stop(fork, actions),
-            None if more || self.seen > self.tip.version => {
-                self.read(self.tip.version.next(), actions);
-            }
-            None => {}
-        }
+        (batch, None)
     }
 
     /// One signature vouches for the chain before it, so a page needs one verification: that of its last event. If
@@ -416,25 +392,29 @@ impl Follow {
         }
         self.seen = self.seen.max(head.version);
         if head.version > self.tip.version {
-            self.read(self.tip.version.next(), actions);
+            self.read_on(actions);
         }
     }
 
     fn take_divergence(&mut self, version: Version, actions: &mut Vec<Action>) {
         self.applying = false;
         self.forget_queue();
-        if self.diverged == Some(version) {
+        if self.rebuilding || self.diverged == Some(version) {
+            self.rebuilding = false;
             return self.stop(Fork::Diverged { version }, actions);
         }
-        self.diverged = Some(version);
         actions.push(Action::Alarm(Alarm::Diverged(version)));
-        self.rebuild(actions);
+        // What a fork's log folds to is not what we want; the next connection brings us here again.
+        if self.fork.is_none() {
+            self.diverged = Some(version);
+            self.rebuild(actions);
+        }
     }
 
     fn rebuild(&mut self, actions: &mut Vec<Action>) {
         if !self.rebuilding {
             self.rebuilding = true;
-            self.retry = false;
+            self.retry_rebuild = false;
             actions.push(Action::Rebuild);
         }
     }
@@ -444,17 +424,19 @@ impl Follow {
         self.cursor = cursor;
         self.forget_queue();
         if self.seen > cursor.version {
-            self.read(cursor.version.next(), actions);
+            self.read_on(actions);
         }
     }
 
     fn take_tick(&mut self, actions: &mut Vec<Action>) {
-        if !self.retry || !self.connected {
+        if !self.connected || self.fork.is_some() {
             return;
         }
-        match self.diverged {
-            Some(_) if !self.applying => self.rebuild(actions),
-            Some(_) | None => self.read(self.tip.version.next(), actions),
+        if self.retry_rebuild && !self.applying {
+            return self.rebuild(actions);
+        }
+        if self.retry {
+            self.read_on(actions);
         }
     }
 
@@ -473,10 +455,10 @@ impl Follow {
     }
 
     fn apply_next(&mut self, actions: &mut Vec<Action>) {
-        if self.applying || self.rebuilding || self.queue.is_empty() {
+        if self.applying || self.rebuilding || self.retry_rebuild || self.queue.is_empty() {
             return;
         }
-        if self.sync == SyncMode::Full || self.head_sync == SyncMode::Full {
+        if self.sync() == SyncMode::Full && self.fork.is_none() {
             self.forget_queue();
             return self.rebuild(actions);
         }

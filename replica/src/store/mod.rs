@@ -317,10 +317,15 @@ fn open_sled(path: &Path) -> Result<sled::Db, StoreError> {
         .cache_capacity(CACHE_BYTES_MAX)
         .mode(sled::Mode::HighThroughput)
         .flush_every_ms(None);
-    match config.open() {
-        Ok(db) => Ok(db),
-        Err(sled::Error::Io(source)) => Err(StoreError::Io { operation: "open", source }),
-        Err(error) => Err(StoreError::Damaged(error.to_string())),
+    config.open().map_err(|error| opening_error("open", error))
+}
+
+/// While opening, all that is not the disk's refusal is damage.
+fn opening_error(operation: &'static str, error: sled::Error) -> StoreError {
+    if let sled::Error::Io(source) = error {
+        StoreError::Io { operation, source }
+    } else {
+        StoreError::Damaged(error.to_string())
     }
 }
 
@@ -335,10 +340,7 @@ fn load(db: &sled::Db) -> Result<Loaded, StoreError> {
     let mut entities = Vec::new();
     let mut meta = None;
     for item in db.iter() {
-        let (key, value) = item.map_err(|error| match error {
-            sled::Error::Io(source) => StoreError::Io { operation: "read", source },
-            other => StoreError::Damaged(other.to_string()),
-        })?;
+        let (key, value) = item.map_err(|error| opening_error("read", error))?;
         if key.as_ref() == META_KEY {
             meta = Some(decode_meta(&value)?);
             continue;
@@ -372,10 +374,7 @@ fn move_aside(directory: &Path) -> io::Result<PathBuf> {
 }
 
 fn sled_error(operation: &'static str, error: sled::Error) -> StoreError {
-    let source = match error {
-        sled::Error::Io(source) => source,
-        other => io::Error::other(other),
-    };
+    let source = if let sled::Error::Io(source) = error { source } else { io::Error::other(error) };
     StoreError::Io { operation, source }
 }
 
