@@ -4,7 +4,8 @@ use crate::config::Settings;
 use crate::view::ViewSink;
 use crate::{ControlPlane, Fleet, Info, Writer, admin};
 use anyhow::Context;
-use sluice_replica::keys::{SigningKey, TrustedKeys};
+use sluice_replica::follow::Phase;
+use sluice_replica::keys::{KeyError, SigningKey, TrustedKeys};
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Durability, Interest, Source};
 use sluice_replica::node::{Head, SyncMode};
@@ -106,8 +107,9 @@ pub fn load_keys(path: &Path, trusted: Option<&Path>) -> anyhow::Result<(Signing
     let others = TrustedKeys::load(trusted.unwrap_or(directory));
     let trusted = match (others, trusted) {
         (Ok(others), _) => own.and(&others),
-        (Err(_), None) => own,
-        (Err(error), Some(_)) => return Err(error.into()),
+        // No public key beside the own one is the usual case.
+        (Err(KeyError::Empty { .. }), None) => own,
+        (Err(error), _) => return Err(error.into()),
     };
     Ok((key, trusted))
 }
@@ -206,7 +208,10 @@ async fn announce(
             () = shutdown.cancelled() => return Ok("head announcer"),
         }
         let cursor = control_plane.view.state().cursor();
-        if cursor.version == Version::ZERO || !control_plane.view.status().connected {
+        let status = control_plane.view.status();
+        // A control plane that no longer follows the log has nothing to say about where it ends.
+        let follows = status.connected && !matches!(status.phase, Phase::Forked(_));
+        if cursor.version == Version::ZERO || !follows {
             continue;
         }
         if let Ok(bounds) = control_plane.source.log.bounds().await {

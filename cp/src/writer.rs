@@ -8,6 +8,7 @@
 //! shorter, and appends then.
 
 use crate::view::View;
+use sluice_replica::follow::Phase;
 use sluice_replica::keys::SigningKey;
 use sluice_replica::log::{Append, AppendError, BATCH_EVENTS_MAX, Source};
 use sluice_replica::process::now;
@@ -191,7 +192,9 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Ask>, shutdown: CancellationToken) {
-        begin_log(&self.source, &self.view, &self.key, &shutdown).await;
+        let (source, view, key) = (self.source.clone(), self.view.clone(), self.key.clone());
+        let token = shutdown.clone();
+        tokio::spawn(async move { begin_log(&source, &view, &key, &token).await });
         loop {
             if self.again.is_empty() {
                 let ask = tokio::select! {
@@ -221,8 +224,8 @@ impl Task {
             let decision = decide(&tip, ask.command.clone(), &ask.origin);
             match decision {
                 Ok(Decision { event: Some(proposal), state, outcome }) if !ask.dry_run && !twin => {
-                    if tip.version() == Version::ZERO {
-                        answer(ask, Err(unavailable("the log has not been reached yet")));
+                    if let Some(reason) = self.in_the_way(&tip) {
+                        answer(ask, Err(unavailable(&reason)));
                         continue;
                     }
                     if let Some(version) = self.view.version_of(ask.origin.id) {
@@ -243,6 +246,16 @@ impl Task {
             }
         }
         batch
+    }
+
+    /// Why nothing can be appended now, if so.
+    fn in_the_way(&self, tip: &State) -> Option<String> {
+        match self.view.status().phase {
+            Phase::Forked(fork) => Some(format!("this control plane has stopped following it: {fork}")),
+            Phase::Disconnected | Phase::CatchingUp | Phase::Following => {
+                (tip.version() == Version::ZERO).then(|| "it has not been reached yet".to_owned())
+            }
+        }
     }
 
     /// Answers a command that needs no event: refused, without effect, or only asked for.

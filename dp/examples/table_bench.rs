@@ -4,6 +4,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::cast_possible_truncation,
     reason = "a program for people, run by hand"
 )]
 
@@ -139,8 +140,9 @@ fn run(shape: Shape, size: usize) {
     let mut loaded = Duration::ZERO;
     let mut table = Table::empty();
     for first in (0..size).step_by(BATCH) {
-        let changes: Vec<_> =
-            (first..size.min(first + BATCH)).map(|index| shape.change(index, 1)).collect();
+        let changes: Vec<_> = (first..size.min(first + BATCH))
+            .map(|index| shape.change(index, 1))
+            .collect();
         let begun = Instant::now();
         let (next, rejected) = table.apply(Version(1), &changes);
         assert!(rejected.is_empty(), "{rejected:?}");
@@ -150,7 +152,9 @@ fn run(shape: Shape, size: usize) {
     let loaded = loaded.as_secs_f64();
     let bytes = resident().saturating_sub(before) / size;
     let body = shape.change(size / 2, 1).after.unwrap().body;
-    let body = serde_json::to_string(&body.fields().unwrap()).unwrap().len();
+    let body = serde_json::to_string(&body.fields().unwrap())
+        .unwrap()
+        .len();
 
     let suffix = if matches!(shape, Shape::OneHostRegex) {
         "/77"
@@ -204,7 +208,13 @@ fn lookups(table: &Table, requests: &[(String, String)], expected: bool) -> (u64
     };
     let clock = percentiles((0..10_000).map(|_| Instant::now().elapsed().as_nanos() as u64)).0;
     // The quietest of some rounds: other processes share the caches.
-    let rounds = (0..5).map(|_| percentiles(requests.iter().map(|request| one(request).as_nanos() as u64)));
+    let rounds = (0..5).map(|_| {
+        percentiles(
+            requests
+                .iter()
+                .map(|request| one(request).as_nanos() as u64),
+        )
+    });
     let (p50, p99) = rounds.min().unwrap();
     (p50.saturating_sub(clock), p99.saturating_sub(clock))
 }

@@ -45,7 +45,9 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// Nobody could be believed.
-    #[error("no public key in '{path}': copy the control plane's .pub file there (`sluice keys show` prints it)")]
+    #[error(
+        "no public key in '{path}': copy the control plane's .pub file there (`sluice keys show` prints it)"
+    )]
     Empty {
         /// Where keys were looked for.
         path: PathBuf,
@@ -77,7 +79,10 @@ impl SigningKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok((Self::create(path, name)?, true))
             }
-            Err(source) => Err(KeyError::File { path: path.into(), source }),
+            Err(source) => Err(KeyError::File {
+                path: path.into(),
+                source,
+            }),
         }
     }
 
@@ -86,8 +91,10 @@ impl SigningKey {
     /// # Errors
     /// If there is none, or it cannot be read.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| KeyError::File { path: path.into(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| KeyError::File {
+            path: path.into(),
+            source,
+        })?;
         Self::parse(&text, path)
     }
 
@@ -96,22 +103,37 @@ impl SigningKey {
     /// # Errors
     /// If a file is there already or cannot be written.
     pub fn create(path: &Path, name: &str) -> Result<Self, KeyError> {
-        let file_error = |source| KeyError::File { path: path.into(), source };
+        let file_error = |source| KeyError::File {
+            path: path.into(),
+            source,
+        };
         let key = Self::from_seed(rand::random());
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(file_error)?;
         }
-        write_new(path, &format!("{}\n", BASE64.encode(key.key.to_bytes())), 0o600)
-            .map_err(file_error)?;
+        write_new(
+            path,
+            &format!("{}\n", BASE64.encode(key.key.to_bytes())),
+            0o600,
+        )
+        .map_err(file_error)?;
         let public = path.with_extension("pub");
-        fs::write(&public, format!("{}\n", key.public_line(name)))
-            .map_err(|source| KeyError::File { path: public, source })?;
+        fs::write(&public, format!("{}\n", key.public_line(name))).map_err(|source| {
+            KeyError::File {
+                path: public,
+                source,
+            }
+        })?;
         Ok(key)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, KeyError> {
-        let seed = BASE64.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-        seed.map(Self::from_seed).ok_or_else(|| KeyError::Seed { path: path.into() })
+        let seed = BASE64
+            .decode(text.trim())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
+        seed.map(Self::from_seed)
+            .ok_or_else(|| KeyError::Seed { path: path.into() })
     }
 
     /// The key's id, as it stands beside each signature.
@@ -121,7 +143,10 @@ impl SigningKey {
 
     /// The line of a `.pub` file.
     pub fn public_line(&self, name: &str) -> String {
-        format!("ed25519 {} {name}", BASE64.encode(self.key.verifying_key().as_bytes()))
+        format!(
+            "ed25519 {} {name}",
+            BASE64.encode(self.key.verifying_key().as_bytes())
+        )
     }
 
     /// Signs the chain after an event.
@@ -136,13 +161,18 @@ impl SigningKey {
 
     fn sign(&self, domain: &[u8], message: &[u8]) -> Signature {
         let bytes = self.key.sign(&[domain, message].concat()).to_bytes();
-        Signature { key: self.id.clone(), bytes }
+        Signature {
+            key: self.id.clone(),
+            bytes,
+        }
     }
 
     /// What verifies this key's signatures.
     pub fn trusted(&self) -> TrustedKeys {
         let key = self.key.verifying_key();
-        TrustedKeys { keys: BTreeMap::from([(self.id.clone(), ("own".to_owned(), key))]) }
+        TrustedKeys {
+            keys: BTreeMap::from([(self.id.clone(), ("own".to_owned(), key))]),
+        }
     }
 }
 
@@ -164,17 +194,26 @@ impl TrustedKeys {
     /// # Errors
     /// If there is no key, or something that should be one is not.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let file_error = |source| KeyError::File { path: path.into(), source };
+        let file_error = |source| KeyError::File {
+            path: path.into(),
+            source,
+        };
         let mut files = vec![path.to_owned()];
         if path.is_dir() {
             let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-            files = entries.map_err(file_error)?.iter().map(fs::DirEntry::path).collect();
+            files = entries
+                .map_err(file_error)?
+                .iter()
+                .map(fs::DirEntry::path)
+                .collect();
             files.retain(|file| file.extension().is_some_and(|extension| extension == "pub"));
         }
         let mut trusted = Self::default();
         for file in files {
-            let text = fs::read_to_string(&file)
-                .map_err(|source| KeyError::File { path: file.clone(), source })?;
+            let text = fs::read_to_string(&file).map_err(|source| KeyError::File {
+                path: file.clone(),
+                source,
+            })?;
             trusted.add_lines(&text, &file)?;
         }
         if trusted.keys.is_empty() {
@@ -190,8 +229,10 @@ impl TrustedKeys {
                 continue;
             }
             let key = parse_public(line);
-            let (name, key) =
-                key.ok_or_else(|| KeyError::Public { path: path.into(), line: number + 1 })?;
+            let (name, key) = key.ok_or_else(|| KeyError::Public {
+                path: path.into(),
+                line: number + 1,
+            })?;
             self.keys.insert(key_id(&key), (name, key));
         }
         Ok(())
@@ -208,7 +249,9 @@ impl TrustedKeys {
 
     /// Id and name of each key.
     pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.keys.iter().map(|(id, (name, _))| (id.as_str(), name.as_str()))
+        self.keys
+            .iter()
+            .map(|(id, (name, _))| (id.as_str(), name.as_str()))
     }
 
     /// Whether `signature` is one of ours over the chain after an event.
@@ -222,9 +265,12 @@ impl TrustedKeys {
     }
 
     fn verifies(&self, domain: &[u8], message: &[u8], signature: &Signature) -> bool {
-        let Some((_, key)) = self.keys.get(&signature.key) else { return false };
+        let Some((_, key)) = self.keys.get(&signature.key) else {
+            return false;
+        };
         let bytes = ed25519_dalek::Signature::from_bytes(&signature.bytes);
-        key.verify_strict(&[domain, message].concat(), &bytes).is_ok()
+        key.verify_strict(&[domain, message].concat(), &bytes)
+            .is_ok()
     }
 }
 
@@ -245,7 +291,11 @@ fn key_id(key: &VerifyingKey) -> String {
 
 fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -279,9 +329,15 @@ mod tests {
     #[test]
     fn files_that_are_not_keys_are_refused_with_their_line() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(matches!(TrustedKeys::load(directory.path()), Err(KeyError::Empty { .. })));
+        assert!(matches!(
+            TrustedKeys::load(directory.path()),
+            Err(KeyError::Empty { .. })
+        ));
         let path = directory.path().join("bad.pub");
         fs::write(&path, "# a comment\n\ned25519 !!! x\n").unwrap();
-        assert!(matches!(TrustedKeys::load(directory.path()), Err(KeyError::Public { line: 3, .. })));
+        assert!(matches!(
+            TrustedKeys::load(directory.path()),
+            Err(KeyError::Public { line: 3, .. })
+        ));
     }
 }

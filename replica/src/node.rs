@@ -9,9 +9,18 @@ use sluice_schema::digest::Digest;
 use sluice_schema::version::{Chain, Cursor, Epoch, Time, Version};
 use uuid::Uuid;
 
-const HEAD_FORMAT: Format = Format { magic: *b"SlH", version: 1 };
-const SIGNED_HEAD_FORMAT: Format = Format { magic: *b"SlS", version: 1 };
-const REPORT_FORMAT: Format = Format { magic: *b"SlN", version: 1 };
+const HEAD_FORMAT: Format = Format {
+    magic: *b"SlH",
+    version: 1,
+};
+const SIGNED_HEAD_FORMAT: Format = Format {
+    magic: *b"SlS",
+    version: 1,
+};
+const REPORT_FORMAT: Format = Format {
+    magic: *b"SlN",
+    version: 1,
+};
 
 /// How data planes take up changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -74,7 +83,9 @@ mod serde_bytes_compat {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         bytes::Bytes::deserialize(deserializer).map(|bytes| bytes.to_vec())
     }
 }
@@ -95,7 +106,15 @@ impl Head {
     pub fn seal(&self, key: &SigningKey) -> Bytes {
         let head = codec::encode(HEAD_FORMAT, self);
         let Signature { key, bytes } = key.sign_head(&head);
-        codec::encode(SIGNED_HEAD_FORMAT, &SignedHead { head, key, signature: bytes.to_vec() }).into()
+        codec::encode(
+            SIGNED_HEAD_FORMAT,
+            &SignedHead {
+                head,
+                key,
+                signature: bytes.to_vec(),
+            },
+        )
+        .into()
     }
 
     /// Reads a signed message.
@@ -103,10 +122,17 @@ impl Head {
     /// # Errors
     /// If it is damaged or not signed by a trusted key.
     pub fn open(message: &[u8], trusted: &TrustedKeys) -> Result<Self, HeadError> {
-        let SignedHead { head, key, signature } = codec::decode(SIGNED_HEAD_FORMAT, message)?;
+        let SignedHead {
+            head,
+            key,
+            signature,
+        } = codec::decode(SIGNED_HEAD_FORMAT, message)?;
         let signature: Option<[u8; 64]> = signature.try_into().ok();
         let valid = signature
-            .map(|bytes| Signature { key: key.clone(), bytes })
+            .map(|bytes| Signature {
+                key: key.clone(),
+                bytes,
+            })
             .is_some_and(|signature| trusted.verifies_head(&head, &signature));
         if !valid {
             return Err(HeadError::Untrusted(key));

@@ -1,7 +1,8 @@
 //! The loop that does what [`Follow`] decides: reads, applies, syncs, reports.
 //!
-//! Order of an apply: store, then the sink (a DP's table, a CP's state), then the cursor, then the status. What waits
-//! for the disk is synced aside, many changes at a time, and shows as `durable` when it is done.
+//! Order of an apply: store (checked and staged), then the sink (a DP's table, a CP's state), then the cursor, then the
+//! status. What is staged is saved and synced a little later, many changes at a time, and shows as `durable` when it is
+//! done: docs/decisions/0003.
 
 use crate::follow::{Action, Alarm, Follow, Fork, Input, Phase, Verified};
 use crate::keys::TrustedKeys;
@@ -24,18 +25,33 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_millis(200);
-/// How long a change may wait for others to be synced to disk together with it. A sync costs more than an apply.
-const SYNC_DELAY: Duration = Duration::from_millis(100);
+/// How long a change may wait to be saved and synced together with others: both cost many times what a change does.
+const SAVE_DELAY: Duration = Duration::from_millis(100);
+/// Staged entities after which they are saved at once.
+const STAGED_SAVE: usize = 4096;
+/// Staged entities after which nothing more is applied before they are saved: the disk refuses.
+const STAGED_MAX: usize = 200_000;
 const SUBSCRIBE_RETRY: Duration = Duration::from_millis(500);
 
 /// Where applied changes go.
 pub trait Sink: Send {
     /// Takes up a change set. Called in order; `cursor` and `digest` are those after it. `events` are the ids of the
     /// events it is made of, with their versions; empty if the change set repairs a divergence.
-    fn change(&mut self, cursor: Cursor, digest: Digest, changes: &[Change], events: &[(EventId, Version)]);
+    fn change(
+        &mut self,
+        cursor: Cursor,
+        digest: Digest,
+        changes: &[Change],
+        events: &[(EventId, Version)],
+    );
 
     /// Starts over with a whole state, ordered by key.
-    fn reload(&mut self, cursor: Cursor, digest: Digest, entities: &mut dyn Iterator<Item = (Key, Entry)>);
+    fn reload(
+        &mut self,
+        cursor: Cursor,
+        digest: Digest,
+        entities: &mut dyn Iterator<Item = (Key, Entry)>,
+    );
 }
 
 /// What a replica is and does, for status pages, reports and waiters.
@@ -84,8 +100,8 @@ pub struct Replica {
     options: Options,
     sink: Box<dyn Sink>,
     status: watch::Sender<Status>,
-    /// When to sync to disk, if there is something to.
-    sync_at: Option<tokio::time::Instant>,
+    /// When to save and sync, if there is something to.
+    save_at: Option<tokio::time::Instant>,
     /// The sync that is under way, if any.
     syncing: Option<tokio::task::JoinHandle<(Version, Result<(), StoreError>)>>,
     reading: Option<BoxFuture<'static, (Version, Result<Page, LogError>)>>,
@@ -93,7 +109,9 @@ pub struct Replica {
 
 impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replica").field("cursor", &self.follow.cursor()).finish_non_exhaustive()
+        f.debug_struct("Replica")
+            .field("cursor", &self.follow.cursor())
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +131,17 @@ impl Replica {
             head: None,
             last_error: None,
         });
-        Self { source, store, follow, options, sink, status, sync_at: None, syncing: None, reading: None }
+        Self {
+            source,
+            store,
+            follow,
+            options,
+            sink,
+            status,
+            save_at: None,
+            syncing: None,
+            reading: None,
+        }
     }
 
     /// Follows what the replica does.
@@ -126,12 +154,14 @@ impl Replica {
     /// # Errors
     /// If the store cannot be synced at the end.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let Some(mut tail) = self.subscribe(&shutdown).await else { return Ok(()) };
+        let Some(mut tail) = self.subscribe(&shutdown).await else {
+            return Ok(());
+        };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let reading = OptionFuture::from(self.reading.as_mut());
-            let sync_at = self.sync_at.filter(|_| self.syncing.is_none());
+            let save_at = self.save_at.filter(|_| self.syncing.is_none());
             let syncing = OptionFuture::from(self.syncing.as_mut());
             tokio::select! {
                 item = tail.next() => match item {
@@ -145,7 +175,7 @@ impl Replica {
                     self.reading = None;
                     self.take_page(from, page).await;
                 }
-                () = sleep_until(sync_at) => self.sync_now(),
+                () = sleep_until(save_at) => self.save_now(),
                 Some(synced) = syncing => {
                     self.syncing = None;
                     if let Ok((version, result)) = synced {
@@ -159,10 +189,14 @@ impl Replica {
         if let Some(syncing) = self.syncing.take() {
             let _ = syncing.await;
         }
+        self.store.save()?;
         self.store.syncer().sync()
     }
 
-    async fn subscribe(&mut self, shutdown: &CancellationToken) -> Option<BoxStream<'static, TailItem>> {
+    async fn subscribe(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> Option<BoxStream<'static, TailItem>> {
         loop {
             match self.source.log.tail(self.options.interest).await {
                 Ok(tail) => return Some(tail),
@@ -208,7 +242,8 @@ impl Replica {
             }
             TailItem::Warning(text) => {
                 tracing::warn!(text, "the broker warns");
-                self.status.send_modify(|status| status.last_error = Some(text));
+                self.status
+                    .send_modify(|status| status.last_error = Some(text));
             }
         }
     }
@@ -217,7 +252,10 @@ impl Replica {
     fn addressed(&self, head: Head) -> Head {
         match self.options.interest {
             Interest::Follow => head,
-            Interest::FollowAndReports => Head { sync: SyncMode::Incremental, ..head },
+            Interest::FollowAndReports => Head {
+                sync: SyncMode::Incremental,
+                ..head
+            },
         }
     }
 
@@ -263,19 +301,39 @@ impl Replica {
                 }
             }
         }
-        match self.store.apply(resolved.iter().map(|(event, cursor)| (event, *cursor))) {
+        if self.store.staged() > STAGED_MAX
+            && let Err(error) = self.store.save()
+        {
+            self.note(&error);
+            return Input::ApplyFailed;
+        }
+        match self
+            .store
+            .stage(resolved.iter().map(|(event, cursor)| (event, *cursor)))
+        {
             Ok(changes) => {
-                let events: Vec<_> =
-                    resolved.iter().map(|(event, cursor)| (event.id, cursor.version)).collect();
-                self.sink.change(self.store.cursor(), self.store.digest(), &changes, &events);
-                self.sync_later();
+                let events: Vec<_> = resolved
+                    .iter()
+                    .map(|(event, cursor)| (event.id, cursor.version))
+                    .collect();
+                self.sink
+                    .change(self.store.cursor(), self.store.digest(), &changes, &events);
+                if self.store.staged() >= STAGED_SAVE {
+                    self.save_now();
+                } else {
+                    self.save_later();
+                }
                 Input::Applied
             }
             Err(error) => {
                 self.note(&error);
                 match error {
-                    StoreError::Apply(ApplyError::Diverged { version, .. }) => Input::Diverged(version),
-                    StoreError::Apply(ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_))
+                    StoreError::Apply(ApplyError::Diverged { version, .. }) => {
+                        Input::Diverged(version)
+                    }
+                    StoreError::Apply(
+                        ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_),
+                    )
                     | StoreError::Io { .. }
                     | StoreError::Damaged(_) => Input::ApplyFailed,
                 }
@@ -290,8 +348,12 @@ impl Replica {
                 self.note(&error);
                 return match error {
                     RebuildError::Fork(fork) => Input::RebuildForked(fork),
-                    RebuildError::Apply(ApplyError::Diverged { version, .. }) => Input::Diverged(version),
-                    RebuildError::Apply(ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_))
+                    RebuildError::Apply(ApplyError::Diverged { version, .. }) => {
+                        Input::Diverged(version)
+                    }
+                    RebuildError::Apply(
+                        ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_),
+                    )
                     | RebuildError::Log(_)
                     | RebuildError::Chunks(_)
                     | RebuildError::Behind(..) => Input::RebuildFailed,
@@ -300,16 +362,23 @@ impl Replica {
         };
         let cursor = state.cursor();
         if cursor.version < self.store.cursor().version {
-            self.note(&RebuildError::Behind(cursor.version, self.store.cursor().version));
+            self.note(&RebuildError::Behind(
+                cursor.version,
+                self.store.cursor().version,
+            ));
             return Input::RebuildFailed;
         }
-        let entities = state.iter().map(|(key, entry)| (key.clone(), entry.clone()));
+        let entities = state
+            .iter()
+            .map(|(key, entry)| (key.clone(), entry.clone()));
         match self.store.replace(cursor, entities) {
             Ok(changes) if self.follow.sync() == SyncMode::Incremental => {
                 self.sink.change(cursor, state.digest(), &changes, &[]);
             }
             Ok(_) => {
-                let mut entities = state.iter().map(|(key, entry)| (key.clone(), entry.clone()));
+                let mut entities = state
+                    .iter()
+                    .map(|(key, entry)| (key.clone(), entry.clone()));
                 self.sink.reload(cursor, state.digest(), &mut entities);
             }
             Err(error) => {
@@ -317,18 +386,29 @@ impl Replica {
                 return Input::RebuildFailed;
             }
         }
-        self.sync_later();
+        self.save_later();
         Input::Rebuilt(cursor)
     }
 
-    fn sync_later(&mut self) {
-        self.sync_at.get_or_insert_with(|| tokio::time::Instant::now() + SYNC_DELAY);
+    fn save_later(&mut self) {
+        self.save_at
+            .get_or_insert_with(|| tokio::time::Instant::now() + SAVE_DELAY);
     }
 
-    fn sync_now(&mut self) {
-        self.sync_at = None;
+    /// Saves what is staged, and starts a sync if none is under way.
+    fn save_now(&mut self) {
+        self.save_at = None;
+        if let Err(error) = self.store.save() {
+            self.note(&error);
+            return self.save_later();
+        }
+        if self.syncing.is_some() {
+            return self.save_later();
+        }
         let (syncer, version) = (self.store.syncer(), self.store.cursor().version);
-        self.syncing = Some(tokio::task::spawn_blocking(move || (version, syncer.sync())));
+        self.syncing = Some(tokio::task::spawn_blocking(move || {
+            (version, syncer.sync())
+        }));
     }
 
     fn take_synced(&mut self, version: Version, result: Result<(), StoreError>) {
@@ -336,7 +416,7 @@ impl Replica {
             Ok(()) => self.status.send_modify(|status| status.durable = version),
             Err(error) => {
                 self.note(&error);
-                self.sync_later();
+                self.save_later();
             }
         }
     }
@@ -359,13 +439,15 @@ impl Replica {
                 format!("diverged at version {version}")
             }
         };
-        self.status.send_modify(|status| status.last_error = Some(text));
+        self.status
+            .send_modify(|status| status.last_error = Some(text));
     }
 
     fn note(&self, error: &dyn StdError) {
         let text = chain(error);
         tracing::warn!(error = %text, "could not follow the log; trying again");
-        self.status.send_modify(|status| status.last_error = Some(text));
+        self.status
+            .send_modify(|status| status.last_error = Some(text));
     }
 
     fn publish(&self) {
@@ -399,7 +481,9 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
 
 /// An event whose mutations are inline, fetched from the chunk store if need be.
 async fn resolve(source: &Source, event: Event) -> Result<Event, ResolveError> {
-    let Mutations::Stored(stored) = &event.mutations else { return Ok(event) };
+    let Mutations::Stored(stored) = &event.mutations else {
+        return Ok(event);
+    };
     let mut joined = Vec::new();
     for hash in &stored.chunks {
         let piece = source.chunks.get(*hash).await.map_err(ResolveError::Log)?;
@@ -464,7 +548,10 @@ pub async fn fold_log(source: &Source, trusted: &TrustedKeys) -> Result<State, R
                         let event = resolve(source, event)
                             .await
                             .map_err(|error| RebuildError::Chunks(chain(&error)))?;
-                        state = state.apply(&event, &record.event).map_err(RebuildError::Apply)?.0;
+                        state = state
+                            .apply(&event, &record.event)
+                            .map_err(RebuildError::Apply)?
+                            .0;
                     }
                     inputs.push_back(Input::Applied);
                 }

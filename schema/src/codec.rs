@@ -55,7 +55,10 @@ pub fn decode<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, Co
     let body = match bytes {
         [a, b, c, version, body @ ..] if [*a, *b, *c] == format.magic => {
             if *version != format.version {
-                return Err(CodecError::Format { found: *version, known: format.version });
+                return Err(CodecError::Format {
+                    found: *version,
+                    known: format.version,
+                });
             }
             body
         }
@@ -64,5 +67,9 @@ pub fn decode<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, Co
     let mut reader = body;
     let mut deserializer = rmp_serde::Deserializer::new(&mut reader);
     let value = T::deserialize(&mut deserializer).map_err(CodecError::Body)?;
-    if reader.is_empty() { Ok(value) } else { Err(CodecError::Trailing(reader.len())) }
+    if reader.is_empty() {
+        Ok(value)
+    } else {
+        Err(CodecError::Trailing(reader.len()))
+    }
 }

@@ -28,12 +28,16 @@ impl std::fmt::Display for Digest {
 impl Accumulator {
     /// Adds an entity.
     pub fn add(&mut self, key: &Key, body: &Body) {
-        expand(key, body, |lane, value| self.0[lane] = self.0[lane].wrapping_add(value));
+        expand(key, body, |lane, value| {
+            self.0[lane] = self.0[lane].wrapping_add(value)
+        });
     }
 
     /// Takes an entity out that was added before.
     pub fn remove(&mut self, key: &Key, body: &Body) {
-        expand(key, body, |lane, value| self.0[lane] = self.0[lane].wrapping_sub(value));
+        expand(key, body, |lane, value| {
+            self.0[lane] = self.0[lane].wrapping_sub(value)
+        });
     }
 
     /// The digest of the state summed up so far.
@@ -125,9 +129,14 @@ mod tests {
         let entities: Vec<_> = (0..20).map(entity).collect();
         let mut forward = Accumulator::default();
         let mut backward = Accumulator::default();
-        entities.iter().for_each(|(key, body)| forward.add(key, body));
+        entities
+            .iter()
+            .for_each(|(key, body)| forward.add(key, body));
         backward.add(&entities[3].0, &entities[4].1);
-        entities.iter().rev().for_each(|(key, body)| backward.add(key, body));
+        entities
+            .iter()
+            .rev()
+            .for_each(|(key, body)| backward.add(key, body));
         assert_ne!(forward.digest(), backward.digest());
         backward.remove(&entities[3].0, &entities[4].1);
         assert_eq!(forward.digest(), backward.digest());

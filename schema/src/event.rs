@@ -9,9 +9,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The format of an encoded [`Event`].
-pub const FORMAT: Format = Format { magic: *b"SlE", version: 1 };
+pub const FORMAT: Format = Format {
+    magic: *b"SlE",
+    version: 1,
+};
 /// The format of the mutations of a large transaction, kept in the chunk store.
-pub const MUTATIONS_FORMAT: Format = Format { magic: *b"SlM", version: 1 };
+pub const MUTATIONS_FORMAT: Format = Format {
+    magic: *b"SlM",
+    version: 1,
+};
 /// Mutations that encode to more than this are kept in the chunk store; the event carries their hash.
 pub const INLINE_BYTES_MAX: usize = 512 * 1024;
 /// The size of the pieces in which a large transaction is stored.
@@ -119,7 +125,12 @@ pub struct Put {
 impl Mutation {
     /// A put of `body` at `key`.
     pub fn put(key: Key, body: Body) -> Self {
-        Self::Put(Put { kind: key.kind, workspace: key.workspace, id: key.id, body })
+        Self::Put(Put {
+            kind: key.kind,
+            workspace: key.workspace,
+            id: key.id,
+            body,
+        })
     }
 
     /// The entity it is about.
@@ -178,10 +189,16 @@ impl Event {
     pub fn encode(&self) -> Encoded {
         let bytes = codec::encode(FORMAT, self);
         let Mutations::Inline(mutations) = &self.mutations else {
-            return Encoded { bytes, chunks: Vec::new() };
+            return Encoded {
+                bytes,
+                chunks: Vec::new(),
+            };
         };
         if bytes.len() <= INLINE_BYTES_MAX {
-            return Encoded { bytes, chunks: Vec::new() };
+            return Encoded {
+                bytes,
+                chunks: Vec::new(),
+            };
         }
         let stored = codec::encode(MUTATIONS_FORMAT, mutations);
         let chunks: Vec<_> = stored
@@ -194,8 +211,14 @@ impl Event {
             count: mutations.len() as u64,
             chunks: chunks.iter().map(|(hash, _)| *hash).collect(),
         };
-        let event = Self { mutations: Mutations::Stored(reference), ..self.clone() };
-        Encoded { bytes: codec::encode(FORMAT, &event), chunks }
+        let event = Self {
+            mutations: Mutations::Stored(reference),
+            ..self.clone()
+        };
+        Encoded {
+            bytes: codec::encode(FORMAT, &event),
+            chunks,
+        }
     }
 
     /// Reads a message. Large transactions come back as [`Mutations::Stored`].
@@ -293,12 +316,24 @@ mod tests {
         let encoded = event.encode();
         assert!(encoded.bytes.len() < 1024, "{}", encoded.bytes.len());
         assert_eq!(encoded.chunks.len(), 5);
-        assert!(encoded.chunks.iter().all(|(hash, piece)| *hash == Hash32::of(piece)));
+        assert!(
+            encoded
+                .chunks
+                .iter()
+                .all(|(hash, piece)| *hash == Hash32::of(piece))
+        );
         let Mutations::Stored(stored) = Event::decode(&encoded.bytes).unwrap().mutations else {
             panic!("expected stored mutations");
         };
-        let mut joined: Vec<u8> = encoded.chunks.iter().flat_map(|(_, piece)| piece.clone()).collect();
-        assert_eq!(Mutations::Inline(stored.open(&joined).unwrap()), event.mutations);
+        let mut joined: Vec<u8> = encoded
+            .chunks
+            .iter()
+            .flat_map(|(_, piece)| piece.clone())
+            .collect();
+        assert_eq!(
+            Mutations::Inline(stored.open(&joined).unwrap()),
+            event.mutations
+        );
         joined[100_000] ^= 1;
         assert!(matches!(stored.open(&joined), Err(StoredError::Hash)));
     }

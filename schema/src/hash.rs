@@ -16,7 +16,9 @@ impl Hash32 {
 
     /// Parses 64 hexadecimal digits; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
-        blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
+        blake3::Hash::from_hex(text)
+            .ok()
+            .map(|hash| Self(*hash.as_bytes()))
     }
 }
 
@@ -66,6 +68,9 @@ impl Visitor<'_> for HashVisitor {
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Hash32, E> {
-        bytes.try_into().map(Hash32).map_err(|_| E::invalid_length(bytes.len(), &self))
+        bytes
+            .try_into()
+            .map(Hash32)
+            .map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }

@@ -349,6 +349,25 @@ impl State {
             .copied()
     }
 
+    /// Checks that the indexes and the sum hold exactly what the entities say.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[cfg(any(test, debug_assertions))]
+    pub fn check_invariants(&self) {
+        let entities = self.iter().map(|(key, entry)| (key.clone(), entry.clone()));
+        let fresh = Self::restore(self.cursor, entities);
+        assert_eq!(self.sum, fresh.sum, "the sum is not that of the entities");
+        assert_eq!(
+            self.unique, fresh.unique,
+            "unique values are not those of the entities"
+        );
+        assert_eq!(
+            self.references, fresh.references,
+            "references are not those of the entities"
+        );
+    }
+
     /// The log's life.
     pub fn epoch(&self) -> Epoch {
         self.cursor.epoch

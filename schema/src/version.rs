@@ -6,7 +6,9 @@ use std::fmt;
 use uuid::Uuid;
 
 /// An event's position in the log: the sequence number of its message, from 1. Zero means "nothing yet".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Version(pub u64);
 
@@ -30,7 +32,9 @@ impl fmt::Display for Version {
 }
 
 /// One life of the log. A stream that is re-created or restored gets a new one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Epoch(pub Uuid);
 
@@ -78,7 +82,9 @@ pub struct Cursor {
 }
 
 /// Microseconds since the Unix epoch. Taken from a clock outside this crate.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Time(pub u64);
 

@@ -1,6 +1,7 @@
 //! `sluice apply` and `sluice dump`.
 
 use crate::admin::Connection;
+use crate::say;
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -49,8 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let answer = answer?;
     match answer.status {
         200 | 201 => {
-            println!("{}", summary(&answer.body, arguments.dry_run, began.elapsed()));
-            Ok(())
+            say(&summary(&answer.body, arguments.dry_run, began.elapsed()))
         }
         400 => {
             let list = mistakes(&arguments.file, &answer.body);
@@ -63,8 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Prints the configuration.
 pub(crate) fn dump(connection: &Connection) -> anyhow::Result<()> {
     let file = connection.get("/dump")?;
-    println!("{}", serde_json::to_string_pretty(&file)?);
-    Ok(())
+    say(&serde_json::to_string_pretty(&file)?)
 }
 
 fn read_file(path: &Path) -> anyhow::Result<String> {

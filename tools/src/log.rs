@@ -1,9 +1,9 @@
 //! `sluice log`: a line per event.
 
 use crate::admin::Connection;
+use crate::say;
 use clap::Args;
 use serde_json::Value;
-use std::io::Write;
 
 /// Arguments of `sluice log`.
 #[derive(Debug, Args)]
@@ -47,13 +47,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn print(event: &Value, json: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     match json {
-        true => writeln!(out, "{event}")?,
-        false => writeln!(out, "{}", line(event))?,
+        true => say(&event.to_string()),
+        false => say(&line(event)),
     }
-    out.flush()?;
-    Ok(())
 }
 
 /// `812  2026-11-22T10:00:00Z  anna (admin-api)  put route checkout  "why"`
@@ -70,7 +67,7 @@ fn line(event: &Value) -> String {
     );
     let mutations = event["mutations"].as_array().cloned().unwrap_or_default();
     let shown: Vec<String> = mutations.iter().take(3).map(mutation).collect();
-    let count = event["mutation_count"].as_u64().unwrap_or(mutations.len() as u64);
+    let count = event["mutations_count"].as_u64().unwrap_or(mutations.len() as u64);
     line += "  ";
     line += &match count {
         0 => "begins the log".to_owned(),

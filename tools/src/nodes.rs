@@ -1,6 +1,7 @@
 //! `sluice nodes`: what the data planes serve.
 
 use crate::admin::Connection;
+use crate::say;
 use clap::Args;
 use serde_json::Value;
 
@@ -18,22 +19,17 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let answer = arguments.connection.get("/nodes")?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&answer)?);
-        return Ok(());
+        return say(&serde_json::to_string_pretty(&answer)?);
     }
     let nodes = answer["data"].as_array().cloned().unwrap_or_default();
     if nodes.is_empty() {
-        println!("no data plane has reported to this control plane yet");
-        return Ok(());
+        return say("no data plane has reported to this control plane yet");
     }
-    println!(
+    say(&format!(
         "{:<36}  {:<16}  {:>8}  {:>5}  {:<16}  {:>8}  phase",
         "node", "host", "version", "lag", "digest", "rejected"
-    );
-    for node in &nodes {
-        println!("{}", line(node));
-    }
-    Ok(())
+    ))?;
+    nodes.iter().try_for_each(|node| say(&line(node)))
 }
 
 fn line(node: &Value) -> String {

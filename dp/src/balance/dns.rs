@@ -35,16 +35,16 @@ struct Name {
 }
 
 impl Names {
-    /// An address of `host`, in turn; `None` if it does not resolve.
-    pub(crate) async fn resolve(self: &Rc<Self>, host: &str, port: u16) -> Option<SocketAddr> {
-        let lookup = match self.cached(host) {
-            Cached::Known(address) => return address.map(|address| SocketAddr::new(address, port)),
-            Cached::Pending(lookup) => lookup,
-        };
-        let addresses = lookup.await?;
-        addresses
-            .first()
-            .map(|address| SocketAddr::new(*address, port))
+    /// An address of `host`, in turn.
+    pub(crate) fn resolve(self: &Rc<Self>, host: &str, port: u16) -> Resolution {
+        let with_port = move |address: &IpAddr| SocketAddr::new(*address, port);
+        match self.cached(host) {
+            Cached::Known(address) => Resolution::Known(address.as_ref().map(with_port)),
+            Cached::Pending(lookup) => {
+                let first = lookup.map(move |found| found?.first().map(with_port));
+                Resolution::Pending(first.boxed_local())
+            }
+        }
     }
 
     fn cached(self: &Rc<Self>, host: &str) -> Cached {
@@ -116,6 +116,12 @@ impl Names {
             .borrow_mut()
             .retain(|_, name| name.lookup.is_some() || now.duration_since(name.used) < UNUSED);
     }
+}
+
+/// What is known of a name's addresses; `None` if it does not resolve.
+pub(crate) enum Resolution {
+    Known(Option<SocketAddr>),
+    Pending(LocalBoxFuture<'static, Option<SocketAddr>>),
 }
 
 enum Cached {

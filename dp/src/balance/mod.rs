@@ -5,7 +5,7 @@ mod dns;
 mod wheel;
 
 use crate::table::{Service, Upstream};
-pub(crate) use dns::Names;
+pub(crate) use dns::{Names, Resolution};
 use http::HeaderValue;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -94,11 +94,11 @@ impl Endpoint {
         }
     }
 
-    /// Its address now; `None` if its name does not resolve.
-    pub(crate) async fn address(&self, names: &Rc<Names>) -> Option<SocketAddr> {
+    /// Its address now.
+    pub(crate) fn address(&self, names: &Rc<Names>) -> Resolution {
         match self.address {
-            Some(address) => Some(SocketAddr::new(address, self.port)),
-            None => names.resolve(&self.name, self.port).await,
+            Some(address) => Resolution::Known(Some(SocketAddr::new(address, self.port))),
+            None => names.resolve(&self.name, self.port),
         }
     }
 }

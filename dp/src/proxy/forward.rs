@@ -3,10 +3,12 @@
 
 use super::body::{Lease, Outgoing, Upload};
 use super::errors::Failure;
+use super::plan::Plan;
 use super::pool::{ConnectError, Link};
 use super::worker::Worker;
-use crate::balance::{Endpoint, Source};
+use crate::balance::{Endpoint, Resolution};
 use crate::table::Service;
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use std::pin::pin;
@@ -17,28 +19,26 @@ use tokio::time::Instant;
 /// Room for the headers of a usual request.
 const SPARE_BYTES: usize = 1024;
 
-/// Where a request goes.
-pub(super) struct Call<'a> {
-    pub(super) service: &'a Service,
-    pub(super) source: Source<'a>,
-    /// Sent as `Host` in place of the endpoint's.
-    pub(super) host: Option<&'a HeaderValue>,
-    /// Now.
-    pub(super) begun: Instant,
-}
-
 /// The upstream's answer, and the connection its body comes over.
 pub(super) struct Reply {
     pub(super) response: Response<Incoming>,
     pub(super) lease: Lease,
 }
 
-/// A try without an answer, and the request if it may be tried again.
+/// A try without an answer. The plan has the request back if it may be tried again.
 struct Missed {
     failure: Failure,
-    request: Option<Request<Outgoing>>,
     /// The connection had been idle and may just have been closed by the upstream.
     stale: bool,
+}
+
+impl From<Failure> for Missed {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            stale: false,
+        }
+    }
 }
 
 /// Sends the request until an upstream answers, for at most `service.retries` further tries.
@@ -46,26 +46,23 @@ struct Missed {
 /// A request is sent again only if the upstream cannot have seen it, or if sending it twice is harmless.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
-    call: Call<'_>,
-    mut request: Request<Outgoing>,
-    upload: Upload,
+    plan: &mut Plan<'_>,
+    mut now: Instant,
 ) -> Result<Reply, Failure> {
-    let mut now = call.begun;
-    let mut left = call.service.retries;
+    let mut left = plan.service.retries;
     let mut tried = Vec::new();
     loop {
         let endpoint = worker
             .balance
-            .pick(call.source, &tried)
+            .pick(plan.source, &tried)
             .ok_or(Failure::NoPeer)?;
-        let missed = match try_endpoint(worker, &call, &endpoint, request, &upload, now).await {
+        let failure = match try_endpoint(worker, plan, &endpoint, now).await {
             Ok(reply) => return Ok(reply),
-            Err(missed) => missed,
+            Err(missed) => missed.failure,
         };
-        request = match missed.request {
-            Some(request) if left > 0 => request,
-            Some(_) | None => return Err(missed.failure),
-        };
+        if left == 0 || plan.request.is_none() {
+            return Err(failure);
+        }
         left -= 1;
         now = Instant::now();
         tried.push(endpoint.index);
@@ -74,48 +71,33 @@ pub(super) async fn forward(
 
 async fn try_endpoint(
     worker: &Rc<Worker>,
-    call: &Call<'_>,
+    plan: &mut Plan<'_>,
     endpoint: &Endpoint,
-    mut request: Request<Outgoing>,
-    upload: &Upload,
     now: Instant,
 ) -> Result<Reply, Missed> {
-    let host = call.host.unwrap_or(&endpoint.host).clone();
-    request.headers_mut().insert(header::HOST, host);
-    let Some(address) = endpoint.address(&worker.balance.names).await else {
-        let failure = Failure::NameResolution;
-        return Err(Missed {
-            failure,
-            request: Some(request),
-            stale: false,
-        });
+    if let Some(request) = &mut plan.request {
+        let host = plan.host.as_ref().unwrap_or(&endpoint.host);
+        request.headers_mut().insert(header::HOST, host.clone());
+    }
+    let address = match endpoint.address(&worker.balance.names) {
+        Resolution::Known(address) => address,
+        Resolution::Pending(lookup) => lookup.await,
     };
-    let slot = worker.pool.slot(address);
+    let slot = worker.pool.slot(address.ok_or(Failure::NameResolution)?);
     while let Some(mut link) = slot.take() {
         if link.sender.ready().await.is_err() {
             continue;
         }
-        match send(worker, call, link, request, upload, now).await {
+        match send(worker, plan, link, now).await {
             // Does not count as a try: the other idle connections are likely gone too, so a new one follows.
-            Err(Missed {
-                request: Some(again),
-                stale: true,
-                ..
-            }) => {
-                request = again;
-                break;
-            }
+            Err(Missed { stale: true, .. }) if plan.request.is_some() => break,
             outcome => return outcome,
         }
     }
-    match Link::connect(&slot, call.service.connect_timeout).await {
-        Ok(link) => send(worker, call, link, request, upload, Instant::now()).await,
-        Err(error) => Err(Missed {
-            failure: connect_failure(&error),
-            request: Some(request),
-            stale: false,
-        }),
-    }
+    // Boxed because it is rare and large.
+    let link = Box::pin(Link::connect(&slot, plan.service.connect_timeout)).await;
+    let link = link.map_err(|error| connect_failure(&error))?;
+    send(worker, plan, link, Instant::now()).await
 }
 
 fn connect_failure(error: &ConnectError) -> Failure {
@@ -129,77 +111,69 @@ fn connect_failure(error: &ConnectError) -> Failure {
     }
 }
 
+/// The request; absent only if a try failed without giving it back, and then there is no further try.
+fn take(request: &mut Option<Request<Outgoing>>) -> Result<Request<Outgoing>, Failure> {
+    request.take().ok_or(Failure::InvalidResponse)
+}
+
+/// Sends the plan's request over a connection and waits for the response's head.
 async fn send(
     worker: &Rc<Worker>,
-    call: &Call<'_>,
+    plan: &mut Plan<'_>,
     mut link: Link,
-    request: Request<Outgoing>,
-    upload: &Upload,
     now: Instant,
 ) -> Result<Reply, Missed> {
-    let wanted = call.service.retries > 0 || link.reused;
-    let spare = wanted.then(|| Spare::of(&request, upload)).flatten();
-    let mut wait = Wait::new(worker, call.service, upload);
+    let wanted = plan.service.retries > 0 || link.reused;
+    let spare = plan.request.as_ref().filter(|_| wanted);
+    let spare = spare.and_then(|request| Spare::of(request, &plan.upload));
+    let mut wait = Wait::new(worker, plan.service, &plan.upload);
     wait.arm(&mut link, now);
     let sent = {
-        let mut sent = pin!(link.sender.try_send_request(request));
+        let mut sent = pin!(link.sender.try_send_request(take(&mut plan.request)?));
         std::future::poll_fn(|cx| match sent.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+            Poll::Ready(outcome) => Poll::Ready(Ok(outcome.map_err(Box::new))),
             Poll::Pending => wait.poll(&mut link, cx).map(Err),
         })
         .await
     };
-    let stale = link.reused;
     match sent {
+        // Nobody asked for it, and what follows is not HTTP.
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            // Nobody asked for it, and what follows is not HTTP.
-            Err(Missed {
-                failure: Failure::InvalidResponse,
-                request: None,
-                stale: false,
-            })
+            Err(Failure::InvalidResponse.into())
         }
         Ok(Ok(response)) => {
-            let lease = Lease {
-                link,
-                pool: Rc::clone(&worker.pool),
-                upload: upload.clone(),
-            };
-            Ok(Reply { response, lease })
+            let (pool, upload) = (Rc::clone(&worker.pool), plan.upload.clone());
+            Ok(Reply {
+                response,
+                lease: Lease { link, pool, upload },
+            })
         }
         Ok(Err(mut error)) => {
             let unsent = error.take_message();
             tracing::debug!(error = %error.error(), "the upstream did not answer");
-            let failure = if upload.is_broken() {
+            plan.request = unsent.or_else(|| spare.and_then(Spare::request));
+            let broken = plan.upload.is_broken();
+            let failure = if broken {
                 Failure::BadRequest
             } else {
                 Failure::InvalidResponse
             };
             Err(Missed {
                 failure,
-                request: unsent.or_else(|| spare.map(Spare::request)),
-                stale,
+                stale: link.reused,
             })
         }
         Err(failure) => {
-            let request = spare.map(Spare::request);
-            Err(Missed {
-                failure,
-                request,
-                stale: false,
-            })
+            plan.request = spare.and_then(Spare::request);
+            Err(failure.into())
         }
     }
 }
 
 /// A copy of a request that may be sent twice: without a body, and with a method that promises to be idempotent.
-/// Nearly all are thrown away, so it is a copy of bytes and not of shared values with their counts.
-struct Spare {
-    method: Method,
-    uri: Uri,
-    /// Lengths of name and value as two u32, then both; for each header.
-    headers: Vec<u8>,
-}
+/// Nearly all are thrown away, so it is a copy of bytes and not of shared values with their counts: method and target,
+/// then each header's name and value, all behind their lengths.
+struct Spare(Vec<u8>);
 
 impl Spare {
     fn of(request: &Request<Outgoing>, upload: &Upload) -> Option<Self> {
@@ -208,40 +182,49 @@ impl Spare {
         if !idempotent || !upload.is_finished() {
             return None;
         }
-        let mut headers = Vec::with_capacity(SPARE_BYTES);
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or("/", PathAndQuery::as_str);
+        let mut spare = Self(Vec::with_capacity(SPARE_BYTES));
+        spare.push(method.as_str(), target.as_bytes());
         for (name, value) in request.headers() {
-            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-            let lengths = (name.len() as u64) << 32 | value.len() as u64;
-            headers.extend_from_slice(&lengths.to_le_bytes());
-            headers.extend_from_slice(name);
-            headers.extend_from_slice(value);
+            spare.push(name.as_str(), value.as_bytes());
         }
-        Some(Self {
-            method: method.clone(),
-            uri: request.uri().clone(),
-            headers,
-        })
+        Some(spare)
     }
 
-    fn request(self) -> Request<Outgoing> {
+    fn push(&mut self, one: &str, two: &[u8]) {
+        let lengths = (one.len() as u64) << 32 | two.len() as u64;
+        self.0.extend_from_slice(&lengths.to_le_bytes());
+        self.0.extend_from_slice(one.as_bytes());
+        self.0.extend_from_slice(two);
+    }
+
+    /// `None` never comes of what `of` made.
+    fn request(self) -> Option<Request<Outgoing>> {
         let mut request = Request::new(Outgoing::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        let mut rest = &self.headers[..];
-        while let Some((lengths, after)) = rest.split_first_chunk() {
-            let lengths = u64::from_le_bytes(*lengths);
-            let (name, value) = ((lengths >> 32) as usize, (lengths & 0xffff_ffff) as usize);
-            let (name, after) = after.split_at(name);
-            let (value, after) = after.split_at(value);
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-            {
-                request.headers_mut().append(name, value);
-            }
+        let (method, target, mut rest) = split(&self.0)?;
+        *request.method_mut() = Method::from_bytes(method).ok()?;
+        *request.uri_mut() = Uri::try_from(target).ok()?;
+        while let Some((name, value, after)) = split(rest) {
+            let (name, value) = (
+                HeaderName::from_bytes(name).ok()?,
+                HeaderValue::from_bytes(value).ok()?,
+            );
+            request.headers_mut().append(name, value);
             rest = after;
         }
-        request
+        Some(request)
     }
+}
+
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (lengths, rest) = bytes.split_first_chunk()?;
+    let lengths = u64::from_le_bytes(*lengths);
+    let (one, rest) = rest.split_at_checked((lengths >> 32) as usize)?;
+    let (two, rest) = rest.split_at_checked((lengths & 0xffff_ffff) as usize)?;
+    Some((one, two, rest))
 }
 
 /// What the timer of a connection measures until the response's head is here.

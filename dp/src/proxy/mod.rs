@@ -1,8 +1,8 @@
 //! The reverse proxy: HTTP/1.1 in, HTTP/1.1 out.
 //!
-//! A request's life (`life`): checks that hyper leaves to us (`request`), the route, the plugins, an endpoint
-//! (`balance`), a connection (`pool`), the request and its answer (`forward`), both bodies streamed (`body`). It sees
-//! one table from start to end. Failures become responses in `errors` only.
+//! A request's life (`life`): a plan (`plan`) from the checks hyper leaves to us (`request`), the route and the plugins;
+//! then an endpoint (`balance`), a connection (`pool`), the request and its answer (`forward`), both bodies streamed
+//! (`body`). It sees one table from start to end. Failures become responses in `errors` only.
 
 mod body;
 mod drain;
@@ -12,6 +12,7 @@ mod headers;
 mod ids;
 mod life;
 mod peer;
+mod plan;
 mod pool;
 mod request;
 mod worker;

@@ -31,8 +31,8 @@ impl Authority {
     }
 
     /// Host and port as a header value.
-    pub(super) fn value(&self) -> &HeaderValue {
-        &self.value
+    pub(super) fn into_value(self) -> HeaderValue {
+        self.value
     }
 
     fn parse(value: &HeaderValue) -> Option<Self> {
@@ -86,7 +86,7 @@ fn parse_port(port: &[u8]) -> Option<u16> {
 }
 
 /// Checks the head, and gives the host it is for.
-pub(super) fn check(parts: &mut Parts) -> Result<Authority, Failure> {
+pub(super) fn check(parts: &Parts) -> Result<Authority, Failure> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Failure::MethodNotAllowed);
     }

@@ -15,7 +15,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -189,10 +188,7 @@ fn open(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr) {
     let peer = Rc::new(Peer::new(remote, local));
     let service = {
         let worker = Rc::clone(worker);
-        service_fn(move |request| {
-            let (worker, peer) = (Rc::clone(&worker), Rc::clone(&peer));
-            async move { Ok::<_, Infallible>(life::serve(worker, peer, request).await) }
-        })
+        service_fn(move |request| life::serve(Rc::clone(&worker), Rc::clone(&peer), request))
     };
     let connection = worker.http.serve_connection(TokioIo::new(stream), service);
     let drain = Rc::clone(&worker.drain);

@@ -1,7 +1,7 @@
 //! Plugin instances by scope, and the chain of a request merged from them.
 
 use crate::plugin::Instance;
-use imbl::HashMap;
+use imbl::{HashMap, OrdMap};
 use sluice_schema::entity::Workspace;
 use std::cmp::Reverse;
 use std::ops::Deref;
@@ -92,7 +92,7 @@ impl Scope {
 /// All enabled plugin instances.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plugins {
-    instances: HashMap<Uuid, (Workspace, Arc<Instance>)>,
+    instances: OrdMap<Uuid, (Workspace, Arc<Instance>)>,
     global: HashMap<Workspace, List>,
     /// By the parts a scope is made of, so that combinations nobody uses cost nothing.
     scoped: [HashMap<Scope, List>; 8],

@@ -59,17 +59,30 @@ pub enum Fork {
 impl fmt::Display for Fork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Epoch { version } => write!(f, "the log is in another epoch at version {version}"),
-            Self::Chain { version } => write!(f, "the log has another history at version {version}"),
+            Self::Epoch { version } => {
+                write!(f, "the log is in another epoch at version {version}")
+            }
+            Self::Chain { version } => {
+                write!(f, "the log has another history at version {version}")
+            }
             Self::Behind { applied } => {
-                write!(f, "the log ends before version {applied}, which was applied here")
+                write!(
+                    f,
+                    "the log ends before version {applied}, which was applied here"
+                )
             }
             Self::Hole { missing } => write!(f, "the log has lost version {missing}"),
             Self::Untrusted { version, reason } => {
-                write!(f, "version {version} in the log is not to be trusted: {reason}")
+                write!(
+                    f,
+                    "version {version} in the log is not to be trusted: {reason}"
+                )
             }
             Self::Diverged { version } => {
-                write!(f, "the state at version {version} differs from its author's")
+                write!(
+                    f,
+                    "the state at version {version} differs from its author's"
+                )
             }
         }
     }

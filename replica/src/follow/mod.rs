@@ -191,7 +191,10 @@ impl Follow {
         match &self.fork {
             Some(fork) => Phase::Forked(fork.clone()),
             None if !self.connected => Phase::Disconnected,
-            None if self.cursor.version < self.seen || self.reading.is_some() || self.rebuilding => {
+            None if self.cursor.version < self.seen
+                || self.reading.is_some()
+                || self.rebuilding =>
+            {
                 Phase::CatchingUp
             }
             None => Phase::Following,
@@ -237,6 +240,8 @@ impl Follow {
             }
             Input::RebuildForked(fork) => {
                 self.rebuilding = false;
+                // It was to be applied to a state that is still not right.
+                self.forget_queue();
                 self.stop(fork, &mut actions);
             }
             Input::Tick => self.take_tick(&mut actions),
@@ -273,7 +278,11 @@ impl Follow {
     /// Drops what waits behind the events being applied.
     fn forget_queue(&mut self) {
         self.queue.clear();
-        self.tip = if self.applying { self.applying_cursor } else { self.cursor };
+        self.tip = if self.applying {
+            self.applying_cursor
+        } else {
+            self.cursor
+        };
     }
 
     fn take_tail(&mut self, record: Record, actions: &mut Vec<Action>) {
@@ -322,7 +331,9 @@ impl Follow {
         (self.unconfirmed, self.behind) = (false, 0);
         let (mut batch, objection) = self.chain_page(page.records);
         let untrusted = self.cut_untrusted(&mut batch);
-        batch.into_iter().for_each(|verified| self.enqueue(verified));
+        batch
+            .into_iter()
+            .for_each(|verified| self.enqueue(verified));
         match untrusted.or(objection) {
             Some(fork) => self.stop(fork, actions),
             None if page.more || self.seen > self.tip.version => self.read_on(actions),
@@ -340,7 +351,12 @@ impl Follow {
         self.behind += 1;
         self.retry = true;
         if self.behind >= BEHIND_READS_MAX {
-            self.stop(Fork::Behind { applied: self.cursor.version }, actions);
+            self.stop(
+                Fork::Behind {
+                    applied: self.cursor.version,
+                },
+                actions,
+            );
         }
     }
 
@@ -354,7 +370,12 @@ impl Follow {
             }
             if record.version == tip.version {
                 if !same_event(&record, tip) {
-                    return (batch, Some(Fork::Chain { version: tip.version }));
+                    return (
+                        batch,
+                        Some(Fork::Chain {
+                            version: tip.version,
+                        }),
+                    );
                 }
                 continue;
             }
@@ -375,20 +396,36 @@ impl Follow {
         if batch.last().is_none_or(|last| self.signed(last)) {
             return None;
         }
-        let covered = batch.iter().rposition(|verified| self.signed(verified)).map_or(0, |at| at + 1);
+        let covered = batch
+            .iter()
+            .rposition(|verified| self.signed(verified))
+            .map_or(0, |at| at + 1);
         let version = batch[covered].record.version;
         batch.truncate(covered);
-        Some(Fork::Untrusted { version, reason: Refused::Signature })
+        Some(Fork::Untrusted {
+            version,
+            reason: Refused::Signature,
+        })
     }
 
     fn take_head(&mut self, head: &Head, actions: &mut Vec<Action>) {
         self.head_sync = head.sync;
         let known = self.cursor.version > Version::ZERO;
         if known && head.epoch != self.cursor.epoch {
-            return self.stop(Fork::Epoch { version: head.version }, actions);
+            return self.stop(
+                Fork::Epoch {
+                    version: head.version,
+                },
+                actions,
+            );
         }
         if head.version == self.cursor.version && known && head.chain != self.cursor.chain {
-            return self.stop(Fork::Chain { version: head.version }, actions);
+            return self.stop(
+                Fork::Chain {
+                    version: head.version,
+                },
+                actions,
+            );
         }
         self.seen = self.seen.max(head.version);
         if head.version > self.tip.version {
@@ -493,32 +530,51 @@ impl Follow {
         if version > next {
             return Err(Fork::Hole { missing: next });
         }
-        let event = Event::decode(&record.event)
-            .map_err(|_| Fork::Untrusted { version, reason: Refused::Unreadable })?;
+        let event = Event::decode(&record.event).map_err(|_| Fork::Untrusted {
+            version,
+            reason: Refused::Unreadable,
+        })?;
         if event.version() != version {
-            return Err(Fork::Untrusted { version, reason: Refused::Version });
+            return Err(Fork::Untrusted {
+                version,
+                reason: Refused::Version,
+            });
         }
         if tip.version > Version::ZERO && event.epoch != tip.epoch {
             return Err(Fork::Epoch { version });
         }
         if event.previous_chain != tip.chain {
-            return Err(Fork::Chain { version: tip.version });
+            return Err(Fork::Chain {
+                version: tip.version,
+            });
         }
         let cursor = event.cursor(&record.event);
-        Ok(Verified { event, record: record.clone(), cursor })
+        Ok(Verified {
+            event,
+            record: record.clone(),
+            cursor,
+        })
     }
 
     fn signed(&self, verified: &Verified) -> bool {
         let signature = verified.record.signature.as_ref();
-        signature.is_some_and(|signature| self.trusted.verifies_event(verified.cursor.chain, signature))
+        signature.is_some_and(|signature| {
+            self.trusted
+                .verifies_event(verified.cursor.chain, signature)
+        })
     }
 
     /// Whether a record that does not follow our tip is at least signed over the chain it claims.
     fn examine_signature_alone(&self, record: &Record) -> bool {
-        let Ok(event) = Event::decode(&record.event) else { return false };
+        let Ok(event) = Event::decode(&record.event) else {
+            return false;
+        };
         let chain = event.previous_chain.extend(&record.event);
         event.version() == record.version
-            && record.signature.as_ref().is_some_and(|own| self.trusted.verifies_event(chain, own))
+            && record
+                .signature
+                .as_ref()
+                .is_some_and(|own| self.trusted.verifies_event(chain, own))
     }
 }
 

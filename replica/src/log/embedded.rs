@@ -37,14 +37,23 @@ const TAIL_ITEMS_MAX: usize = 4096;
 pub struct Embedded {
     db: sled::Db,
     jobs: mpsc::Sender<Job>,
+    /// The last version that is synced: what readers may see.
     last: Arc<AtomicU64>,
     tail: broadcast::Sender<TailItem>,
 }
 
 #[derive(Debug)]
 enum Job {
-    Append { expected: Version, events: Vec<Append>, done: oneshot::Sender<Result<(), AppendError>> },
-    Put { hash: Hash32, content: Vec<u8>, done: oneshot::Sender<Result<(), LogError>> },
+    Append {
+        expected: Version,
+        events: Vec<Append>,
+        done: oneshot::Sender<Result<(), AppendError>>,
+    },
+    Put {
+        hash: Hash32,
+        content: Vec<u8>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
 }
 
 impl Embedded {
@@ -54,7 +63,11 @@ impl Embedded {
     /// If it cannot be opened or holds something else.
     pub fn open(directory: &Path) -> Result<Source, StoreError> {
         let (db, last) = open_guarded(directory, |db| {
-            let last = db.scan_prefix([RECORD_PREFIX]).keys().next_back().transpose();
+            let last = db
+                .scan_prefix([RECORD_PREFIX])
+                .keys()
+                .next_back()
+                .transpose();
             let last = last.map_err(|error| StoreError::Damaged(error.to_string()))?;
             last.map_or(Ok(0), |key| {
                 let version = key.get(1..).and_then(|bytes| bytes.try_into().ok());
@@ -69,35 +82,57 @@ impl Embedded {
         let writer = Writer {
             db: db.clone(),
             syncer: Syncer::new(db.clone(), directory),
+            written: Version(last.load(Ordering::Acquire)),
             last: last.clone(),
             tail: tail.clone(),
+            poisoned: None,
         };
         std::thread::Builder::new()
             .name("embedded-log".into())
             .spawn(move || writer.run(inbox))
-            .map_err(|source| StoreError::Io { operation: "start the writer of", source })?;
-        let log = Arc::new(Self { db, jobs, last, tail });
-        Ok(Source { log: log.clone(), chunks: log })
+            .map_err(|source| StoreError::Io {
+                operation: "start the writer of",
+                source,
+            })?;
+        let log = Arc::new(Self {
+            db,
+            jobs,
+            last,
+            tail,
+        });
+        Ok(Source {
+            log: log.clone(),
+            chunks: log,
+        })
     }
 
     fn record(&self, version: Version) -> Result<Option<Record>, LogError> {
-        let value = self.db.get(record_key(version)).map_err(|error| unavailable(&error))?;
-        value.map(|value| decode_record(version, &value)).transpose()
+        let value = self
+            .db
+            .get(record_key(version))
+            .map_err(|error| unavailable(&error))?;
+        value
+            .map(|value| decode_record(version, &value))
+            .transpose()
     }
 }
 
 struct Writer {
     db: sled::Db,
     syncer: Syncer,
+    /// The last version in the database, synced or not.
+    written: Version,
     last: Arc<AtomicU64>,
     tail: broadcast::Sender<TailItem>,
+    /// A sync has failed: what is on disk is not known any more, so nothing is accepted until the log is opened again.
+    poisoned: Option<String>,
 }
 
 /// What is left to do once the disk has it.
 type Finish = Box<dyn FnOnce(&Writer, Result<(), &StoreError>)>;
 
 impl Writer {
-    fn run(self, mut inbox: mpsc::Receiver<Job>) {
+    fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
         while let Some(job) = inbox.blocking_recv() {
             let mut finishes: Vec<Finish> = Vec::new();
             finishes.extend(self.write(job));
@@ -108,16 +143,37 @@ impl Writer {
             }
             if !finishes.is_empty() {
                 let synced = self.syncer.sync();
-                finishes.into_iter().for_each(|finish| finish(&self, synced.as_ref().copied()));
+                if let Err(error) = &synced {
+                    self.poisoned = Some(crate::run::chain(error));
+                }
+                finishes
+                    .into_iter()
+                    .for_each(|finish| finish(&self, synced.as_ref().copied()));
             }
         }
     }
 
     /// Writes a job and gives back what follows the sync; answers at once if nothing was written.
-    fn write(&self, job: Job) -> Option<Finish> {
+    fn write(&mut self, job: Job) -> Option<Finish> {
         match job {
-            Job::Append { expected, events, done } => self.append(expected, events, done),
-            Job::Put { hash, content, done } => {
+            Job::Append { done, .. } if self.poisoned.is_some() => {
+                let _ = done.send(Err(AppendError::Refused(self.unusable())));
+                None
+            }
+            Job::Put { done, .. } if self.poisoned.is_some() => {
+                let _ = done.send(Err(self.unusable()));
+                None
+            }
+            Job::Append {
+                expected,
+                events,
+                done,
+            } => self.append(expected, events, done),
+            Job::Put {
+                hash,
+                content,
+                done,
+            } => {
                 let written = self.db.insert(chunk_key(hash), content);
                 if let Err(error) = written {
                     let _ = done.send(Err(unavailable(&error)));
@@ -130,13 +186,20 @@ impl Writer {
         }
     }
 
+    fn unusable(&self) -> LogError {
+        let reason = self.poisoned.as_deref().unwrap_or_default();
+        LogError::Unusable(format!(
+            "an earlier write could not be synced ({reason}); restart to go on"
+        ))
+    }
+
     fn append(
-        &self,
+        &mut self,
         expected: Version,
         events: Vec<Append>,
         done: oneshot::Sender<Result<(), AppendError>>,
     ) -> Option<Finish> {
-        if self.last.load(Ordering::Acquire) != expected.0 {
+        if self.written != expected {
             let _ = done.send(Err(AppendError::Conflict { expected }));
             return None;
         }
@@ -146,7 +209,11 @@ impl Writer {
         for append in events {
             version = version.next();
             let signature = Some(append.signature);
-            let record = Record { version, event: append.event, signature };
+            let record = Record {
+                version,
+                event: append.event,
+                signature,
+            };
             batch.insert(&record_key(version), encode_record(&record));
             records.push(record);
         }
@@ -154,13 +221,14 @@ impl Writer {
             let _ = done.send(Err(AppendError::Refused(unavailable(&error))));
             return None;
         }
-        self.last.store(version.0, Ordering::Release);
+        self.written = version;
         Some(Box::new(move |writer, synced| {
             if let Err(error) = synced {
                 let source = unavailable(error);
                 let _ = done.send(Err(AppendError::Unknown { expected, source }));
                 return;
             }
+            writer.last.store(version.0, Ordering::Release);
             for record in records {
                 // Nobody may be subscribed.
                 let _ = writer.tail.send(TailItem::Record(record));
@@ -175,9 +243,19 @@ impl Log for Embedded {
     async fn append(&self, expected: Version, events: Vec<Append>) -> Result<(), AppendError> {
         let (done, answer) = oneshot::channel();
         let gone = || LogError::Unavailable("the embedded log has stopped".into());
-        let job = Job::Append { expected, events, done };
-        self.jobs.send(job).await.map_err(|_| AppendError::Refused(gone()))?;
-        answer.await.map_err(|_| AppendError::Unknown { expected, source: gone() })?
+        let job = Job::Append {
+            expected,
+            events,
+            done,
+        };
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_| AppendError::Refused(gone()))?;
+        answer.await.map_err(|_| AppendError::Unknown {
+            expected,
+            source: gone(),
+        })?
     }
 
     async fn read(&self, from: Version) -> Result<Page, LogError> {
@@ -190,7 +268,10 @@ impl Log for Embedded {
                 break;
             }
             let (key, value) = item.map_err(|error| unavailable(&error))?;
-            let version = key[1..].try_into().map(u64::from_be_bytes).map_err(|error| unavailable(&error))?;
+            let version = key[1..]
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map_err(|error| unavailable(&error))?;
             bytes += value.len();
             page.records.push(decode_record(Version(version), &value)?);
         }
@@ -203,7 +284,10 @@ impl Log for Embedded {
 
     async fn bounds(&self) -> Result<Bounds, LogError> {
         let last = Version(self.last.load(Ordering::Acquire));
-        Ok(Bounds { first: last.min(Version::GENESIS), last })
+        Ok(Bounds {
+            first: last.min(Version::GENESIS),
+            last,
+        })
     }
 
     async fn tail(&self, interest: Interest) -> Result<BoxStream<'static, TailItem>, LogError> {
@@ -224,7 +308,11 @@ impl Log for Embedded {
             | TailItem::Warning(_) => true,
         };
         let items = items.filter(move |item| std::future::ready(wanted(item)));
-        Ok(futures::stream::once(std::future::ready(TailItem::Connected)).chain(items).boxed())
+        Ok(
+            futures::stream::once(std::future::ready(TailItem::Connected))
+                .chain(items)
+                .boxed(),
+        )
     }
 
     async fn announce(&self, head: Bytes) -> Result<(), LogError> {
@@ -245,19 +333,29 @@ impl Log for Embedded {
 #[async_trait]
 impl Chunks for Embedded {
     async fn put(&self, hash: Hash32, content: &[u8]) -> Result<(), LogError> {
-        let known = self.db.contains_key(chunk_key(hash)).map_err(|error| unavailable(&error))?;
+        let known = self
+            .db
+            .contains_key(chunk_key(hash))
+            .map_err(|error| unavailable(&error))?;
         if known {
             return Ok(());
         }
         let (done, answer) = oneshot::channel();
         let gone = || LogError::Unavailable("the embedded log has stopped".into());
-        let job = Job::Put { hash, content: compress(content), done };
+        let job = Job::Put {
+            hash,
+            content: compress(content),
+            done,
+        };
         self.jobs.send(job).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
     async fn get(&self, hash: Hash32) -> Result<Option<Bytes>, LogError> {
-        let stored = self.db.get(chunk_key(hash)).map_err(|error| unavailable(&error))?;
+        let stored = self
+            .db
+            .get(chunk_key(hash))
+            .map_err(|error| unavailable(&error))?;
         stored.map(|stored| decompress(hash, &stored)).transpose()
     }
 }
@@ -296,11 +394,21 @@ fn decode_record(version: Version, value: &[u8]) -> Result<Record, LogError> {
     let damaged = || LogError::Unusable(format!("version {version} is damaged on disk"));
     let (length, rest) = value.split_first().ok_or_else(damaged)?;
     if *length == 0 {
-        return Ok(Record { version, event: Bytes::copy_from_slice(rest), signature: None });
+        return Ok(Record {
+            version,
+            event: Bytes::copy_from_slice(rest),
+            signature: None,
+        });
     }
-    let (key, rest) = rest.split_at_checked(usize::from(*length)).ok_or_else(damaged)?;
+    let (key, rest) = rest
+        .split_at_checked(usize::from(*length))
+        .ok_or_else(damaged)?;
     let (bytes, event) = rest.split_first_chunk::<64>().ok_or_else(damaged)?;
     let key = std::str::from_utf8(key).map_err(|_| damaged())?.to_owned();
     let signature = Some(Signature { key, bytes: *bytes });
-    Ok(Record { version, event: Bytes::copy_from_slice(event), signature })
+    Ok(Record {
+        version,
+        event: Bytes::copy_from_slice(event),
+        signature,
+    })
 }

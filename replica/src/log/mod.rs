@@ -68,7 +68,8 @@ pub struct Append {
 /// Why an append has no version.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The log does not end where the caller thought. Nothing was stored: catch up, decide again.
+    /// The log does not end where the caller thought. This call stored nothing; an earlier one with the same events, whose
+    /// outcome was unknown, may have. Catch up, decide again.
     #[error("the log has moved past version {expected}")]
     Conflict {
         /// What the caller expected the last version to be.
@@ -231,10 +232,13 @@ fn compress(content: &[u8]) -> Vec<u8> {
 }
 
 fn decompress(hash: Hash32, stored: &[u8]) -> Result<Bytes, LogError> {
-    let content = zstd::bulk::decompress(stored, CHUNK_BYTES_MAX)
-        .map_err(|error| LogError::Unusable(format!("chunk {hash} does not decompress: {error}")))?;
+    let content = zstd::bulk::decompress(stored, CHUNK_BYTES_MAX).map_err(|error| {
+        LogError::Unusable(format!("chunk {hash} does not decompress: {error}"))
+    })?;
     match Hash32::of(&content) == hash {
         true => Ok(content.into()),
-        false => Err(LogError::Unusable(format!("chunk {hash} holds other content"))),
+        false => Err(LogError::Unusable(format!(
+            "chunk {hash} holds other content"
+        ))),
     }
 }

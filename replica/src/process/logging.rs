@@ -20,7 +20,12 @@ pub enum Format {
 #[command(next_help_heading = "Logs")]
 pub struct LoggingSettings {
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,sluice_replica=debug`
-    #[arg(long, env = "SLUICE_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "SLUICE_LOG_LEVEL",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log_level: String,
     /// How log lines look; auto is text on a terminal and JSON otherwise
     #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value = "auto")]
@@ -40,7 +45,9 @@ pub fn start(settings: &LoggingSettings) -> Result<(), String> {
         Format::Text => false,
         Format::Json => true,
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if json {
         logs.json().flatten_event(true).init();
     } else {

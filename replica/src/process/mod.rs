@@ -57,7 +57,9 @@ pub fn hostname() -> String {
 
 /// The clock.
 pub fn now() -> Time {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Time(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
 }
 

@@ -57,7 +57,9 @@ pub enum SettingsError {
         hint: String,
     },
     /// A value of a kind that no setting takes.
-    #[error("settings file '{path}': '{key}' must be a text, number, true, false, or a list of those")]
+    #[error(
+        "settings file '{path}': '{key}' must be a text, number, true, false, or a list of those"
+    )]
     Value {
         /// Which file.
         path: PathBuf,
@@ -109,7 +111,11 @@ pub fn load<T: CommandFactory + FromArgMatches>(
 fn config_path(command: &Command, arguments: &[OsString]) -> Option<PathBuf> {
     let lenient = command.clone().ignore_errors(true);
     let matches = lenient.try_get_matches_from(arguments).ok()?;
-    matches.try_get_one::<PathBuf>("config").ok().flatten().cloned()
+    matches
+        .try_get_one::<PathBuf>("config")
+        .ok()
+        .flatten()
+        .cloned()
 }
 
 fn check_variables(
@@ -128,22 +134,31 @@ fn check_variables(
             .any(|prefix| *prefix != own_prefix && name.starts_with(prefix));
         if name.starts_with("SLUICE_") && !foreign && !known.contains(&name.as_str()) {
             let hint = nearest(&name, known.iter().copied());
-            return Err(SettingsError::Unknown { place: "the environment".into(), key: name, hint });
+            return Err(SettingsError::Unknown {
+                place: "the environment".into(),
+                key: name,
+                hint,
+            });
         }
     }
     Ok(())
 }
 
 fn with_file(command: Command, path: PathBuf) -> Result<Command, SettingsError> {
-    let text = std::fs::read_to_string(&path)
-        .map_err(|source| SettingsError::File { path: path.clone(), source })?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Toml {
+    let text = std::fs::read_to_string(&path).map_err(|source| SettingsError::File {
         path: path.clone(),
-        message: error.to_string().trim_end().to_owned(),
+        source,
     })?;
+    let table: toml::Table =
+        text.parse()
+            .map_err(|error: toml::de::Error| SettingsError::Toml {
+                path: path.clone(),
+                message: error.to_string().trim_end().to_owned(),
+            })?;
     let mut command = command;
     for (key, value) in table {
-        let settable = |argument: &&Arg| !["config", "help", "version"].contains(&argument.get_id().as_str());
+        let settable =
+            |argument: &&Arg| !["config", "help", "version"].contains(&argument.get_id().as_str());
         let known: Vec<String> = command
             .get_arguments()
             .filter(settable)
@@ -154,8 +169,10 @@ fn with_file(command: Command, path: PathBuf) -> Result<Command, SettingsError> 
             let place = format!("settings file '{}'", path.display());
             return Err(SettingsError::Unknown { place, key, hint });
         }
-        let values = texts(&value)
-            .ok_or_else(|| SettingsError::Value { path: path.clone(), key: key.clone() })?;
+        let values = texts(&value).ok_or_else(|| SettingsError::Value {
+            path: path.clone(),
+            key: key.clone(),
+        })?;
         command = command.mut_arg(&key, |argument| set_default(argument, values));
     }
     Ok(command)
@@ -177,9 +194,11 @@ fn texts(value: &toml::Value) -> Option<Vec<String>> {
         toml::Value::Integer(number) => Some(vec![number.to_string()]),
         toml::Value::Float(number) => Some(vec![number.to_string()]),
         toml::Value::Boolean(flag) => Some(vec![flag.to_string()]),
-        toml::Value::Array(items) => {
-            items.iter().map(texts).collect::<Option<Vec<_>>>().map(|items| items.concat())
-        }
+        toml::Value::Array(items) => items
+            .iter()
+            .map(texts)
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.concat()),
         toml::Value::Datetime(_) | toml::Value::Table(_) => None,
     }
 }
@@ -218,11 +237,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sluice.toml");
         std::fs::write(&path, file).unwrap();
-        let mut all = vec![OsString::from("sample"), "--config".into(), path.clone().into()];
+        let mut all = vec![
+            OsString::from("sample"),
+            "--config".into(),
+            path.clone().into(),
+        ];
         all.extend(arguments.iter().map(OsString::from));
         let found = load::<Sample>(all, [], "SLUICE_SAMPLE_");
         match expected {
-            Ok(sample) => assert_eq!(found.unwrap(), Sample { config: Some(path), ..sample }),
+            Ok(sample) => assert_eq!(
+                found.unwrap(),
+                Sample {
+                    config: Some(path),
+                    ..sample
+                }
+            ),
             Err(text) => {
                 let error = found.unwrap_err().to_string();
                 assert!(error.contains(text), "{error}");
@@ -238,23 +267,46 @@ mod tests {
             listen: listen.iter().map(ToString::to_string).collect(),
             name: name.into(),
         };
-        check("workers = 8\nlisten = ['a', 'b']\nname = 'n'", &[], Ok(sample(8, &["a", "b"], "n")));
-        check("workers = 8\nlisten = 'a,b'\nname = 'n'", &["--workers", "2"], Ok(sample(2, &["a", "b"], "n")));
+        check(
+            "workers = 8\nlisten = ['a', 'b']\nname = 'n'",
+            &[],
+            Ok(sample(8, &["a", "b"], "n")),
+        );
+        check(
+            "workers = 8\nlisten = 'a,b'\nname = 'n'",
+            &["--workers", "2"],
+            Ok(sample(2, &["a", "b"], "n")),
+        );
         check("name = 'n'", &["--name", "m"], Ok(sample(4, &[], "m")));
     }
 
     #[test]
     fn what_nobody_knows_is_refused_with_the_nearest_known_name() {
-        check("worker = 8", &[], Err("unknown key 'worker'; did you mean 'workers'?"));
-        check("workers = 'many'", &["--name", "n"], Err("invalid value 'many' for '--workers"));
+        check(
+            "worker = 8",
+            &[],
+            Err("unknown key 'worker'; did you mean 'workers'?"),
+        );
+        check(
+            "workers = 'many'",
+            &["--name", "n"],
+            Err("invalid value 'many' for '--workers"),
+        );
         check("workers = {a = 1}", &[], Err("must be a text"));
         check("workers = ", &[], Err("not valid TOML"));
         check("", &[], Err("--name"));
         let variables = ["SLUICE_CONFIK".to_owned()];
         let error = load::<Sample>(["sample".into()], variables, "SLUICE_SAMPLE_").unwrap_err();
-        assert!(error.to_string().contains("did you mean 'SLUICE_CONFIG'?"), "{error}");
+        assert!(
+            error.to_string().contains("did you mean 'SLUICE_CONFIG'?"),
+            "{error}"
+        );
         let foreign = ["SLUICE_DP_WORKERS".to_owned(), "OTHER".to_owned()];
-        let found = load::<Sample>(["sample".into(), "--name=n".into()], foreign, "SLUICE_SAMPLE_");
+        let found = load::<Sample>(
+            ["sample".into(), "--name=n".into()],
+            foreign,
+            "SLUICE_SAMPLE_",
+        );
         assert!(found.is_ok());
     }
 }

@@ -13,6 +13,7 @@
 //! The bytes are persisted: formats are only added.
 
 use serde::{Deserialize, Serialize};
+use sluice_schema::codec::{self, Format};
 use sluice_schema::digest::{Accumulator, Digest};
 use sluice_schema::entity::{Body, Change, Entry, Id, Key, KindName, Workspace};
 use sluice_schema::event::{Event, Mutations};
@@ -20,11 +21,15 @@ use sluice_schema::state::ApplyError;
 use sluice_schema::version::{Cursor, Version};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 const FORMAT: u8 = 1;
+const WITNESS_FORMAT: Format = Format {
+    magic: *b"SlC",
+    version: 1,
+};
 const META_KEY: &[u8] = b"m";
 const ENTITY_PREFIX: u8 = b'e';
 const CHECKSUM_BYTES: usize = 16;
@@ -66,6 +71,10 @@ pub struct Store {
     cursor: Cursor,
     sum: Accumulator,
     entities: u64,
+    /// What has been staged since the last save: the entities as they are now.
+    staged: BTreeMap<Key, Option<Entry>>,
+    /// The cursor as of the last save.
+    saved: Cursor,
 }
 
 /// A store after opening.
@@ -86,19 +95,41 @@ impl Store {
     /// If the directory cannot be used at all.
     pub fn open(directory: &Path) -> Result<Opened, StoreError> {
         match Self::open_verified(directory) {
-            Ok((store, entities)) => Ok(Opened { store, entities, moved_aside: None }),
+            Ok((store, entities)) => Ok(Opened {
+                store,
+                entities,
+                moved_aside: None,
+            }),
             Err(StoreError::Damaged(reason)) => {
-                let aside = move_aside(directory)
-                    .map_err(|source| StoreError::Io { operation: "move aside", source })?;
+                let aside = move_aside(directory).map_err(|source| StoreError::Io {
+                    operation: "move aside",
+                    source,
+                })?;
                 let (store, entities) = Self::open_verified(directory)?;
-                Ok(Opened { store, entities, moved_aside: Some((reason, aside)) })
+                Ok(Opened {
+                    store,
+                    entities,
+                    moved_aside: Some((reason, aside)),
+                })
             }
             Err(error @ (StoreError::Io { .. } | StoreError::Apply(_))) => Err(error),
         }
     }
 
     fn open_verified(directory: &Path) -> Result<(Self, Vec<(Key, Entry)>), StoreError> {
-        let (db, loaded) = open_guarded(directory, load)?;
+        let witness = read_witness(directory);
+        let (db, loaded) = open_guarded(directory, |db| {
+            let loaded = load(db)?;
+            match witness {
+                Some(witness) if loaded.meta.cursor.version < witness.version => {
+                    let (found, was) = (loaded.meta.cursor.version, witness.version);
+                    Err(StoreError::Damaged(format!(
+                        "it holds version {found}, but version {was} has been on disk"
+                    )))
+                }
+                Some(_) | None => Ok(loaded),
+            }
+        })?;
         let Loaded { meta, entities } = loaded;
         let store = Self {
             db,
@@ -106,6 +137,8 @@ impl Store {
             cursor: meta.cursor,
             sum: meta.sum,
             entities: meta.entities,
+            staged: BTreeMap::new(),
+            saved: meta.cursor,
         };
         Ok((store, entities))
     }
@@ -135,18 +168,41 @@ impl Store {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        if let Some(staged) = self.staged.get(key) {
+            return Ok(staged.clone());
+        }
         let stored = entity_key(key);
-        match self.db.get(&stored).map_err(|error| sled_error("read", error))? {
+        match self
+            .db
+            .get(&stored)
+            .map_err(|error| sled_error("read", error))?
+        {
             Some(value) => decode_entry(&stored, &value).map(Some),
             None => Ok(None),
         }
     }
 
-    /// Applies events as one change set: all of them or none, and the cursor with them. Their mutations must be inline.
+    /// Applies events as one change set and saves it: all of them or none, and the cursor with them. Their mutations must
+    /// be inline.
     ///
     /// # Errors
-    /// If they do not follow the cursor, lead to another state than their author's, or cannot be written.
+    /// If they do not follow the cursor or lead to another state than their author's; nothing has changed then. If they
+    /// cannot be written; they are staged then.
     pub fn apply<'a>(
+        &mut self,
+        events: impl IntoIterator<Item = (&'a Event, Cursor)>,
+    ) -> Result<Vec<Change>, StoreError> {
+        let changes = self.stage(events)?;
+        self.save()?;
+        Ok(changes)
+    }
+
+    /// Applies events as [`Store::apply`] does, but leaves the writing to the next [`Store::save`]: sled's cost of a batch
+    /// is many times that of the change in it. A process that ends before the save begins again before these events.
+    ///
+    /// # Errors
+    /// If the events do not follow the cursor or lead to another state than their author's; nothing has changed then.
+    pub fn stage<'a>(
         &mut self,
         events: impl IntoIterator<Item = (&'a Event, Cursor)>,
     ) -> Result<Vec<Change>, StoreError> {
@@ -161,7 +217,10 @@ impl Store {
                 || !(fresh || event.epoch == cursor.epoch)
             {
                 let previous = event.previous;
-                return Err(StoreError::Apply(ApplyError::OutOfOrder { previous, at: cursor.version }));
+                return Err(StoreError::Apply(ApplyError::OutOfOrder {
+                    previous,
+                    at: cursor.version,
+                }));
             }
             let Mutations::Inline(mutations) = &event.mutations else {
                 return Err(StoreError::Apply(ApplyError::Unresolved(version)));
@@ -172,13 +231,20 @@ impl Store {
                     Some(change) => change,
                     None => {
                         let before = self.get(&key)?;
-                        Change { key: key.clone(), after: before.clone(), before }
+                        Change {
+                            key: key.clone(),
+                            after: before.clone(),
+                            before,
+                        }
                     }
                 };
                 if let Some(old) = &change.after {
                     sum.remove(&key, &old.body);
                 }
-                let after = mutation.body().map(|body| Entry { version, body: body.clone() });
+                let after = mutation.body().map(|body| Entry {
+                    version,
+                    body: body.clone(),
+                });
                 if let Some(new) = &after {
                     sum.add(&key, &new.body);
                 }
@@ -187,12 +253,24 @@ impl Store {
             let found = sum.digest();
             if found != event.digest {
                 let expected = event.digest;
-                return Err(StoreError::Apply(ApplyError::Diverged { version, expected, found }));
+                return Err(StoreError::Apply(ApplyError::Diverged {
+                    version,
+                    expected,
+                    found,
+                }));
             }
             cursor = after;
         }
         let changes: Vec<Change> = changes.into_values().collect();
-        self.write(cursor, sum, &changes)?;
+        for change in &changes {
+            match (&change.before, &change.after) {
+                (Some(_), None) => self.entities -= 1,
+                (None, Some(_)) => self.entities += 1,
+                (None, None) | (Some(_), Some(_)) => {}
+            }
+            self.staged.insert(change.key.clone(), change.after.clone());
+        }
+        (self.cursor, self.sum) = (cursor, sum);
         Ok(changes)
     }
 
@@ -205,49 +283,82 @@ impl Store {
         cursor: Cursor,
         entities: impl IntoIterator<Item = (Key, Entry)>,
     ) -> Result<Vec<Change>, StoreError> {
+        self.save()?;
         let mut sum = Accumulator::default();
+        let mut count = 0;
         let mut changes = Vec::new();
         let mut old = load(&self.db)?.entities.into_iter().peekable();
         for (key, entry) in entities {
             while let Some((gone, before)) = old.next_if(|(old, _)| *old < key) {
-                changes.push(Change { key: gone, before: Some(before), after: None });
+                changes.push(Change {
+                    key: gone,
+                    before: Some(before),
+                    after: None,
+                });
             }
             sum.add(&key, &entry.body);
-            let before = old.next_if(|(old, _)| *old == key).map(|(_, before)| before);
+            count += 1;
+            let before = old
+                .next_if(|(old, _)| *old == key)
+                .map(|(_, before)| before);
             if before.as_ref() != Some(&entry) {
-                changes.push(Change { key, before, after: Some(entry) });
+                changes.push(Change {
+                    key,
+                    before,
+                    after: Some(entry),
+                });
             }
         }
-        changes.extend(old.map(|(key, before)| Change { key, before: Some(before), after: None }));
-        self.write(cursor, sum, &changes)?;
+        changes.extend(old.map(|(key, before)| Change {
+            key,
+            before: Some(before),
+            after: None,
+        }));
+        let staged = changes
+            .iter()
+            .map(|change| (change.key.clone(), change.after.clone()));
+        self.staged = staged.collect();
+        (self.cursor, self.sum, self.entities) = (cursor, sum, count);
+        self.save()?;
         Ok(changes)
     }
 
-    fn write(&mut self, cursor: Cursor, sum: Accumulator, changes: &[Change]) -> Result<(), StoreError> {
+    /// Writes what is staged, and the cursor with it, as one batch. Nothing is lost from the staging if that fails.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&mut self) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
-        let mut entities = self.entities;
-        for change in changes {
-            let key = entity_key(&change.key);
-            match (&change.before, &change.after) {
-                (None, None) => {}
-                (Some(_), None) => entities -= 1,
-                (None, Some(_)) => entities += 1,
-                (Some(_), Some(_)) => {}
-            }
-            match &change.after {
+        for (key, entry) in &self.staged {
+            let key = entity_key(key);
+            match entry {
                 Some(entry) => batch.insert(&*key, encode_entry(&key, entry)),
                 None => batch.remove(&*key),
             }
         }
-        batch.insert(META_KEY, encode_meta(&Meta { cursor, sum: sum.clone(), entities }));
-        self.db.apply_batch(batch).map_err(|error| sled_error("write", error))?;
-        (self.cursor, self.sum, self.entities) = (cursor, sum, entities);
+        let meta = Meta {
+            cursor: self.cursor,
+            sum: self.sum.clone(),
+            entities: self.entities,
+        };
+        batch.insert(META_KEY, encode_meta(&meta));
+        self.db
+            .apply_batch(batch)
+            .map_err(|error| sled_error("write", error))?;
+        self.staged.clear();
+        self.saved = self.cursor;
         Ok(())
+    }
+
+    /// How many entities are staged.
+    pub fn staged(&self) -> usize {
+        self.staged.len()
     }
 
     /// What makes everything written so far survive power loss. Can be used from another thread.
     pub fn syncer(&self) -> Syncer {
-        Syncer::new(self.db.clone(), &self.directory)
+        let saved = Some(self.saved);
+        Syncer { saved, ..Syncer::new(self.db.clone(), &self.directory) }
     }
 }
 
@@ -256,11 +367,17 @@ impl Store {
 pub struct Syncer {
     db: sled::Db,
     directory: PathBuf,
+    /// The cursor that is written beside the database once it is on disk.
+    saved: Option<Cursor>,
 }
 
 impl Syncer {
     pub(crate) fn new(db: sled::Db, directory: &Path) -> Self {
-        Self { db, directory: directory.to_owned() }
+        Self {
+            db,
+            directory: directory.to_owned(),
+            saved: None,
+        }
     }
 
     /// Returns when everything written before the call is on disk. sled's own flush uses `sync_file_range`, which
@@ -269,9 +386,46 @@ impl Syncer {
     /// # Errors
     /// If the disk says no; nothing is to be claimed then.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(|error| sled_error("flush", error))?;
-        sync_tree(&self.directory).map_err(|source| StoreError::Io { operation: "sync", source })
+        self.db
+            .flush()
+            .map_err(|error| sled_error("flush", error))?;
+        let io_error = |source| StoreError::Io {
+            operation: "sync",
+            source,
+        };
+        sync_tree(&self.directory).map_err(io_error)?;
+        match &self.saved {
+            Some(cursor) => write_witness(&self.directory, cursor).map_err(io_error),
+            None => Ok(()),
+        }
     }
+}
+
+/// The file beside the database that says how far it has been on disk. sled can lose everything without an error; a
+/// database that is behind its witness has.
+fn witness_path(directory: &Path) -> PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(".cursor");
+    directory.with_file_name(name)
+}
+
+fn write_witness(directory: &Path, cursor: &Cursor) -> io::Result<()> {
+    let path = witness_path(directory);
+    let new = path.with_extension("cursor.new");
+    let mut file = File::create(&new)?;
+    file.write_all(&codec::encode(WITNESS_FORMAT, cursor))?;
+    file.sync_all()?;
+    fs::rename(&new, &path)?;
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
+        Some(_) | None => File::open(".")?.sync_all(),
+    }
+}
+
+/// How far the database has been on disk, as far as is known.
+fn read_witness(directory: &Path) -> Option<Cursor> {
+    let bytes = fs::read(witness_path(directory)).ok()?;
+    codec::decode(WITNESS_FORMAT, &bytes).ok()
 }
 
 /// Opens a database and reads what `load` wants of it. sled 0.34 panics on damage in most cases, so both happen where
@@ -280,14 +434,22 @@ pub(crate) fn open_guarded<T: Send>(
     directory: &Path,
     load: impl FnOnce(&sled::Db) -> Result<T, StoreError> + Send,
 ) -> Result<(sled::Db, T), StoreError> {
-    fs::create_dir_all(directory).map_err(|source| StoreError::Io { operation: "create", source })?;
+    fs::create_dir_all(directory).map_err(|source| StoreError::Io {
+        operation: "create",
+        source,
+    })?;
     std::thread::scope(|scope| {
-        let opening = std::thread::Builder::new().name("store-open".into()).spawn_scoped(scope, || {
-            let db = open_sled(directory)?;
-            let loaded = load(&db)?;
-            Ok((db, loaded))
-        });
-        let opening = opening.map_err(|source| StoreError::Io { operation: "open", source })?;
+        let opening = std::thread::Builder::new()
+            .name("store-open".into())
+            .spawn_scoped(scope, || {
+                let db = open_sled(directory)?;
+                let loaded = load(&db)?;
+                Ok((db, loaded))
+            });
+        let opening = opening.map_err(|source| StoreError::Io {
+            operation: "open",
+            source,
+        })?;
         opening
             .join()
             .map_err(|_| StoreError::Damaged("the database panicked while opening".into()))?
@@ -353,33 +515,50 @@ fn load(db: &sled::Db) -> Result<Loaded, StoreError> {
     }
     let meta = match meta {
         Some(meta) => meta,
-        None if entities.is_empty() => {
-            Meta { cursor: Cursor::default(), sum: Accumulator::default(), entities: 0 }
-        }
+        None if entities.is_empty() => Meta {
+            cursor: Cursor::default(),
+            sum: Accumulator::default(),
+            entities: 0,
+        },
         None => return Err(StoreError::Damaged("the cursor is missing".into())),
     };
     if meta.sum != sum || meta.entities != entities.len() as u64 {
-        return Err(StoreError::Damaged("the entities are not those of the cursor".into()));
+        return Err(StoreError::Damaged(
+            "the entities are not those of the cursor".into(),
+        ));
     }
     Ok(Loaded { meta, entities })
 }
 
 fn move_aside(directory: &Path) -> io::Result<PathBuf> {
-    let aside = directory.with_extension("damaged");
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(".damaged");
+    let aside = directory.with_file_name(name);
     if aside.exists() {
         fs::remove_dir_all(&aside)?;
     }
     fs::rename(directory, &aside)?;
-    Ok(aside)
+    // It speaks of the database that is gone. What the log says is checked by chain and signature.
+    match fs::remove_file(witness_path(directory)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(aside),
+    }
 }
 
 fn sled_error(operation: &'static str, error: sled::Error) -> StoreError {
-    let source = if let sled::Error::Io(source) = error { source } else { io::Error::other(error) };
+    let source = if let sled::Error::Io(source) = error {
+        source
+    } else {
+        io::Error::other(error)
+    };
     StoreError::Io { operation, source }
 }
 
 fn entity_key(key: &Key) -> Vec<u8> {
-    let (kind, workspace) = (key.kind.as_str().as_bytes(), key.workspace.as_str().as_bytes());
+    let (kind, workspace) = (
+        key.kind.as_str().as_bytes(),
+        key.workspace.as_str().as_bytes(),
+    );
     let mut bytes = Vec::with_capacity(kind.len() + workspace.len() + 19);
     bytes.push(ENTITY_PREFIX);
     bytes.extend_from_slice(kind);
@@ -442,9 +621,15 @@ fn encode_entry(key: &[u8], entry: &Entry) -> Vec<u8> {
 fn decode_entry(key: &[u8], bytes: &[u8]) -> Result<Entry, StoreError> {
     let value = unseal(key, bytes)?;
     let (version, body) = value.split_first_chunk::<8>().ok_or_else(|| {
-        StoreError::Damaged(format!("{} bytes are too short for an entity", HEADER_BYTES))
+        StoreError::Damaged(format!(
+            "{} bytes are too short for an entity",
+            HEADER_BYTES
+        ))
     })?;
-    Ok(Entry { version: Version(u64::from_be_bytes(*version)), body: Body::from_bytes(body) })
+    Ok(Entry {
+        version: Version(u64::from_be_bytes(*version)),
+        body: Body::from_bytes(body),
+    })
 }
 
 fn encode_meta(meta: &Meta) -> Vec<u8> {
@@ -460,3 +645,6 @@ fn decode_meta(bytes: &[u8]) -> Result<Meta, StoreError> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

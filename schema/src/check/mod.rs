@@ -31,6 +31,9 @@ pub enum Base<'a> {
     /// An entity whose fields are all replaced. What the control plane filled (`created_at`, a random key) stays
     /// unless the input names it, so that a repeated PUT changes nothing else.
     Replace(&'a Map<String, Value>),
+    /// What a file says of an entity that is new or replaced. Its times count from its creation, as stored ones do,
+    /// and not from now: the same file always means the same.
+    Declare(Option<&'a Map<String, Value>>),
     /// An entity that is patched: records merge field by field, lists are replaced, an explicit null clears.
     Merge(&'a Map<String, Value>),
 }
@@ -41,6 +44,7 @@ impl<'a> Base<'a> {
         match self {
             Self::New => None,
             Self::Replace(before) | Self::Merge(before) => Some(before),
+            Self::Declare(before) => before,
         }
     }
 }
@@ -157,7 +161,7 @@ pub fn complete(
     let shape = shape_of(schema, &input, base)?;
     fill::shorthands(schema, &shape.fields, &mut input, &mut errors);
     let mut body = match base {
-        Base::New | Base::Replace(_) => input,
+        Base::New | Base::Replace(_) | Base::Declare(_) => input,
         Base::Merge(before) => fill::merge(&shape.fields, before, input),
     };
     fill::autos(&shape.fields, &mut body, base.before(), now, entropy);
@@ -172,7 +176,12 @@ pub fn complete(
     }
     unknown_references(&shape.fields, &body)?;
     if let (Some(finish), Some(given)) = (schema.finish, given) {
-        finish(&mut body, &given, now);
+        let created = body.get("created_at").and_then(Value::as_u64);
+        let counted_from = match (base, created) {
+            (Base::Declare(_), Some(seconds)) => Time(seconds.saturating_mul(1_000_000)),
+            (Base::New | Base::Replace(_) | Base::Merge(_) | Base::Declare(_), _) => now,
+        };
+        finish(&mut body, &given, counted_from);
     }
     if let Base::Merge(before) = base {
         fill::keep_unknown(&shape.fields, before, &mut body);
@@ -198,7 +207,7 @@ fn shape_of(
     // Only these decide about shapes.
     for name in ["name", "protocols"] {
         let before = match base {
-            Base::New | Base::Replace(_) => None,
+            Base::New | Base::Replace(_) | Base::Declare(_) => None,
             Base::Merge(before) => before.get(name),
         };
         if let Some(value) = input.get(name).or(before) {

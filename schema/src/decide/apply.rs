@@ -6,7 +6,7 @@
 use super::Inputs;
 use super::draft::Draft;
 use super::write::{check_plugin_protocols, reference};
-use crate::check::{Base, complete};
+use crate::check::{Base, Errors, complete};
 pub use crate::declare::Mistake;
 use crate::declare::{Desired, Document, derive_id};
 use crate::entity::{Id, Key, Workspace};
@@ -63,6 +63,12 @@ pub(super) fn decide(
         select_tags: plan.document.select_tags,
         ids: vec![None; plan.document.desired.len()],
         names: BTreeMap::new(),
+        claimed: plan
+            .document
+            .desired
+            .iter()
+            .filter_map(|desired| Some((desired.kind, desired.id?)))
+            .collect(),
         kept: BTreeSet::new(),
         changed: Vec::new(),
         pruned: Vec::new(),
@@ -101,6 +107,8 @@ struct Applying<'a, 'b> {
     ids: Vec<Option<Id>>,
     /// The desired entities that can be referred to by name.
     names: BTreeMap<(Kind, String), Id>,
+    /// The entities that the file names by their ids.
+    claimed: BTreeSet<(Kind, Id)>,
     /// Every entity the file asks for.
     kept: BTreeSet<Key>,
     /// What must be written: index in the file, key, fields, whether it is new.
@@ -133,12 +141,19 @@ impl Applying<'_, '_> {
             id,
         };
         let existing = self.draft.base().get(&key).map(|entry| entry.body.fields());
-        let base = match &existing {
-            Some(Ok(before)) => Base::Replace(before),
-            Some(Err(_)) | None => Base::New,
-        };
+        let before = existing.as_ref().and_then(|before| before.as_ref().ok());
         let Inputs { now, entropy } = &mut self.inputs;
-        let completed = complete(desired.kind.schema(), fields, base, *now, entropy);
+        let completed = match before {
+            // Nothing to check, whatever rules have come since it was written.
+            Some(before) if same(&fields, before) => Ok(before.clone()),
+            before => complete(
+                desired.kind.schema(),
+                fields,
+                Base::Declare(before),
+                *now,
+                entropy,
+            ),
+        };
         // Known by name from here on, also if it has mistakes: they should not cause others.
         self.ids[index] = Some(id);
         let endpoint_key = desired.kind.schema().endpoint_key;
@@ -211,12 +226,19 @@ impl Applying<'_, '_> {
             return id;
         }
         let schema = desired.kind.schema();
-        let holders = schema.unique.iter().filter_map(|unique| {
+        let mut normal = fields.clone();
+        if let Some(prepare) = schema.prepare {
+            // What is wrong with it is told when it is completed.
+            prepare(&mut normal, &mut Errors::default());
+        }
+        let holder = |unique| {
             self.draft
                 .base()
-                .holder(desired.kind, &self.workspace, unique, fields)
-        });
-        let existing = holders.into_iter().next();
+                .holder(desired.kind, &self.workspace, unique, &normal)
+        };
+        let mut holders = schema.unique.iter().filter_map(holder);
+        // An entity that the file names by its id is that one, and may leave its old name to another.
+        let existing = holders.find(|holder| !self.claimed.contains(&(desired.kind, *holder)));
         existing.unwrap_or_else(|| derive_id(desired.kind, fields))
     }
 
@@ -374,7 +396,7 @@ fn leaves(fields: &Map<String, Value>) -> Vec<(String, String)> {
                     let step = if path.starts_with('@') {
                         path.to_owned()
                     } else {
-                        join(&position.to_string())
+                        format!("{path}[{position}]")
                     };
                     walk(&step, item, into);
                 }

@@ -177,3 +177,6 @@ fn conclude(
         outcome,
     }
 }
+
+#[cfg(test)]
+mod tests;

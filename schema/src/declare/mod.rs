@@ -75,7 +75,7 @@ impl Place {
     /// A mistake at a field of this entity (`config.minute`), or at the entity itself (`""`).
     pub fn mistake(&self, field: &str, message: impl Into<String>) -> Mistake {
         let steps: Vec<String> = field
-            .split('.')
+            .split(['.', '[', ']'])
             .filter(|step| !step.is_empty())
             .map(str::to_owned)
             .collect();

@@ -51,14 +51,16 @@ struct Row {
     bytes: Vec<u64>,
     cpu: Duration,
     memory: u64,
+    /// The control plane's word on whether acknowledged writes are synced.
+    synced: String,
 }
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     println!("one broker, one control plane, one data plane, echo upstream and load on this machine; log sync_interval: {}", arguments.sync_interval);
     println!(
-        "{:>9}  {:>11}  {:>7}  {:>9}  {:>9}  {:>9}  {:>12}  {:>14}  {:>8}",
-        "entities", "incremental", "samples", "p50", "p99", "max", "bytes/change", "DP CPU/change", "DP RSS"
+        "{:>9}  {:>11}  {:>7}  {:>9}  {:>9}  {:>9}  {:>12}  {:>14}  {:>8}  {:>6}",
+        "entities", "incremental", "samples", "p50", "p99", "max", "bytes/change", "DP CPU/change", "DP RSS", "synced"
     );
     for entities in &arguments.entities {
         for mode in &arguments.incremental_sync {
@@ -87,7 +89,7 @@ fn print(entities: usize, mode: SyncMode, mut row: Row) {
         SyncMode::Full => "off",
     };
     println!(
-        "{entities:>9}  {mode:>11}  {:>7}  {:>9}  {:>9}  {:>9}  {:>12}  {:>11} us  {:>5} MB",
+        "{entities:>9}  {mode:>11}  {:>7}  {:>9}  {:>9}  {:>9}  {:>12}  {:>11} us  {:>5} MB  {:>6}",
         row.latency.len(),
         at(0.5),
         at(0.99),
@@ -95,6 +97,7 @@ fn print(entities: usize, mode: SyncMode, mut row: Row) {
         row.bytes[row.bytes.len() / 2],
         row.cpu.as_micros(),
         row.memory >> 20,
+        row.synced,
     );
 }
 
@@ -113,7 +116,7 @@ fn measure(entities: usize, mode: SyncMode, samples: usize, sync_interval: &str)
     let rig = Rig::start(mode, sync_interval)?;
     let bar = crate::apply::spinner(format!("{entities} entities, {mode:?}"));
     rig.load(entities)?;
-    let mut row = Row { latency: Vec::new(), bytes: Vec::new(), cpu: Duration::ZERO, memory: 0 };
+    let mut row = Row { latency: Vec::new(), bytes: Vec::new(), cpu: Duration::ZERO, memory: 0, synced: String::new() };
     for sample in 0..samples {
         let (latency, bytes) = rig.time_one(sample)?;
         row.latency.push(latency);
@@ -126,6 +129,8 @@ fn measure(entities: usize, mode: SyncMode, samples: usize, sync_interval: &str)
     };
     row.cpu = rig.cpu_per_change(changes, &bar)?;
     row.memory = usage::memory(rig.process()?)?;
+    let status = rig.admin.get("/status")?;
+    row.synced = status["sluice"]["log"]["synced"].as_str().unwrap_or("unknown").to_owned();
     bar.finish_and_clear();
     Ok(row)
 }
@@ -146,7 +151,9 @@ impl Rig {
             SyncMode::Incremental => "--incremental-sync=on",
             SyncMode::Full => "--incremental-sync=off",
         };
-        let control = ControlPlane::start(&url, &directory.path().join("cp"), &keys, &[incremental])?;
+        let monitor = format!("--nats-monitor-url={}", nats.monitor_url());
+        let control =
+            ControlPlane::start(&url, &directory.path().join("cp"), &keys, &[incremental, &monitor])?;
         let relayed = format!("nats://{}", relay.address());
         let data = DataPlane::start(&relayed, &directory.path().join("dp"), &keys, &[incremental, "--workers=1"])?;
         let admin = Connection::to(control.url());

@@ -97,12 +97,14 @@ impl Captures {
     }
 }
 
+type Hosts = HashMap<Arc<str>, Tree>;
+
 /// All routes, filed. A clone is cheap and keeps its content.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Router {
-    exact: HashMap<Arc<str>, Tree>,
-    suffix: HashMap<Arc<str>, Tree>,
-    prefix: HashMap<Arc<str>, Tree>,
+    exact: Hosts,
+    suffix: Hosts,
+    prefix: Hosts,
     any: Tree,
     regexes: Arc<Regexes>,
 }
@@ -144,7 +146,7 @@ impl Router {
 
     /// Makes a route share the host names that are already known.
     pub(super) fn intern(&self, criteria: &mut Criteria) {
-        let share = |name: &mut Arc<str>, hosts: &HashMap<Arc<str>, Tree>| {
+        let share = |name: &mut Arc<str>, hosts: &Hosts| {
             if let Some((known, _)) = hosts.get_key_value(&**name) {
                 *name = Arc::clone(known);
             }
@@ -159,10 +161,7 @@ impl Router {
         }
     }
 
-    fn hosts_mut<'a>(
-        &mut self,
-        host: &'a Host,
-    ) -> Option<(&'a Arc<str>, &mut HashMap<Arc<str>, Tree>)> {
+    fn hosts_mut<'a>(&mut self, host: &'a Host) -> Option<(&'a Arc<str>, &mut Hosts)> {
         match host {
             Host::Any => None,
             Host::Exact(name) => Some((name, &mut self.exact)),

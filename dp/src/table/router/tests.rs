@@ -381,9 +381,3 @@ proptest! {
         check(edits, &requests, &ids)?;
     }
 }
-
-#[test]
-fn sizes() {
-    eprintln!("Route {} Criteria {} Place {} Places {} HostRule {} PathRule {} Origin", size_of::<Route>(), size_of::<Criteria>(), size_of::<Place>(), size_of::<Places>(), size_of::<HostRule>(), size_of::<criteria::PathRule>());
-    eprintln!("{}", tree::node_size());
-}

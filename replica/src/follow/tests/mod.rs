@@ -37,7 +37,14 @@ fn sealed(event: &Event, key: &SigningKey) -> (Record, Cursor) {
     let bytes = event.encode().bytes;
     let cursor = event.cursor(&bytes);
     let signature = Some(key.sign_event(cursor.chain));
-    (Record { version: cursor.version, event: bytes.into(), signature }, cursor)
+    (
+        Record {
+            version: cursor.version,
+            event: bytes.into(),
+            signature,
+        },
+        cursor,
+    )
 }
 
 impl History {
@@ -47,7 +54,10 @@ impl History {
     }
 
     fn of(epoch: Epoch, mark: u128, length: u64) -> Self {
-        let mut history = Self { records: Vec::new(), cursors: vec![Cursor::default()] };
+        let mut history = Self {
+            records: Vec::new(),
+            cursors: vec![Cursor::default()],
+        };
         for _ in 0..length {
             let (record, cursor) = sealed(&event_after(history.end(), epoch, mark), &key());
             history.records.push(record);
@@ -89,22 +99,46 @@ impl History {
 
     /// The answer to a read at `from` that ends with `last`.
     fn page(&self, from: u64, last: u64) -> Input {
-        page_of(from, (from..=last).map(|version| self.record(version)).collect())
+        page_of(
+            from,
+            (from..=last).map(|version| self.record(version)).collect(),
+        )
     }
 
     fn head(&self, version: u64) -> Head {
-        let Cursor { epoch, version, chain } = self.at(version);
+        let Cursor {
+            epoch,
+            version,
+            chain,
+        } = self.at(version);
         let (first, time, announcer) = (Version::GENESIS, Time(1), Uuid::nil());
-        Head { epoch, version, chain, first, time, announcer, sync: SyncMode::Incremental }
+        Head {
+            epoch,
+            version,
+            chain,
+            first,
+            time,
+            announcer,
+            sync: SyncMode::Incremental,
+        }
     }
 }
 
 fn page_of(from: u64, records: Vec<Record>) -> Input {
-    Input::Page { from: Version(from), page: Page { records, more: false } }
+    Input::Page {
+        from: Version(from),
+        page: Page {
+            records,
+            more: false,
+        },
+    }
 }
 
 fn unsigned(record: Record) -> Record {
-    Record { signature: None, ..record }
+    Record {
+        signature: None,
+        ..record
+    }
 }
 
 fn signed_by_another(record: Record) -> Record {
@@ -116,11 +150,17 @@ fn signed_by_another(record: Record) -> Record {
 fn edited(record: Record) -> Record {
     let mut event = Event::decode(&record.event).unwrap();
     event.time = Time(2);
-    Record { event: event.encode().bytes.into(), ..record }
+    Record {
+        event: event.encode().bytes.into(),
+        ..record
+    }
 }
 
 fn damaged(record: Record) -> Record {
-    Record { event: record.event.slice(..record.event.len() - 1), ..record }
+    Record {
+        event: record.event.slice(..record.event.len() - 1),
+        ..record
+    }
 }
 
 /// What an action is, in one line.
@@ -128,13 +168,17 @@ fn told(action: &Action) -> String {
     match action {
         Action::Read(from) => format!("read {from}"),
         Action::Apply(events) => {
-            let versions: Vec<String> =
-                events.iter().map(|verified| verified.cursor.version.to_string()).collect();
+            let versions: Vec<String> = events
+                .iter()
+                .map(|verified| verified.cursor.version.to_string())
+                .collect();
             format!("apply {}", versions.join(" "))
         }
         Action::Rebuild => "rebuild".into(),
         Action::Alarm(Alarm::Fork(fork)) => format!("fork: {fork}"),
-        Action::Alarm(Alarm::BadTail { version, reason }) => format!("bad tail {version}: {reason}"),
+        Action::Alarm(Alarm::BadTail { version, reason }) => {
+            format!("bad tail {version}: {reason}")
+        }
         Action::Alarm(Alarm::Diverged(version)) => format!("diverged {version}"),
     }
 }
@@ -146,7 +190,9 @@ struct Replica {
 
 impl Replica {
     fn at(cursor: Cursor) -> Self {
-        Self { follow: Follow::new(cursor, key().trusted(), SyncMode::Incremental) }
+        Self {
+            follow: Follow::new(cursor, key().trusted(), SyncMode::Incremental),
+        }
     }
 
     /// Connected, and seen by the log to be at its end.

@@ -1,0 +1,268 @@
+//! What is decided about a request before it goes upstream: all of it from the request, the table and the plugins'
+//! state, without waiting for anything.
+
+use super::body::{Outgoing, Upload};
+use super::errors::Failure;
+use super::headers::{self, Forwarded};
+use super::life::Trail;
+use super::peer::Peer;
+use super::request::{self, Authority};
+use super::worker::Worker;
+use crate::balance::Source;
+use crate::plugin::{Access, Flow, Identity, Protocols};
+use crate::table::{
+    Match, Protocol, RequestHead, Route, Service, Table, canonical_path, upstream_path,
+};
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header};
+use hyper::body::Incoming;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A request ready to go.
+pub(super) struct Plan<'a> {
+    pub(super) service: &'a Service,
+    pub(super) source: Source<'a>,
+    /// Sent as `Host` in place of the endpoint's.
+    pub(super) host: Option<HeaderValue>,
+    /// Taken while it is with an upstream.
+    pub(super) request: Option<Request<Outgoing>>,
+    pub(super) upload: Upload,
+}
+
+/// Routes the request, runs its plugins and makes it the upstream's.
+pub(super) fn plan<'a>(
+    worker: &Worker,
+    peer: &Peer,
+    table: &'a Table,
+    trail: &mut Trail,
+    request: Request<Incoming>,
+) -> Result<Plan<'a>, Failure> {
+    let (mut parts, body) = request.into_parts();
+    let authority = request::check(&parts)?;
+    let uri = std::mem::take(&mut parts.uri);
+    let path = canonical_path(uri.path()).map_err(|_| Failure::BadRequest)?;
+    let context = Context {
+        worker,
+        peer,
+        table,
+    };
+    let found = context
+        .find(&parts, &authority, &path)
+        .ok_or(Failure::NoRoute)?;
+    let matched = found.matched(&path);
+    let route = &*trail.route.insert(found.route.clone());
+    check_protocol(route, &parts, &authority, &uri)?;
+    headers::strip_request(&mut parts.headers);
+    let service = route.service.and_then(|id| table.service(id));
+    if service.is_some_and(|service| !service.enabled) {
+        return Err(Failure::NoRoute);
+    }
+    let at = (&*path, uri.query());
+    let query = context.run_plugins(&mut parts, route, service, at, &mut trail.response_headers)?;
+    let service = service.ok_or(Failure::NoService)?;
+    if service.protocol != Protocol::Http {
+        tracing::debug!(service = %service.id, protocol = ?service.protocol, "protocol not supported");
+        return Err(Failure::UnsupportedProtocol);
+    }
+    let prefix = Some(matched).filter(|matched| route.strip_path && matched.len() > 1);
+    let forwarded = Forwarded {
+        peer,
+        authority: &authority,
+        path: HeaderValue::from_str(uri.path()).map_err(|_| Failure::BadRequest)?,
+        prefix: prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()),
+        request_id: &trail.request_id,
+    };
+    headers::add_to_request(&mut parts.headers, forwarded);
+    let target = Target {
+        service_path: service.path.as_deref(),
+        matched,
+        strip: route.strip_path,
+    };
+    parts.uri = target
+        .uri(&uri, &path, query.as_deref())
+        .ok_or(Failure::BadRequest)?;
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    let (outgoing, upload) = Outgoing::new(body);
+    let upstream = table.upstream(&service.workspace, &service.host);
+    Ok(Plan {
+        service,
+        source: upstream.map_or(Source::Service(service), Source::Upstream),
+        host: route.preserve_host.then(|| authority.into_value()),
+        request: Some(Request::from_parts(parts, outgoing)),
+        upload,
+    })
+}
+
+/// What a request looks at and does not change.
+struct Context<'a> {
+    worker: &'a Worker,
+    peer: &'a Peer,
+    table: &'a Table,
+}
+
+impl Context<'_> {
+    fn find(&self, parts: &Parts, authority: &Authority, path: &str) -> Option<Match> {
+        self.table.find(&RequestHead {
+            method: parts.method.as_str(),
+            host: authority.host(),
+            port: authority.port.unwrap_or(self.peer.local.port()),
+            path,
+            headers: &parts.headers,
+            sni: None,
+            tls: false,
+            source: self.peer.remote,
+            destination: self.peer.local,
+        })
+    }
+
+    /// Runs the access phase of the request's plugins. Gives the query to send.
+    fn run_plugins<'q>(
+        &self,
+        parts: &mut Parts,
+        route: &Route,
+        service: Option<&Arc<Service>>,
+        (path, query): (&'q str, Option<&'q str>),
+        response_headers: &mut Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<Option<Cow<'q, str>>, Failure> {
+        let query = query.map(Cow::Borrowed);
+        let service = service.map(|service| service.id);
+        let mut chain = self.table.chain(route, None);
+        if chain.is_empty() {
+            return Ok(query);
+        }
+        let mut access = Access {
+            table: self.table,
+            workspace: &route.workspace,
+            method: &parts.method,
+            path,
+            query,
+            headers: &mut parts.headers,
+            service,
+            client: self.peer.address(),
+            now: (self.worker.limits.clock)(),
+            state: &self.worker.shared.state,
+            identity: Identity::default(),
+            response_headers: Vec::new(),
+        };
+        let mut next = 0;
+        let mut outcome = Ok(());
+        while let Some(instance) = chain.get(next) {
+            next += 1;
+            if !instance.protocols.contains(Protocols::HTTP) {
+                continue;
+            }
+            let known = access
+                .identity
+                .consumer
+                .as_ref()
+                .map(|consumer| consumer.id);
+            if let Flow::Answer(answer) = instance.access(&mut access) {
+                outcome = Err(Failure::Plugin(answer));
+                break;
+            }
+            let consumer = access
+                .identity
+                .consumer
+                .as_ref()
+                .map(|consumer| consumer.id);
+            if consumer != known {
+                // The rest of the chain may be more specific for this consumer.
+                let order = (instance.priority, instance.name);
+                chain = self.table.chain(route, consumer);
+                let later = chain
+                    .iter()
+                    .position(|later| (later.priority, later.name) < order);
+                next = later.unwrap_or(chain.len());
+            }
+        }
+        *response_headers = access.response_headers;
+        outcome.map(|()| access.query)
+    }
+}
+
+/// Whether the route accepts this connection's protocol; all connections are HTTP/1.1 in clear so far.
+fn check_protocol(
+    route: &Route,
+    parts: &Parts,
+    authority: &Authority,
+    uri: &Uri,
+) -> Result<(), Failure> {
+    let protocols = route.protocols;
+    if protocols.contains(Protocols::HTTP) {
+        return Ok(());
+    }
+    if protocols.contains(Protocols::HTTPS) {
+        let status = StatusCode::from_u16(route.https_redirect_status_code);
+        let status = status.unwrap_or(StatusCode::UPGRADE_REQUIRED);
+        let location = status.is_redirection().then(|| {
+            let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            HeaderValue::try_from(format!("https://{}{target}", authority.host()))
+        });
+        let location = location.transpose().map_err(|_| Failure::BadRequest)?;
+        return Err(Failure::HttpsRequired { status, location });
+    }
+    if protocols.contains(Protocols::GRPC) || protocols.contains(Protocols::GRPCS) {
+        let content = parts.headers.get(header::CONTENT_TYPE);
+        let grpc = content.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        return Err(if grpc {
+            Failure::Http2Required
+        } else {
+            Failure::NotGrpc
+        });
+    }
+    Err(Failure::NoRoute)
+}
+
+/// How the upstream's request-target is made.
+struct Target<'a> {
+    service_path: Option<&'a str>,
+    matched: &'a str,
+    strip: bool,
+}
+
+impl Target<'_> {
+    /// The target to send; the client's own where it would be the same.
+    fn uri(&self, original: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
+        let joined = self.join(path);
+        let unchanged = original.path() == joined && original.query() == query;
+        if unchanged && original.authority().is_none() {
+            return Some(original.clone());
+        }
+        let mut target = String::with_capacity(joined.len() + 1 + query.map_or(0, str::len));
+        target.push_str(&joined);
+        if let Some(query) = query {
+            target.push('?');
+            target.push_str(query);
+        }
+        PathAndQuery::from_maybe_shared(Bytes::from(target))
+            .ok()
+            .map(Uri::from)
+    }
+
+    /// [`upstream_path`], with a shorter way for the common case of a service without a path.
+    fn join<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        if self
+            .service_path
+            .is_none_or(|path| path.is_empty() || path == "/")
+        {
+            let stripped = if self.strip {
+                path.strip_prefix(self.matched)
+            } else {
+                Some(path)
+            };
+            if let Some(rest) = stripped.filter(|rest| rest.starts_with('/')) {
+                return Cow::Borrowed(rest);
+            }
+        }
+        Cow::Owned(upstream_path(
+            self.service_path,
+            path,
+            self.matched,
+            self.strip,
+        ))
+    }
+}
