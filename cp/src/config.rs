@@ -48,16 +48,31 @@ pub(crate) struct LogSettings {
     pub(crate) nats_url: Vec<String>,
     /// Monitoring addresses of the NATS servers (http://host:8222), separated by commas: the only place that tells whether
     /// acknowledged writes are synced to disk
-    #[arg(long, env = "SLUICE_CP_NATS_MONITOR_URL", value_delimiter = ',', value_name = "URL")]
+    #[arg(
+        long,
+        env = "SLUICE_CP_NATS_MONITOR_URL",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
     pub(crate) nats_monitor_url: Vec<String>,
     /// Name of the cluster: part of the stream's name and subjects; A-Z a-z 0-9 _ -
-    #[arg(long, env = "SLUICE_CLUSTER", default_value = "main", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "SLUICE_CLUSTER",
+        default_value = "main",
+        value_name = "NAME"
+    )]
     pub(crate) cluster: String,
     /// Copies of the log in a NATS cluster, 1 to 5; used when the stream is created
     #[arg(long, env = "SLUICE_CP_REPLICAS", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=5), value_name = "N")]
     pub(crate) replicas: u8,
     /// Directory of the local store and keys
-    #[arg(long, env = "SLUICE_CP_DATA_DIR", default_value = ".sluice/cp", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "SLUICE_CP_DATA_DIR",
+        default_value = ".sluice/cp",
+        value_name = "DIR"
+    )]
     pub(crate) data_dir: PathBuf,
     /// Key this control plane signs with; made if it is not there [default: <data-dir>/keys/cp.key]
     #[arg(long, env = "SLUICE_CP_SIGNING_KEY", value_name = "FILE")]
@@ -66,7 +81,12 @@ pub(crate) struct LogSettings {
     #[arg(long, env = "SLUICE_TRUSTED_KEYS", value_name = "PATH")]
     pub(crate) trusted_keys: Option<PathBuf>,
     /// Whether data planes take up each change alone (on) or reload the whole configuration on each change (off)
-    #[arg(long, env = "SLUICE_INCREMENTAL_SYNC", default_value = "on", value_name = "on|off")]
+    #[arg(
+        long,
+        env = "SLUICE_INCREMENTAL_SYNC",
+        default_value = "on",
+        value_name = "on|off"
+    )]
     pub(crate) incremental_sync: SyncMode,
 }
 
@@ -74,9 +94,19 @@ pub(crate) struct LogSettings {
 #[command(next_help_heading = "Admin API")]
 pub(crate) struct AdminSettings {
     /// Address of the Admin API. It has no authentication yet: keep it on loopback or behind something that has
-    #[arg(long, env = "SLUICE_CP_ADMIN_LISTEN", default_value = "127.0.0.1:8001", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "SLUICE_CP_ADMIN_LISTEN",
+        default_value = "127.0.0.1:8001",
+        value_name = "ADDRESS"
+    )]
     pub(crate) admin_listen: SocketAddr,
     /// Host names by which the Admin API may be called, besides IP addresses and localhost
-    #[arg(long, env = "SLUICE_CP_ADMIN_HOSTS", value_delimiter = ',', value_name = "NAME")]
+    #[arg(
+        long,
+        env = "SLUICE_CP_ADMIN_HOSTS",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
     pub(crate) admin_hosts: Vec<String>,
 }

@@ -41,7 +41,11 @@ impl Fleet {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let node = |(report, last_seen): &(Report, SystemTime)| {
             let age = now.duration_since(*last_seen).unwrap_or_default();
-            Node { report: report.clone(), last_seen: *last_seen, alive: age < LEASE }
+            Node {
+                report: report.clone(),
+                last_seen: *last_seen,
+                alive: age < LEASE,
+            }
         };
         nodes.values().map(node).collect()
     }
@@ -49,17 +53,23 @@ impl Fleet {
     /// Whether a control plane other than `own` has announced a head within the lease.
     pub fn has_other_control_planes(&self, own: Uuid) -> bool {
         let now = SystemTime::now();
-        let announcers = self.announcers.lock().unwrap_or_else(PoisonError::into_inner);
-        announcers.iter().any(|(id, seen)| {
-            *id != own && now.duration_since(*seen).unwrap_or_default() < LEASE
-        })
+        let announcers = self
+            .announcers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        announcers
+            .iter()
+            .any(|(id, seen)| *id != own && now.duration_since(*seen).unwrap_or_default() < LEASE)
     }
 
     /// Takes in heads until the sender is gone.
     pub(crate) async fn collect_heads(self, mut heads: mpsc::Receiver<Head>) {
         while let Some(head) = heads.recv().await {
             let now = SystemTime::now();
-            let mut announcers = self.announcers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut announcers = self
+                .announcers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             announcers.retain(|_, seen| now.duration_since(*seen).unwrap_or_default() < LEASE);
             announcers.insert(head.announcer, now);
         }

@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::view::ViewSink;
-use crate::{ControlPlane, Fleet, Info, Writer, admin};
+use crate::{ControlPlane, Fleet, Info, View, Writer, admin};
 use anyhow::Context;
 use sluice_replica::follow::Phase;
 use sluice_replica::keys::{KeyError, SigningKey, TrustedKeys};
@@ -68,7 +68,9 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     let listener = TcpListener::bind(admin.admin_listen)
         .await
         .with_context(|| format!("could not listen on {} (admin_listen)", admin.admin_listen))?;
-    let key_path = log.signing_key.unwrap_or_else(|| log.data_dir.join("keys/cp.key"));
+    let key_path = log
+        .signing_key
+        .unwrap_or_else(|| log.data_dir.join("keys/cp.key"));
     let (key, trusted) = load_keys(&key_path, log.trusted_keys.as_deref())?;
     let source = JetStream::connect(jetstream::Options {
         servers: log.nats_url,
@@ -120,34 +122,33 @@ pub fn load_keys(path: &Path, trusted: Option<&Path>) -> anyhow::Result<(Signing
 /// If the local store cannot be used.
 pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Running> {
     let node_id = Uuid::new_v4();
-    let opened = Store::open(&parts.data_dir.join("store")).context("could not open the local store")?;
-    if let Some((reason, aside)) = &opened.moved_aside {
-        tracing::warn!(reason, moved_to = %aside.display(), "the local store was damaged; it is rebuilt from the log");
-    }
-    let state = State::restore(opened.store.cursor(), opened.entities);
-    tracing::info!(version = %state.version(), entities = state.len(), "loaded the local store");
-
+    let mut tasks = JoinSet::new();
     let fleet = Fleet::default();
-    let (reports, report_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
-    let (heads, head_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
-    let sink = ViewSink::new(state);
-    let options = Options {
-        trusted: parts.trusted,
-        sync: SyncMode::Incremental,
-        interest: Interest::FollowAndReports,
-        reports: Some(reports),
-        heads: Some(heads),
-    };
-    let seen = sink.clone();
-    let replica = Replica::new(parts.source.clone(), opened.store, Box::new(sink), options);
-    let view = seen.view(replica.status());
+    let view = follow(&parts, &fleet, &mut tasks, shutdown)?;
+    let (source, key) = (parts.source, parts.key);
 
-    let others = { let fleet = fleet.clone(); move || fleet.has_other_control_planes(node_id) };
-    let (writer, writing) =
-        Writer::new(parts.source.clone(), view.clone(), parts.key.clone(), others, shutdown.clone());
+    let others = fleet.clone();
+    let others = move || others.has_other_control_planes(node_id);
+    let (writer, writing) = Writer::new(
+        source.clone(),
+        view.clone(),
+        key.clone(),
+        others,
+        shutdown.clone(),
+    );
+    tasks.spawn(async move {
+        writing.await;
+        Ok("writer")
+    });
+
     let (durable, durability) = watch::channel(Durability::Unknown("not asked yet".into()));
-    let admin = parts.admin.local_addr().context("the Admin API's socket has no address")?;
-    let info = Info {
+    tasks.spawn(watch_durability(source.clone(), durable, shutdown.clone()));
+
+    let admin = parts
+        .admin
+        .local_addr()
+        .context("the Admin API's socket has no address")?;
+    let info = Arc::new(Info {
         node_id,
         hostname: hostname(),
         version: env!("CARGO_PKG_VERSION"),
@@ -156,25 +157,75 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         allowed_hosts: parts.admin_hosts,
         cluster: parts.cluster,
         sync: parts.sync,
-        signing_key: parts.key.id().to_owned(),
+        signing_key: key.id().to_owned(),
         durability,
+    });
+    let control_plane = ControlPlane {
+        writer,
+        view,
+        fleet,
+        source,
+        info,
     };
-    let source = parts.source;
-    let control_plane = ControlPlane { writer, view, fleet, source, info: Arc::new(info) };
-
-    let mut tasks = JoinSet::new();
-    let token = shutdown.clone();
-    tasks.spawn(async move { Ok(replica.run(token).await.map(|()| "replica")?) });
-    tasks.spawn(async move { writing.await; Ok("writer") });
-    tasks.spawn({ let fleet = control_plane.fleet.clone(); async move { fleet.collect(report_inbox).await; Ok("node reports") } });
-    tasks.spawn({ let fleet = control_plane.fleet.clone(); async move { fleet.collect_heads(head_inbox).await; Ok("heads") } });
-    tasks.spawn(announce(control_plane.clone(), parts.key, shutdown.clone()));
+    tasks.spawn(announce(control_plane.clone(), key, shutdown.clone()));
     tasks.spawn(remember_recent(control_plane.clone(), shutdown.clone()));
-    tasks.spawn(watch_durability(control_plane.source.clone(), durable, shutdown.clone()));
     let (listener, served, token) = (parts.admin, control_plane.clone(), shutdown.clone());
-    tasks.spawn(async move { admin::serve(listener, served, token).await?; Ok("Admin API") });
+    tasks.spawn(async move {
+        admin::serve(listener, served, token).await?;
+        Ok("Admin API")
+    });
     tracing::info!(%admin, node = %node_id, "the Admin API is listening");
-    Ok(Running { control_plane, admin, tasks })
+    Ok(Running {
+        control_plane,
+        admin,
+        tasks,
+    })
+}
+
+/// Loads the local store and follows the log from there.
+fn follow(
+    parts: &Parts,
+    fleet: &Fleet,
+    tasks: &mut JoinSet<anyhow::Result<&'static str>>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<View> {
+    let opened =
+        Store::open(&parts.data_dir.join("store")).context("could not open the local store")?;
+    if let Some((reason, aside)) = &opened.moved_aside {
+        tracing::warn!(reason, moved_to = %aside.display(), "the local store was damaged; it is rebuilt from the log");
+    }
+    let state = State::restore(opened.store.cursor(), opened.entities);
+    tracing::info!(version = %state.version(), entities = state.len(), "loaded the local store");
+
+    let (reports, report_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
+    let (heads, head_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
+    let options = Options {
+        trusted: parts.trusted.clone(),
+        sync: SyncMode::Incremental,
+        interest: Interest::FollowAndReports,
+        reports: Some(reports),
+        heads: Some(heads),
+    };
+    let sink = ViewSink::new(state);
+    let replica = Replica::new(
+        parts.source.clone(),
+        opened.store,
+        Box::new(sink.clone()),
+        options,
+    );
+    let view = sink.view(replica.status());
+
+    let (reporting, announcing, token) = (fleet.clone(), fleet.clone(), shutdown.clone());
+    tasks.spawn(async move { Ok(replica.run(token).await.map(|()| "replica")?) });
+    tasks.spawn(async move {
+        reporting.collect(report_inbox).await;
+        Ok("node reports")
+    });
+    tasks.spawn(async move {
+        announcing.collect_heads(head_inbox).await;
+        Ok("heads")
+    });
+    Ok(view)
 }
 
 impl Running {
@@ -248,7 +299,11 @@ async fn remember_recent(
                         control_plane.view.remember(event.id, record.version);
                     }
                 }
-                from = page.records.last().map_or(last, |record| record.version).next();
+                from = page
+                    .records
+                    .last()
+                    .map_or(last, |record| record.version)
+                    .next();
             }
             Err(_) => tokio::select! {
                 () = tokio::time::sleep(HEAD_INTERVAL) => {}

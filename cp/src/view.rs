@@ -61,7 +61,11 @@ impl View {
     /// Returns when the state has reached `version`. Pending for ever if it never does.
     pub async fn reached(&self, version: Version) {
         let mut status = self.status.clone();
-        if status.wait_for(|status| status.cursor.version >= version).await.is_err() {
+        if status
+            .wait_for(|status| status.cursor.version >= version)
+            .await
+            .is_err()
+        {
             // The replica has ended, and the process with it.
             std::future::pending::<()>().await;
         }
@@ -69,11 +73,19 @@ impl View {
 
     /// The version of a recent event.
     pub(crate) fn version_of(&self, id: EventId) -> Option<Version> {
-        self.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).versions.get(&id).copied()
+        self.recent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .versions
+            .get(&id)
+            .copied()
     }
 
     pub(crate) fn remember(&self, id: EventId, version: Version) {
-        self.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, version);
+        self.recent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(id, version);
     }
 }
 
@@ -87,23 +99,47 @@ pub(crate) struct ViewSink {
 impl ViewSink {
     /// A sink that begins with `state`.
     pub(crate) fn new(state: State) -> Self {
-        Self { state: Arc::new(ArcSwap::from_pointee(state)), recent: Arc::default() }
+        Self {
+            state: Arc::new(ArcSwap::from_pointee(state)),
+            recent: Arc::default(),
+        }
     }
 
     /// What others see of it.
     pub(crate) fn view(&self, status: watch::Receiver<Status>) -> View {
-        View { state: self.state.clone(), recent: self.recent.clone(), status }
+        View {
+            state: self.state.clone(),
+            recent: self.recent.clone(),
+            status,
+        }
     }
 }
 
 impl Sink for ViewSink {
-    fn change(&mut self, cursor: Cursor, _: Digest, changes: &[Change], events: &[(EventId, Version)]) {
-        self.state.store(Arc::new(self.state.load().advance(cursor, changes)));
-        let mut recent = self.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        events.iter().for_each(|(id, version)| recent.insert(*id, *version));
+    fn change(
+        &mut self,
+        cursor: Cursor,
+        _: Digest,
+        changes: &[Change],
+        events: &[(EventId, Version)],
+    ) {
+        self.state
+            .store(Arc::new(self.state.load().advance(cursor, changes)));
+        let mut recent = self
+            .recent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        events
+            .iter()
+            .for_each(|(id, version)| recent.insert(*id, *version));
     }
 
-    fn reload(&mut self, cursor: Cursor, _: Digest, entities: &mut dyn Iterator<Item = (Key, Entry)>) {
+    fn reload(
+        &mut self,
+        cursor: Cursor,
+        _: Digest,
+        entities: &mut dyn Iterator<Item = (Key, Entry)>,
+    ) {
         self.state.store(Arc::new(State::restore(cursor, entities)));
     }
 }

@@ -3,8 +3,8 @@
 //! Writes that wait at the same time are decided one on top of the other and appended together: all of them or none
 //! (docs/decisions/0002). If another control plane got in between, they are decided again on the newer state.
 //!
-//! Control planes that write at the same time take turns without talking: each pauses for [`PAUSE`] after
-//! [`BURST_EVENTS_MAX`] events; one that lost a race waits until the log has been quiet for [`QUIET`], which is
+//! Control planes that write at the same time take turns without talking: each pauses for `PAUSE` after
+//! `BURST_EVENTS_MAX` events; one that lost a race waits until the log has been quiet for `QUIET`, which is
 //! shorter, and appends then.
 
 use crate::view::View;
@@ -146,11 +146,24 @@ impl Writer {
         self.ask(command, request, true).await
     }
 
-    async fn ask(&self, command: Command, request: Request, dry_run: bool) -> Result<Written, WriteError> {
-        let stopping = || WriteError::Unavailable { reason: "the control plane is stopping".into() };
+    async fn ask(
+        &self,
+        command: Command,
+        request: Request,
+        dry_run: bool,
+    ) -> Result<Written, WriteError> {
+        let stopping = || WriteError::Unavailable {
+            reason: "the control plane is stopping".into(),
+        };
         let origin = origin(request, self.view.state().epoch());
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { command, origin, dry_run, arrived: Instant::now(), reply };
+        let ask = Ask {
+            command,
+            origin,
+            dry_run,
+            arrived: Instant::now(),
+            reply,
+        };
         self.asks.send(ask).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
@@ -219,11 +232,19 @@ impl Task {
         let mut batch: Vec<Decided> = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_EVENTS_MAX && bytes < BATCH_BYTES_MAX {
-            let Some(ask) = self.again.pop_front().or_else(|| inbox.try_recv().ok()) else { break };
-            let twin = batch.iter().any(|first| first.ask.origin.id == ask.origin.id);
+            let Some(ask) = self.again.pop_front().or_else(|| inbox.try_recv().ok()) else {
+                break;
+            };
+            let twin = batch
+                .iter()
+                .any(|first| first.ask.origin.id == ask.origin.id);
             let decision = decide(&tip, ask.command.clone(), &ask.origin);
             match decision {
-                Ok(Decision { event: Some(proposal), state, outcome }) if !ask.dry_run && !twin => {
+                Ok(Decision {
+                    event: Some(proposal),
+                    state,
+                    outcome,
+                }) if !ask.dry_run && !twin => {
                     if let Some(reason) = self.in_the_way(&tip) {
                         answer(ask, Err(unavailable(&reason)));
                         continue;
@@ -235,7 +256,12 @@ impl Task {
                     }
                     bytes += proposal.encoded.bytes.len();
                     tip = Arc::new(state.clone());
-                    batch.push(Decided { ask, proposal: Box::new(proposal), outcome, state });
+                    batch.push(Decided {
+                        ask,
+                        proposal: Box::new(proposal),
+                        outcome,
+                        state,
+                    });
                 }
                 // What is answered without an event must rest on folded state only.
                 _ if !batch.is_empty() => {
@@ -251,7 +277,9 @@ impl Task {
     /// Why nothing can be appended now, if so.
     fn in_the_way(&self, tip: &State) -> Option<String> {
         match self.view.status().phase {
-            Phase::Forked(fork) => Some(format!("this control plane has stopped following it: {fork}")),
+            Phase::Forked(fork) => Some(format!(
+                "this control plane has stopped following it: {fork}"
+            )),
             Phase::Disconnected | Phase::CatchingUp | Phase::Following => {
                 (tip.version() == Version::ZERO).then(|| "it has not been reached yet".to_owned())
             }
@@ -261,15 +289,26 @@ impl Task {
     /// Answers a command that needs no event: refused, without effect, or only asked for.
     fn answer_now(&self, tip: &State, ask: Ask, decision: Result<Decision, Refusal>) {
         if let Some(version) = self.view.version_of(ask.origin.id) {
-            tokio::spawn(answer_repeated(self.source.clone(), self.view.clone(), ask, version));
+            tokio::spawn(answer_repeated(
+                self.source.clone(),
+                self.view.clone(),
+                ask,
+                version,
+            ));
             return;
         }
-        let written = decision.map(|Decision { event, state, outcome }| Written {
-            version: tip.version(),
-            event: event.map(|proposal| proposal.event),
-            outcome,
-            state: Arc::new(state),
-        });
+        let written = decision.map(
+            |Decision {
+                 event,
+                 state,
+                 outcome,
+             }| Written {
+                version: tip.version(),
+                event: event.map(|proposal| proposal.event),
+                outcome,
+                state: Arc::new(state),
+            },
+        );
         answer(ask, written.map_err(WriteError::Refused));
     }
 
@@ -290,17 +329,30 @@ impl Task {
             }
             Err(error @ AppendError::Refused(_)) => {
                 let reason = chain(&error);
-                batch.into_iter().for_each(|decided| answer(decided.ask, Err(unavailable(&reason))));
+                batch
+                    .into_iter()
+                    .for_each(|decided| answer(decided.ask, Err(unavailable(&reason))));
             }
         }
     }
 
     /// The events are in the log: answers once they have come back.
     fn finish(&self, batch: Vec<Decided>) {
-        for Decided { ask, proposal, outcome, state } in batch {
+        for Decided {
+            ask,
+            proposal,
+            outcome,
+            state,
+        } in batch
+        {
             let version = proposal.cursor.version;
             let event = Some(proposal.event);
-            let written = Written { version, event, outcome, state: Arc::new(state) };
+            let written = Written {
+                version,
+                event,
+                outcome,
+                state: Arc::new(state),
+            };
             tokio::spawn(answer_after(self.view.clone(), version, ask, Ok(written)));
         }
     }
@@ -320,7 +372,12 @@ impl Task {
     async fn lose(&mut self, batch: Vec<Decided>, base: Version) {
         for Decided { ask, .. } in batch.into_iter().rev() {
             if ask.arrived.elapsed() > RACE_TIMEOUT {
-                answer(ask, Err(unavailable("other control planes were faster each time; try again")));
+                answer(
+                    ask,
+                    Err(unavailable(
+                        "other control planes were faster each time; try again",
+                    )),
+                );
             } else {
                 self.again.push_front(ask);
             }
@@ -338,7 +395,11 @@ impl Task {
                 Ok(Some(record)) => {
                     let id = Event::decode(&record.event).map(|event| event.id);
                     let ours = id.is_ok_and(|id| id == batch[0].proposal.event.id);
-                    return if ours { self.finish(batch) } else { self.lose(batch, base).await };
+                    return if ours {
+                        self.finish(batch)
+                    } else {
+                        self.lose(batch, base).await
+                    };
                 }
                 Ok(None) => match append(&self.source, &self.key, &batch).await {
                     Ok(()) => return self.finish(batch),
@@ -349,7 +410,12 @@ impl Task {
             tokio::time::sleep(RETRY_DELAY).await;
         }
         for decided in batch {
-            answer(decided.ask, Err(WriteError::Unknown { reason: reason.clone() }));
+            answer(
+                decided.ask,
+                Err(WriteError::Unknown {
+                    reason: reason.clone(),
+                }),
+            );
         }
     }
 }
@@ -359,7 +425,10 @@ async fn wait_for_quiet(view: &View) {
     loop {
         let quiet = QUIET + QUIET.mul_f64(rand::random::<f64>() / 2.0);
         let next = view.state().version().next();
-        if tokio::time::timeout(quiet, view.reached(next)).await.is_err() {
+        if tokio::time::timeout(quiet, view.reached(next))
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -378,7 +447,11 @@ async fn append_proposals(
     let mut events = Vec::with_capacity(proposals.len());
     for proposal in &proposals {
         for (hash, content) in &proposal.encoded.chunks {
-            source.chunks.put(*hash, content).await.map_err(AppendError::Refused)?;
+            source
+                .chunks
+                .put(*hash, content)
+                .await
+                .map_err(AppendError::Refused)?;
         }
         events.push(Append {
             subject: proposal.subject.clone(),
@@ -387,7 +460,9 @@ async fn append_proposals(
             signature: key.sign_event(proposal.cursor.chain),
         });
     }
-    let expected = proposals.first().map_or(Version::ZERO, |first| first.event.previous);
+    let expected = proposals
+        .first()
+        .map_or(Version::ZERO, |first| first.event.previous);
     source.log.append(expected, events).await
 }
 
@@ -421,7 +496,11 @@ async fn begin_log(source: &Source, view: &View, key: &SigningKey, shutdown: &Ca
 }
 
 async fn append_genesis(source: &Source, key: &SigningKey) {
-    let actor = Actor { name: "sluice-cp".into(), via: "start".into(), address: None };
+    let actor = Actor {
+        name: "sluice-cp".into(),
+        via: "start".into(),
+        address: None,
+    };
     let epoch = Epoch(Uuid::new_v4());
     let proposal = genesis(epoch, EventId(Uuid::now_v7()), now(), actor);
     match append_proposals(source, key, vec![&proposal]).await {
@@ -441,7 +520,15 @@ async fn answer_repeated(source: Source, view: View, ask: Ask, version: Version)
         Err(error) => return answer(ask, Err(unavailable(&error.to_string()))),
     };
     let outcome = first_outcome(event.as_ref(), &ask.command);
-    answer(ask, Ok(Written { version, event: None, outcome, state }));
+    answer(
+        ask,
+        Ok(Written {
+            version,
+            event: None,
+            outcome,
+            state,
+        }),
+    );
 }
 
 /// What the first of two equal requests came to, as far as its event tells.
@@ -449,7 +536,9 @@ fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
     use sluice_schema::decide::Action;
     use sluice_schema::event::Mutations;
     let key = match event.map(|event| &event.mutations) {
-        Some(Mutations::Inline(mutations)) => mutations.first().map(sluice_schema::event::Mutation::key),
+        Some(Mutations::Inline(mutations)) => {
+            mutations.first().map(sluice_schema::event::Mutation::key)
+        }
         Some(Mutations::Stored(_)) | None => None,
     };
     match (command, key) {
@@ -464,7 +553,9 @@ fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
 }
 
 fn unavailable(reason: &str) -> WriteError {
-    WriteError::Unavailable { reason: reason.to_owned() }
+    WriteError::Unavailable {
+        reason: reason.to_owned(),
+    }
 }
 
 fn answer(ask: Ask, answer: Result<Written, WriteError>) {

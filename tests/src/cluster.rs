@@ -92,7 +92,8 @@ impl Cluster {
     /// # Errors
     /// If there is no answer.
     pub fn post(&self, control: usize, path: &str, body: &Value) -> Result<Answer> {
-        self.admin(control).post(path, "application/json", &[], body.to_string().as_bytes())
+        self.admin(control)
+            .post(path, "application/json", &[], body.to_string().as_bytes())
     }
 
     /// Applies a declarative file, which must be accepted.
@@ -100,8 +101,18 @@ impl Cluster {
     /// # Errors
     /// If it is not.
     pub fn apply(&self, control: usize, file: &Value) -> Result<u64> {
-        let answer = self.admin(control).post("/apply", "application/json", &[], file.to_string().as_bytes())?;
-        ensure!(answer.status == 200, "apply was answered with {}: {}", answer.status, answer.body);
+        let answer = self.admin(control).post(
+            "/apply",
+            "application/json",
+            &[],
+            file.to_string().as_bytes(),
+        )?;
+        ensure!(
+            answer.status == 200,
+            "apply was answered with {}: {}",
+            answer.status,
+            answer.body
+        );
         answer.version.context("no Sluice-Version")
     }
 
@@ -121,23 +132,33 @@ impl Cluster {
     pub fn converge(&self) -> Result<u64> {
         let mut last = None;
         self.wait_until("everybody is at the same version", |cluster| {
-            let Ok(status) = cluster.admin(0).get("/status") else { return Ok(false) };
+            let Ok(status) = cluster.admin(0).get("/status") else {
+                return Ok(false);
+            };
             let version = status["sluice"]["version"].clone();
             let digest = status["sluice"]["digest"].clone();
             last = version.as_u64();
             for other in 1..cluster.controls.len() {
-                let Ok(status) = cluster.admin(other).get("/status") else { return Ok(false) };
+                let Ok(status) = cluster.admin(other).get("/status") else {
+                    return Ok(false);
+                };
                 if status["sluice"]["version"] != version {
                     return Ok(false);
                 }
-                ensure!(status["sluice"]["digest"] == digest, "control plane {other} differs: {status}");
+                ensure!(
+                    status["sluice"]["digest"] == digest,
+                    "control plane {other} differs: {status}"
+                );
             }
             for number in 0..cluster.datas.len() {
                 let status = cluster.data_status(number)?;
                 if status["log"]["version"] != version {
                     return Ok(false);
                 }
-                ensure!(status["log"]["digest"] == digest, "data plane {number} differs: {status}");
+                ensure!(
+                    status["log"]["digest"] == digest,
+                    "data plane {number} differs: {status}"
+                );
             }
             Ok(true)
         })?;
@@ -148,10 +169,18 @@ impl Cluster {
     ///
     /// # Errors
     /// If it does not come, or cannot be looked at.
-    pub fn wait_until(&self, what: &str, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
+    pub fn wait_until(
+        &self,
+        what: &str,
+        mut holds: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self)? {
-            ensure!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}\n{}", self.said());
+            ensure!(
+                Instant::now() < deadline,
+                "{what}: not within {PATIENCE:?}\n{}",
+                self.said()
+            );
             std::thread::sleep(PACE);
         }
         Ok(())
@@ -159,9 +188,15 @@ impl Cluster {
 
     /// What everybody has logged, for the reader of a failed test.
     pub fn said(&self) -> String {
-        let controls = self.controls.iter().map(|control| ("control plane", control.said()));
+        let controls = self
+            .controls
+            .iter()
+            .map(|control| ("control plane", control.said()));
         let datas = self.datas.iter().map(|data| ("data plane", data.said()));
-        controls.chain(datas).map(|(name, said)| format!("--- {name}\n{said}\n")).collect()
+        controls
+            .chain(datas)
+            .map(|(name, said)| format!("--- {name}\n{said}\n"))
+            .collect()
     }
 
     /// Sends one request through a data plane and gives its status.
@@ -171,10 +206,16 @@ impl Cluster {
     pub fn request(&self, data: usize, path: &str, headers: &str) -> Result<u16> {
         let mut stream = TcpStream::connect(self.datas[data].proxy())?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n"
+        )?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
-        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         status.with_context(|| format!("not an HTTP answer: {line:?}"))
     }
 }

@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn sluice(arguments: &[&str]) -> Output {
     let mut command = Command::new(binary("sluice").unwrap());
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("SLUICE_")) {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("SLUICE_"))
+        {
             command.env_remove(name);
         }
     }
@@ -26,7 +29,11 @@ fn sluice(arguments: &[&str]) -> Output {
 /// What a command prints if it succeeds.
 fn said(arguments: &[&str]) -> String {
     let output = sluice(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -47,7 +54,11 @@ struct Up {
 impl Up {
     fn start(directory: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(binary("sluice").unwrap())
-            .args(["up", "--proxy-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+            .args([
+                "up",
+                "--proxy-listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
+            ])
             .args(["--status-listen=127.0.0.1:0", "--log-format=json"])
             .arg(format!("--data-dir={}", directory.display()))
             .args(more)
@@ -64,23 +75,41 @@ impl Up {
         });
         let (mut admin, mut proxy) = (None, None);
         while admin.is_none() || proxy.is_none() {
-            let line = lines.recv_timeout(PATIENCE).expect("sluice up did not start");
-            let Ok(line) = serde_json::from_str::<Value>(&line) else { panic!("{line}") };
+            let line = lines
+                .recv_timeout(PATIENCE)
+                .expect("sluice up did not start");
+            let Ok(line) = serde_json::from_str::<Value>(&line) else {
+                panic!("{line}")
+            };
             match line["message"].as_str() {
-                Some("the Admin API is listening") => admin = line["admin"].as_str().map(str::to_owned),
+                Some("the Admin API is listening") => {
+                    admin = line["admin"].as_str().map(str::to_owned)
+                }
                 Some("the proxy is listening") => {
-                    proxy = line["proxy"].as_str().map(|text| text.trim_matches(['[', ']']).to_owned());
+                    proxy = line["proxy"]
+                        .as_str()
+                        .map(|text| text.trim_matches(['[', ']']).to_owned());
                 }
                 Some(_) | None => {}
             }
         }
-        Self { child, admin: format!("http://{}", admin.unwrap()), proxy: proxy.unwrap() }
+        Self {
+            child,
+            admin: format!("http://{}", admin.unwrap()),
+            proxy: proxy.unwrap(),
+        }
     }
 
     /// The status of a request through the proxy.
     fn request(&self, path: &str) -> u16 {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut response = agent.get(format!("http://{}{path}", self.proxy)).call().unwrap();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let mut response = agent
+            .get(format!("http://{}{path}", self.proxy))
+            .call()
+            .unwrap();
         let status = response.status().as_u16();
         let _ = response.body_mut().as_reader().read_to_end(&mut Vec::new());
         status
@@ -90,7 +119,10 @@ impl Up {
     fn wait_for(&self, path: &str, status: u16) {
         let began = std::time::Instant::now();
         while self.request(path) != status {
-            assert!(began.elapsed() < PATIENCE, "{path} is not answered with {status}");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{path} is not answered with {status}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -142,25 +174,44 @@ fn a_file_is_applied_shown_in_the_log_and_dumped_back() {
     let admin = format!("--admin-url={}", up.admin);
 
     assert!(said(&["apply", &file, &admin, "--dry-run"]).starts_with("would apply: 3 created"));
-    let applied = said(&["apply", &file, &admin, "--reason", "first", "--actor", "anna"]);
-    assert!(applied.starts_with("version 2: 3 created, 0 updated, 0 deleted, 0 unchanged"), "{applied}");
+    let applied = said(&[
+        "apply", &file, &admin, "--reason", "first", "--actor", "anna",
+    ]);
+    assert!(
+        applied.starts_with("version 2: 3 created, 0 updated, 0 deleted, 0 unchanged"),
+        "{applied}"
+    );
     let again = said(&["apply", &file, &admin]);
-    assert!(again.starts_with("version 2: 0 created, 0 updated, 0 deleted, 3 unchanged"), "{again}");
+    assert!(
+        again.starts_with("version 2: 0 created, 0 updated, 0 deleted, 3 unchanged"),
+        "{again}"
+    );
 
     let dump = write(&directory, "dump.json", &said(&["dump", &admin]));
     let same = said(&["apply", &dump, &admin, "--prune"]);
-    assert!(same.starts_with("version 2: 0 created, 0 updated, 0 deleted, 3 unchanged"), "{same}");
+    assert!(
+        same.starts_with("version 2: 0 created, 0 updated, 0 deleted, 3 unchanged"),
+        "{same}"
+    );
 
     let log = said(&["log", &admin]);
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 2, "{log}");
-    assert!(lines[1].contains("anna") && lines[1].contains("put route shop") && lines[1].ends_with("\"first\""), "{log}");
+    assert!(
+        lines[1].contains("anna")
+            && lines[1].contains("put route shop")
+            && lines[1].ends_with("\"first\""),
+        "{log}"
+    );
 
     let empty = write(&directory, "empty.yaml", "_format_version: '3.0'\n");
     let kept = said(&["apply", &empty, &admin]);
     assert!(kept.contains("0 deleted"), "{kept}");
     let pruned = said(&["apply", &empty, &admin, "--prune"]);
-    assert!(pruned.starts_with("version 3: 0 created, 0 updated, 3 deleted"), "{pruned}");
+    assert!(
+        pruned.starts_with("version 3: 0 created, 0 updated, 3 deleted"),
+        "{pruned}"
+    );
     up.wait_for("/shop", 404);
 
     let nodes = said(&["nodes", &admin]);
@@ -202,7 +253,10 @@ plugins:
         "plugins[0].name: plugin 'no-such-plugin' not enabled",
         "plugins[1].service: there is no service 'missing'",
     ] {
-        assert!(complaint.contains(expected), "{expected} is not in\n{complaint}");
+        assert!(
+            complaint.contains(expected),
+            "{expected} is not in\n{complaint}"
+        );
     }
     let log = said(&["log", &admin]);
     assert_eq!(log.lines().count(), 1, "something was applied: {log}");
@@ -213,9 +267,16 @@ fn keys_are_made_once_and_shown() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("keys/a.key").display().to_string();
     let made = said(&["keys", "new", &key, "--name", "cp-a"]);
-    assert!(made.starts_with("ed25519 ") && made.trim_end().ends_with("cp-a"), "{made}");
+    assert!(
+        made.starts_with("ed25519 ") && made.trim_end().ends_with("cp-a"),
+        "{made}"
+    );
     assert!(complaint(&["keys", "new", &key]).contains("could not use key file"));
-    let shown = said(&["keys", "show", &directory.path().join("keys").display().to_string()]);
+    let shown = said(&[
+        "keys",
+        "show",
+        &directory.path().join("keys").display().to_string(),
+    ]);
     assert!(shown.starts_with(&made), "{shown}");
     let secret = std::fs::read_to_string(&key).unwrap();
     assert!(!shown.contains(secret.trim()), "the secret is shown");
@@ -228,6 +289,12 @@ fn what_cannot_be_understood_is_refused_with_a_hint() {
     let output = sluice(&["up", "--config", &file]);
     assert_eq!(output.status.code(), Some(64));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("unknown key 'admin_lisen'; did you mean 'admin_listen'?"), "{said}");
-    assert!(complaint(&["nodes", "--admin-url=http://127.0.0.1:1"]).contains("could not reach the control plane"));
+    assert!(
+        said.contains("unknown key 'admin_lisen'; did you mean 'admin_listen'?"),
+        "{said}"
+    );
+    assert!(
+        complaint(&["nodes", "--admin-url=http://127.0.0.1:1"])
+            .contains("could not reach the control plane")
+    );
 }

@@ -202,11 +202,6 @@ fn nothing_acknowledged_is_lost_when_everybody_is_killed_in_turn() {
     }
     cluster.converge().unwrap();
     check_acknowledged(&cluster, &told);
-    println!(
-        "{} acknowledged, {} not",
-        told.acknowledged.lock().unwrap().len(),
-        told.failed.load(Ordering::Relaxed)
-    );
 }
 
 fn kill(process: u32) {

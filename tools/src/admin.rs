@@ -12,7 +12,12 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 #[derive(Clone, Debug, Args)]
 pub struct Connection {
     /// Address of the Admin API
-    #[arg(long, env = "SLUICE_ADMIN_URL", default_value = "http://127.0.0.1:8001", value_name = "URL")]
+    #[arg(
+        long,
+        env = "SLUICE_ADMIN_URL",
+        default_value = "http://127.0.0.1:8001",
+        value_name = "URL"
+    )]
     pub admin_url: String,
 }
 
@@ -30,7 +35,9 @@ pub struct Answer {
 impl Connection {
     /// A connection to `url`.
     pub fn to(url: impl Into<String>) -> Self {
-        Self { admin_url: url.into() }
+        Self {
+            admin_url: url.into(),
+        }
     }
 
     fn url(&self, path: &str) -> String {
@@ -38,7 +45,10 @@ impl Connection {
     }
 
     fn unreachable(&self) -> String {
-        format!("could not reach the control plane at {} (--admin-url)", self.admin_url)
+        format!(
+            "could not reach the control plane at {} (--admin-url)",
+            self.admin_url
+        )
     }
 
     /// GET, which must succeed.
@@ -46,10 +56,17 @@ impl Connection {
     /// # Errors
     /// If there is no answer, or not 200.
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let response = agent().get(self.url(path)).call().with_context(|| self.unreachable())?;
+        let response = agent()
+            .get(self.url(path))
+            .call()
+            .with_context(|| self.unreachable())?;
         let answer = read(response)?;
         if answer.status != 200 {
-            bail!("GET {path} was answered with {}: {}", answer.status, answer.body);
+            bail!(
+                "GET {path} was answered with {}: {}",
+                answer.status,
+                answer.body
+            );
         }
         Ok(answer.body)
     }
@@ -65,7 +82,9 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> anyhow::Result<Answer> {
-        let mut request = agent().post(self.url(path)).header("content-type", content_type);
+        let mut request = agent()
+            .post(self.url(path))
+            .header("content-type", content_type);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -81,7 +100,10 @@ impl Connection {
         path: &str,
         mut each: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let response = agent().get(self.url(path)).call().with_context(|| self.unreachable())?;
+        let response = agent()
+            .get(self.url(path))
+            .call()
+            .with_context(|| self.unreachable())?;
         let status = response.status().as_u16();
         if status != 200 {
             bail!("GET {path} was answered with {status}");
@@ -89,7 +111,10 @@ impl Connection {
         for line in BufReader::new(response.into_body().into_reader()).lines() {
             let line = line.context("the stream broke off")?;
             if !line.is_empty() {
-                each(serde_json::from_str(&line).context("the stream holds something that is not JSON")?)?;
+                each(
+                    serde_json::from_str(&line)
+                        .context("the stream holds something that is not JSON")?,
+                )?;
             }
         }
         Ok(())
@@ -109,7 +134,15 @@ fn read(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> {
     let version = response.headers().get("sluice-version");
     let version = version.and_then(|value| value.to_str().ok()?.parse().ok());
     let mut body = response.into_body();
-    let text = body.with_config().limit(ANSWER_BYTES_MAX).read_to_string().context("the answer broke off")?;
+    let text = body
+        .with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .read_to_string()
+        .context("the answer broke off")?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Ok(Answer { status, version, body })
+    Ok(Answer {
+        status,
+        version,
+        body,
+    })
 }

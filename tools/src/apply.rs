@@ -35,7 +35,11 @@ pub(crate) struct Arguments {
 /// Applies a file.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = read_file(&arguments.file)?;
-    let query = format!("prune={}&dry_run={}", u8::from(arguments.prune), u8::from(arguments.dry_run));
+    let query = format!(
+        "prune={}&dry_run={}",
+        u8::from(arguments.prune),
+        u8::from(arguments.dry_run)
+    );
     let login = std::env::var("USER").unwrap_or_else(|_| "sluice apply".into());
     let actor = arguments.actor.as_ref().unwrap_or(&login);
     let mut headers = vec![("sluice-actor", actor.as_str())];
@@ -43,15 +47,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         headers.push(("sluice-reason", reason));
     }
     let began = Instant::now();
-    let spinner = spinner(format!("applying {} ({} KiB)", arguments.file.display(), text.len() / 1024));
-    let answer =
-        arguments.connection.post(&format!("/apply?{query}"), "application/yaml", &headers, text.as_bytes());
+    let spinner = spinner(format!(
+        "applying {} ({} KiB)",
+        arguments.file.display(),
+        text.len() / 1024
+    ));
+    let answer = arguments.connection.post(
+        &format!("/apply?{query}"),
+        "application/yaml",
+        &headers,
+        text.as_bytes(),
+    );
     spinner.finish_and_clear();
     let answer = answer?;
     match answer.status {
-        200 | 201 => {
-            say(&summary(&answer.body, arguments.dry_run, began.elapsed()))
-        }
+        200 | 201 => say(&summary(&answer.body, arguments.dry_run, began.elapsed())),
         400 => {
             let list = mistakes(&arguments.file, &answer.body);
             bail!("nothing was applied\n{list}")
@@ -69,7 +79,9 @@ pub(crate) fn dump(connection: &Connection) -> anyhow::Result<()> {
 fn read_file(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("could not read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("could not read standard input")?;
         return Ok(text);
     }
     std::fs::read_to_string(path).with_context(|| format!("could not read '{}'", path.display()))
@@ -87,12 +99,18 @@ fn summary(body: &Value, dry_run: bool, took: Duration) -> String {
     if dry_run {
         return format!("would apply: {counts}");
     }
-    format!("version {}: {counts} ({:.1} s)", count("version"), took.as_secs_f64())
+    format!(
+        "version {}: {counts} ({:.1} s)",
+        count("version"),
+        took.as_secs_f64()
+    )
 }
 
 /// One line a mistake, in the form that editors can jump to.
 fn mistakes(file: &Path, body: &Value) -> String {
-    let Some(mistakes) = body["mistakes"].as_array() else { return body.to_string() };
+    let Some(mistakes) = body["mistakes"].as_array() else {
+        return body.to_string();
+    };
     let line = |mistake: &Value| {
         let path = mistake["path"].as_str().unwrap_or_default();
         let colon = if path.is_empty() { "" } else { ": " };

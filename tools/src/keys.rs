@@ -57,7 +57,12 @@ fn show(path: &Path) -> anyhow::Result<()> {
     }
     let trusted = TrustedKeys::load(path)?;
     let lines = std::fs::read_dir(path)
-        .map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>())
+        .map(|entries| {
+            entries
+                .flatten()
+                .map(|entry| entry.path())
+                .collect::<Vec<_>>()
+        })
         .unwrap_or_else(|_| vec![path.to_owned()]);
     for file in lines {
         if file.extension().is_some_and(|extension| extension == "pub") {

@@ -1,6 +1,9 @@
 //! The `sluice` command: run, apply, inspect, measure. A library, so that tests use the same processes as benchmarks.
 
-#![allow(clippy::print_stdout, reason = "a command's answer goes to standard output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a command's answer goes to standard output"
+)]
 
 pub mod admin;
 mod apply;

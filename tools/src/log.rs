@@ -28,16 +28,25 @@ const PAGE: u64 = 1000;
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let head = arguments.connection.get("/log/head")?;
     let last = head["version"].as_u64().unwrap_or(0);
-    let mut from = arguments.from.unwrap_or_else(|| last.saturating_sub(SHOWN - 1)).max(1);
+    let mut from = arguments
+        .from
+        .unwrap_or_else(|| last.saturating_sub(SHOWN - 1))
+        .max(1);
     if arguments.follow {
         return arguments
             .connection
-            .lines(&format!("/log/events?follow=1&from={from}"), |event| print(&event, arguments.json));
+            .lines(&format!("/log/events?follow=1&from={from}"), |event| {
+                print(&event, arguments.json)
+            });
     }
     while from <= last {
-        let page = arguments.connection.get(&format!("/log/events?from={from}&size={PAGE}"))?;
+        let page = arguments
+            .connection
+            .get(&format!("/log/events?from={from}&size={PAGE}"))?;
         let events = page["data"].as_array().cloned().unwrap_or_default();
-        let Some(newest) = events.last().and_then(|event| event["version"].as_u64()) else { break };
+        let Some(newest) = events.last().and_then(|event| event["version"].as_u64()) else {
+            break;
+        };
         for event in &events {
             print(event, arguments.json)?;
         }
@@ -67,7 +76,9 @@ fn line(event: &Value) -> String {
     );
     let mutations = event["mutations"].as_array().cloned().unwrap_or_default();
     let shown: Vec<String> = mutations.iter().take(3).map(mutation).collect();
-    let count = event["mutations_count"].as_u64().unwrap_or(mutations.len() as u64);
+    let count = event["mutations_count"]
+        .as_u64()
+        .unwrap_or(mutations.len() as u64);
     line += "  ";
     line += &match count {
         0 => "begins the log".to_owned(),

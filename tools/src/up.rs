@@ -12,8 +12,8 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process;
 use sluice_replica::process::logging::LoggingSettings;
 use sluice_replica::run::Status;
-use sluice_schema::declare;
 use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
+use sluice_schema::declare;
 use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
 use sluice_schema::version::Version;
@@ -42,7 +42,12 @@ pub(crate) struct Settings {
     #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Directory of the log, the local stores and the key
-    #[arg(long, env = "SLUICE_UP_DATA_DIR", default_value = ".sluice/up", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "SLUICE_UP_DATA_DIR",
+        default_value = ".sluice/up",
+        value_name = "DIR"
+    )]
     data_dir: PathBuf,
     /// Declarative file to apply at the start
     #[arg(long, env = "SLUICE_UP_APPLY", value_name = "FILE")]
@@ -53,7 +58,12 @@ pub(crate) struct Settings {
     #[command(flatten)]
     listen: Listen,
     /// Whether each change is taken up alone (on) or the whole configuration is reloaded on each change (off)
-    #[arg(long, env = "SLUICE_INCREMENTAL_SYNC", default_value = "on", value_name = "on|off")]
+    #[arg(
+        long,
+        env = "SLUICE_INCREMENTAL_SYNC",
+        default_value = "on",
+        value_name = "on|off"
+    )]
     incremental_sync: SyncMode,
     #[command(flatten)]
     logging: LoggingSettings,
@@ -63,13 +73,29 @@ pub(crate) struct Settings {
 #[command(next_help_heading = "Addresses")]
 struct Listen {
     /// Addresses of the proxy, separated by commas
-    #[arg(long, env = "SLUICE_UP_PROXY_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "SLUICE_UP_PROXY_LISTEN",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8000",
+        value_name = "ADDRESS"
+    )]
     proxy_listen: Vec<SocketAddr>,
     /// Address of the Admin API. It has no authentication yet: keep it on loopback
-    #[arg(long, env = "SLUICE_UP_ADMIN_LISTEN", default_value = "127.0.0.1:8001", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "SLUICE_UP_ADMIN_LISTEN",
+        default_value = "127.0.0.1:8001",
+        value_name = "ADDRESS"
+    )]
     admin_listen: SocketAddr,
     /// Address of /status, /status/ready and /metrics
-    #[arg(long, env = "SLUICE_UP_STATUS_LISTEN", default_value = "127.0.0.1:8007", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "SLUICE_UP_STATUS_LISTEN",
+        default_value = "127.0.0.1:8007",
+        value_name = "ADDRESS"
+    )]
     status_listen: SocketAddr,
     /// Proxy threads, 1 to 1024 [default: one per CPU]
     #[arg(long, env = "SLUICE_UP_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
@@ -90,7 +116,8 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let admin = bind(settings.listen.admin_listen, "admin_listen").await?;
     let status = bind(settings.listen.status_listen, "status_listen").await?;
-    let source = Embedded::open(&settings.data_dir.join("log")).context("could not open the log")?;
+    let source =
+        Embedded::open(&settings.data_dir.join("log")).context("could not open the log")?;
     let (key, trusted) = sluice_cp::start::load_keys(&settings.data_dir.join("keys/up.key"), None)?;
     let control = sluice_cp::start::Parts {
         source: source.clone(),
@@ -103,7 +130,10 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         sync: settings.incremental_sync,
     };
     let control = sluice_cp::start::start(control, &shutdown)?;
-    let workers = settings.listen.workers.map_or_else(sluice_dp::start::default_workers, usize::from);
+    let workers = settings
+        .listen
+        .workers
+        .map_or_else(sluice_dp::start::default_workers, usize::from);
     let data = sluice_dp::start::Parts {
         source,
         trusted,
@@ -135,7 +165,9 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("could not listen on {address} ({setting})"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("could not listen on {address} ({setting})"))
 }
 
 /// Applies what is to be applied and waits until the data plane serves it.
@@ -166,15 +198,32 @@ async fn prepare(
 
 async fn apply(control: &ControlPlane, path: &Path, text: &str) -> anyhow::Result<Version> {
     let list = |mistakes: Vec<declare::Mistake>| {
-        let lines: Vec<String> =
-            mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display())).collect();
+        let lines: Vec<String> = mistakes
+            .iter()
+            .map(|mistake| format!("{}:{mistake}", path.display()))
+            .collect();
         anyhow::anyhow!("nothing was applied\n{}", lines.join("\n"))
     };
     let document = declare::read(text).map_err(list)?;
-    let plan = Plan { workspace: Workspace::DEFAULT, document, prune: false };
-    let actor = Actor { name: "sluice up".into(), via: "apply".into(), address: None };
-    let request = Request { actor, ..Request::default() };
-    match control.writer.write(Command::Apply(Box::new(plan)), request).await {
+    let plan = Plan {
+        workspace: Workspace::DEFAULT,
+        document,
+        prune: false,
+    };
+    let actor = Actor {
+        name: "sluice up".into(),
+        via: "apply".into(),
+        address: None,
+    };
+    let request = Request {
+        actor,
+        ..Request::default()
+    };
+    match control
+        .writer
+        .write(Command::Apply(Box::new(plan)), request)
+        .await
+    {
         Ok(written) => {
             if let Outcome::Applied(applied) = written.outcome {
                 tracing::info!(file = %path.display(), version = %written.version, ?applied, "applied");
@@ -204,7 +253,9 @@ async fn follow(mut data: watch::Receiver<Status>, version: Version) -> anyhow::
             return Ok(());
         }
         let changed = tokio::time::timeout(Duration::from_secs(60), data.changed()).await;
-        changed.context("the data plane makes no progress")?.context("the data plane has ended")?;
+        changed
+            .context("the data plane makes no progress")?
+            .context("the data plane has ended")?;
     }
 }
 

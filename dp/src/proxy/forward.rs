@@ -8,6 +8,7 @@ use super::pool::{ConnectError, Link};
 use super::worker::Worker;
 use crate::balance::{Endpoint, Resolution};
 use crate::table::Service;
+use futures::FutureExt;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -85,7 +86,8 @@ async fn try_endpoint(
     };
     let slot = worker.pool.slot(address.ok_or(Failure::NameResolution)?);
     while let Some(mut link) = slot.take() {
-        if link.sender.ready().await.is_err() {
+        // One that is not ready at once still has an old request to write, to an upstream that may never read it.
+        if !matches!(link.sender.ready().now_or_never(), Some(Ok(()))) {
             continue;
         }
         match send(worker, plan, link, now).await {

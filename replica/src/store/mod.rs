@@ -358,7 +358,10 @@ impl Store {
     /// What makes everything written so far survive power loss. Can be used from another thread.
     pub fn syncer(&self) -> Syncer {
         let saved = Some(self.saved);
-        Syncer { saved, ..Syncer::new(self.db.clone(), &self.directory) }
+        Syncer {
+            saved,
+            ..Syncer::new(self.db.clone(), &self.directory)
+        }
     }
 }
 

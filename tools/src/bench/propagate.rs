@@ -29,7 +29,12 @@ const IDLE: Duration = Duration::from_secs(3);
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Sizes of the configuration, in entities (half services, half routes, about 1 KB each as JSON)
-    #[arg(long, value_delimiter = ',', default_value = "1000,30000", value_name = "N")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1000,30000",
+        value_name = "N"
+    )]
     entities: Vec<usize>,
     /// Changes to time with incremental sync on
     #[arg(long, default_value = "200", value_name = "N")]
@@ -38,7 +43,12 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "10", value_name = "N")]
     full_samples: usize,
     /// Modes to measure
-    #[arg(long, value_delimiter = ',', default_value = "on,off", value_name = "on|off")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "on,off",
+        value_name = "on|off"
+    )]
     incremental_sync: Vec<SyncMode>,
     /// NATS's sync_interval: always syncs each write before it is acknowledged
     #[arg(long, default_value = "always", value_name = "INTERVAL")]
@@ -57,10 +67,22 @@ struct Row {
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    println!("one broker, one control plane, one data plane, echo upstream and load on this machine; log sync_interval: {}", arguments.sync_interval);
+    println!(
+        "one broker, one control plane, one data plane, echo upstream and load on this machine; log sync_interval: {}",
+        arguments.sync_interval
+    );
     println!(
         "{:>9}  {:>11}  {:>7}  {:>9}  {:>9}  {:>9}  {:>12}  {:>14}  {:>8}  {:>6}",
-        "entities", "incremental", "samples", "p50", "p99", "max", "bytes/change", "DP CPU/change", "DP RSS", "synced"
+        "entities",
+        "incremental",
+        "samples",
+        "p50",
+        "p99",
+        "max",
+        "bytes/change",
+        "DP CPU/change",
+        "DP RSS",
+        "synced"
     );
     for entities in &arguments.entities {
         for mode in &arguments.incremental_sync {
@@ -80,7 +102,12 @@ fn print(entities: usize, mode: SyncMode, mut row: Row) {
     row.latency.sort_unstable();
     row.bytes.sort_unstable();
     let at = |share: f64| {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index below the length")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index below the length"
+        )]
         let index = ((row.latency.len() - 1) as f64 * share).round() as usize;
         format!("{:.2} ms", row.latency[index].as_secs_f64() * 1e3)
     };
@@ -116,12 +143,20 @@ fn measure(entities: usize, mode: SyncMode, samples: usize, sync_interval: &str)
     let rig = Rig::start(mode, sync_interval)?;
     let bar = crate::apply::spinner(format!("{entities} entities, {mode:?}"));
     rig.load(entities)?;
-    let mut row = Row { latency: Vec::new(), bytes: Vec::new(), cpu: Duration::ZERO, memory: 0, synced: String::new() };
+    let mut row = Row {
+        latency: Vec::new(),
+        bytes: Vec::new(),
+        cpu: Duration::ZERO,
+        memory: 0,
+        synced: String::new(),
+    };
     for sample in 0..samples {
         let (latency, bytes) = rig.time_one(sample)?;
         row.latency.push(latency);
         row.bytes.push(bytes);
-        bar.set_message(format!("{entities} entities, {mode:?}: {sample} of {samples}"));
+        bar.set_message(format!(
+            "{entities} entities, {mode:?}: {sample} of {samples}"
+        ));
     }
     let changes = match mode {
         SyncMode::Incremental => CPU_CHANGES,
@@ -130,7 +165,10 @@ fn measure(entities: usize, mode: SyncMode, samples: usize, sync_interval: &str)
     row.cpu = rig.cpu_per_change(changes, &bar)?;
     row.memory = usage::memory(rig.process()?)?;
     let status = rig.admin.get("/status")?;
-    row.synced = status["sluice"]["log"]["synced"].as_str().unwrap_or("unknown").to_owned();
+    row.synced = status["sluice"]["log"]["synced"]
+        .as_str()
+        .unwrap_or("unknown")
+        .to_owned();
     bar.finish_and_clear();
     Ok(row)
 }
@@ -152,13 +190,30 @@ impl Rig {
             SyncMode::Full => "--incremental-sync=off",
         };
         let monitor = format!("--nats-monitor-url={}", nats.monitor_url());
-        let control =
-            ControlPlane::start(&url, &directory.path().join("cp"), &keys, &[incremental, &monitor])?;
+        let control = ControlPlane::start(
+            &url,
+            &directory.path().join("cp"),
+            &keys,
+            &[incremental, &monitor],
+        )?;
         let relayed = format!("nats://{}", relay.address());
-        let data = DataPlane::start(&relayed, &directory.path().join("dp"), &keys, &[incremental, "--workers=1"])?;
+        let data = DataPlane::start(
+            &relayed,
+            &directory.path().join("dp"),
+            &keys,
+            &[incremental, "--workers=1"],
+        )?;
         let admin = Connection::to(control.url());
         let upstream = start_echo()?;
-        Ok(Self { _nats: nats, relay, control, data, admin, upstream, _directory: directory })
+        Ok(Self {
+            _nats: nats,
+            relay,
+            control,
+            data,
+            admin,
+            upstream,
+            _directory: directory,
+        })
     }
 
     fn process(&self) -> Result<u32> {
@@ -170,7 +225,9 @@ impl Rig {
         let file = configuration(entities, self.upstream).to_string();
         let deadline = Instant::now() + PATIENCE;
         let version = loop {
-            let answer = self.admin.post("/apply", "application/json", &[], file.as_bytes())?;
+            let answer = self
+                .admin
+                .post("/apply", "application/json", &[], file.as_bytes())?;
             match answer.status {
                 200 | 201 => break answer.version.context("no Sluice-Version")?,
                 // The control plane may not have reached the broker yet.
@@ -190,7 +247,10 @@ impl Rig {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("the data plane did not reach version {version}: {found}\n{}", self.control.said());
+                bail!(
+                    "the data plane did not reach version {version}: {found}\n{}",
+                    self.control.said()
+                );
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -208,7 +268,12 @@ impl Rig {
         std::thread::scope(|scope| {
             let began = Instant::now();
             let posting = scope.spawn(|| {
-                self.admin.post("/routes", "application/json", &[], body.to_string().as_bytes())
+                self.admin.post(
+                    "/routes",
+                    "application/json",
+                    &[],
+                    body.to_string().as_bytes(),
+                )
             });
             loop {
                 if client.get(&path)? == 200 {
@@ -220,9 +285,15 @@ impl Rig {
                 std::thread::sleep(POLL);
             }
             let latency = began.elapsed();
-            let answer = posting.join().map_err(|_| anyhow::anyhow!("posting panicked"))??;
+            let answer = posting
+                .join()
+                .map_err(|_| anyhow::anyhow!("posting panicked"))??;
             if answer.status != 201 {
-                bail!("POST /routes was answered with {}: {}", answer.status, answer.body);
+                bail!(
+                    "POST /routes was answered with {}: {}",
+                    answer.status,
+                    answer.body
+                );
             }
             std::thread::sleep(SETTLE);
             Ok((latency, self.relay.received() - bytes))
@@ -241,21 +312,30 @@ impl Rig {
         let mut version = 0;
         for change in 0..changes {
             let body = json!({ "name": format!("cpu-{change}"), "paths": [format!("/cpu-{change:06}")], "service": { "name": "service-0" } });
-            let answer = self.admin.post("/routes", "application/json", &[], body.to_string().as_bytes())?;
+            let answer = self.admin.post(
+                "/routes",
+                "application/json",
+                &[],
+                body.to_string().as_bytes(),
+            )?;
             version = answer.version.context("no Sluice-Version")?;
         }
         self.wait_for(version)?;
         std::thread::sleep(SETTLE);
         let used = usage::cpu(process)? - before;
         let idle = idle.mul_f64(began.elapsed().as_secs_f64());
-        Ok(used.saturating_sub(idle).div_f64(f64::from(u32::try_from(changes)?)))
+        Ok(used
+            .saturating_sub(idle)
+            .div_f64(f64::from(u32::try_from(changes)?)))
     }
 }
 
 /// `entities` entities: as many routes as services, each about 1 KB as JSON, as in Kong's own sizing.
 fn configuration(entities: usize, upstream: SocketAddr) -> Value {
     let tags = |kind: &str, number: usize| -> Vec<String> {
-        (0..8).map(|tag| format!("{kind}-{number:07}-team-{tag}-owner-of-something")).collect()
+        (0..8)
+            .map(|tag| format!("{kind}-{number:07}-team-{tag}-owner-of-something"))
+            .collect()
     };
     let services = (0..entities.div_ceil(2)).map(|number| {
         json!({
@@ -281,7 +361,9 @@ fn start_echo() -> Result<SocketAddr> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             echo::serve(listener, CancellationToken::new()).await;
@@ -301,7 +383,9 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     fn get(&mut self, path: &str) -> Result<u16> {
@@ -309,7 +393,10 @@ impl Client {
         self.stream.get_mut().write_all(request.as_bytes())?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         let status = status.with_context(|| format!("not an HTTP answer: {line:?}"))?;
         let mut length = 0;
         loop {

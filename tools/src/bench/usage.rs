@@ -12,14 +12,19 @@ pub(super) fn cpu(process: u32) -> Result<Duration> {
         let path = task?.path().join("schedstat");
         // A thread may end while we look.
         let text = fs::read_to_string(path).unwrap_or_default();
-        total += text.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        total += text
+            .split(' ')
+            .next()
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(0);
     }
     Ok(Duration::from_nanos(total))
 }
 
 /// Resident memory of a process, in bytes.
 pub(super) fn memory(process: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/status")).context("the process has ended")?;
+    let text =
+        fs::read_to_string(format!("/proc/{process}/status")).context("the process has ended")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
     Ok(kibibytes.unwrap_or(0) * 1024)

@@ -28,14 +28,22 @@ impl Program {
     fn new(name: &str, directory: &Path, arguments: Vec<String>) -> Result<Self> {
         std::fs::create_dir_all(directory).context("could not make a directory")?;
         let log = directory.join("log");
-        Ok(Self { binary: binary(name)?, arguments, log, child: None })
+        Ok(Self {
+            binary: binary(name)?,
+            arguments,
+            log,
+            child: None,
+        })
     }
 
     /// Starts it and waits for a line of its log with this message.
     fn start(&mut self, message: &str, more: &[String]) -> Result<Value> {
         let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("SLUICE_")) {
+            if name
+                .to_str()
+                .is_some_and(|name| name.starts_with("SLUICE_"))
+            {
                 command.env_remove(name);
             }
         }
@@ -48,7 +56,10 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("could not run {:?}", self.binary))?;
-        let said = child.stderr.take().context("the program has no standard error")?;
+        let said = child
+            .stderr
+            .take()
+            .context("the program has no standard error")?;
         self.child = Some(child);
         let log = File::options().create(true).append(true).open(&self.log)?;
         let (sender, ready) = mpsc::channel();
@@ -97,11 +108,18 @@ fn watch(said: ChildStderr, mut log: File, message: &str, sender: &mpsc::Sender<
 /// If it is not there.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("could not find this program's own file")?;
-    let candidates = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    let candidates = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name));
     let found = candidates.clone().find(|path| path.is_file());
     found.with_context(|| {
         let looked: Vec<String> = candidates.map(|path| path.display().to_string()).collect();
-        format!("there is no {name} at {}; build it first: cargo build --workspace", looked.join(" or "))
+        format!(
+            "there is no {name} at {}; build it first: cargo build --workspace",
+            looked.join(" or ")
+        )
     })
 }
 
@@ -118,7 +136,9 @@ impl ControlPlane {
     /// # Errors
     /// If it does not start.
     pub fn start(nats: &str, directory: &Path, keys: &Path, more: &[&str]) -> Result<Self> {
-        let name = directory.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = directory
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
         let key = keys.join(format!("{}.key", name.unwrap_or_default()));
         let mut arguments = vec![
             format!("--nats-url={nats}"),
@@ -127,7 +147,10 @@ impl ControlPlane {
         ];
         arguments.extend(more.iter().map(ToString::to_string));
         let program = Program::new("sluice-cp", directory, arguments)?;
-        let mut control = Self { program, admin: ([127, 0, 0, 1], 0).into() };
+        let mut control = Self {
+            program,
+            admin: ([127, 0, 0, 1], 0).into(),
+        };
         control.restart()?;
         Ok(control)
     }
@@ -188,7 +211,11 @@ impl DataPlane {
         arguments.extend(more.iter().map(ToString::to_string));
         let program = Program::new("sluice-dp", directory, arguments)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut data = Self { program, proxy: any, status: any };
+        let mut data = Self {
+            program,
+            proxy: any,
+            status: any,
+        };
         data.restart()?;
         Ok(data)
     }
@@ -199,8 +226,10 @@ impl DataPlane {
     /// If it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
-        let listen =
-            [format!("--proxy-listen={}", self.proxy), format!("--status-listen={}", self.status)];
+        let listen = [
+            format!("--proxy-listen={}", self.proxy),
+            format!("--status-listen={}", self.status),
+        ];
         let line = self.program.start("the proxy is listening", &listen)?;
         let proxy = line["proxy"].as_str().context("no address")?;
         self.proxy = proxy.trim_matches(['[', ']']).parse()?;
