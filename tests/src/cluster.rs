@@ -204,11 +204,19 @@ impl Cluster {
     /// # Errors
     /// If there is no answer.
     pub fn request(&self, data: usize, path: &str, headers: &str) -> Result<u16> {
+        self.request_to("test", data, path, headers)
+    }
+
+    /// Sends one request for a host through a data plane and gives its status.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn request_to(&self, host: &str, data: usize, path: &str, headers: &str) -> Result<u16> {
         let mut stream = TcpStream::connect(self.datas[data].proxy())?;
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n"
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n"
         )?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;

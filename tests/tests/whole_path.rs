@@ -56,6 +56,53 @@ fn a_change_is_served_by_every_data_plane_and_every_replica_agrees() {
     }
 }
 
+#[test]
+fn a_configuration_of_real_size_and_shape_is_applied_and_proxied() {
+    let cluster = Cluster::start(1, 1).unwrap();
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/examples/platform.yaml"
+    );
+    let port = format!(":{}", cluster.origin.port());
+    let file = std::fs::read_to_string(example)
+        .unwrap()
+        .replace(":9000", &port);
+    let apply = || {
+        cluster
+            .admin(0)
+            .post("/apply", "application/yaml", &[], file.as_bytes())
+            .unwrap()
+    };
+    let first = apply();
+    assert_eq!(first.status, 200, "{}", first.body);
+    assert!(
+        first.body["created"].as_u64() >= Some(150),
+        "{}",
+        first.body
+    );
+    let again = apply();
+    assert_eq!(
+        again.body["unchanged"], first.body["created"],
+        "{}",
+        again.body
+    );
+    assert_eq!(again.version, first.version);
+    cluster.converge().unwrap();
+
+    let status = cluster.data_status(0).unwrap();
+    assert_eq!(status["log"]["rejected_total"], 0, "{status}");
+    let ask = |path, headers| {
+        cluster
+            .request_to("api.platform.example", 0, path, headers)
+            .unwrap()
+    };
+    assert_eq!(ask("/v1/products/42", ""), 200);
+    assert_eq!(ask("/v1/orders/1234567", ""), 401);
+    assert_eq!(ask("/v1/orders/1234567", "apikey: ios-app-2026\r\n"), 200);
+    assert_eq!(ask("/v1/orders/1234567", "apikey: wrong\r\n"), 401);
+    assert_eq!(ask("/v9/nowhere", ""), 404);
+}
+
 /// What writers were told, by route name: the version of an acknowledged write.
 #[derive(Default)]
 struct Told {
