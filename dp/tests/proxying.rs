@@ -298,10 +298,11 @@ async fn requests_share_a_connection_in_turn_and_in_a_pipeline() {
         let path = format!("/{number}");
         assert_eq!(client.get(&path).await.json()["uri"], path);
     }
-    assert_eq!(
-        origin.accepted.load(Ordering::Relaxed),
-        1,
-        "upstream connections are kept, too"
+    // A client can be faster with its next request than the connection is back in the pool.
+    let accepted = origin.accepted.load(Ordering::Relaxed);
+    assert!(
+        accepted <= 3,
+        "{accepted} upstream connections for 20 requests in turn"
     );
     let mut pipeline = String::new();
     for number in 0..20 {

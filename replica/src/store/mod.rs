@@ -12,29 +12,25 @@
 //!
 //! The bytes are persisted: formats are only added.
 
-use serde::{Deserialize, Serialize};
-use sluice_schema::codec::{self, Format};
+mod files;
+mod record;
+
+pub use files::Syncer;
+pub(crate) use files::open_guarded;
+
+use files::{move_aside, read_witness};
+use record::{
+    META_KEY, Meta, decode_entry, decode_meta, encode_entry, encode_meta, entity_key,
+    parse_entity_key,
+};
 use sluice_schema::digest::{Accumulator, Digest};
-use sluice_schema::entity::{Body, Change, Entry, Id, Key, KindName, Workspace};
+use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::event::{Event, Mutations};
 use sluice_schema::state::ApplyError;
 use sluice_schema::version::{Cursor, Version};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use uuid::Uuid;
-
-const FORMAT: u8 = 1;
-const WITNESS_FORMAT: Format = Format {
-    magic: *b"SlC",
-    version: 1,
-};
-const META_KEY: &[u8] = b"m";
-const ENTITY_PREFIX: u8 = b'e';
-const CHECKSUM_BYTES: usize = 16;
-const HEADER_BYTES: usize = 1 + CHECKSUM_BYTES + 8;
-const CACHE_BYTES_MAX: u64 = 32 << 20;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,13 +50,6 @@ pub enum StoreError {
     /// An event does not follow what the store holds.
     #[error("the event cannot be applied")]
     Apply(#[source] ApplyError),
-}
-
-#[derive(Serialize, Deserialize)]
-struct Meta {
-    cursor: Cursor,
-    sum: Accumulator,
-    entities: u64,
 }
 
 /// The local store.
@@ -357,132 +346,8 @@ impl Store {
 
     /// What makes everything written so far survive power loss. Can be used from another thread.
     pub fn syncer(&self) -> Syncer {
-        let saved = Some(self.saved);
-        Syncer {
-            saved,
-            ..Syncer::new(self.db.clone(), &self.directory)
-        }
+        Syncer::new(self.db.clone(), &self.directory).with_witness(self.saved)
     }
-}
-
-/// See [`Store::syncer`].
-#[derive(Clone, Debug)]
-pub struct Syncer {
-    db: sled::Db,
-    directory: PathBuf,
-    /// The cursor that is written beside the database once it is on disk.
-    saved: Option<Cursor>,
-}
-
-impl Syncer {
-    pub(crate) fn new(db: sled::Db, directory: &Path) -> Self {
-        Self {
-            db,
-            directory: directory.to_owned(),
-            saved: None,
-        }
-    }
-
-    /// Returns when everything written before the call is on disk. sled's own flush uses `sync_file_range`, which
-    /// does not reach the drive: its files are synced here, and the directory that names them.
-    ///
-    /// # Errors
-    /// If the disk says no; nothing is to be claimed then.
-    pub fn sync(&self) -> Result<(), StoreError> {
-        self.db
-            .flush()
-            .map_err(|error| sled_error("flush", error))?;
-        let io_error = |source| StoreError::Io {
-            operation: "sync",
-            source,
-        };
-        sync_tree(&self.directory).map_err(io_error)?;
-        match &self.saved {
-            Some(cursor) => write_witness(&self.directory, cursor).map_err(io_error),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The file beside the database that says how far it has been on disk. sled can lose everything without an error; a
-/// database that is behind its witness has.
-fn witness_path(directory: &Path) -> PathBuf {
-    let mut name = directory.file_name().unwrap_or_default().to_owned();
-    name.push(".cursor");
-    directory.with_file_name(name)
-}
-
-fn write_witness(directory: &Path, cursor: &Cursor) -> io::Result<()> {
-    let path = witness_path(directory);
-    let new = path.with_extension("cursor.new");
-    let mut file = File::create(&new)?;
-    file.write_all(&codec::encode(WITNESS_FORMAT, cursor))?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
-        Some(_) | None => File::open(".")?.sync_all(),
-    }
-}
-
-/// How far the database has been on disk, as far as is known.
-fn read_witness(directory: &Path) -> Option<Cursor> {
-    let bytes = fs::read(witness_path(directory)).ok()?;
-    codec::decode(WITNESS_FORMAT, &bytes).ok()
-}
-
-/// Opens a database and reads what `load` wants of it. sled 0.34 panics on damage in most cases, so both happen where
-/// a panic can be caught.
-pub(crate) fn open_guarded<T: Send>(
-    directory: &Path,
-    load: impl FnOnce(&sled::Db) -> Result<T, StoreError> + Send,
-) -> Result<(sled::Db, T), StoreError> {
-    fs::create_dir_all(directory).map_err(|source| StoreError::Io {
-        operation: "create",
-        source,
-    })?;
-    std::thread::scope(|scope| {
-        let opening = std::thread::Builder::new()
-            .name("store-open".into())
-            .spawn_scoped(scope, || {
-                let db = open_sled(directory)?;
-                let loaded = load(&db)?;
-                Ok((db, loaded))
-            });
-        let opening = opening.map_err(|source| StoreError::Io {
-            operation: "open",
-            source,
-        })?;
-        opening
-            .join()
-            .map_err(|_| StoreError::Damaged("the database panicked while opening".into()))?
-    })
-}
-
-fn sync_tree(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            match File::open(entry.path()) {
-                Ok(file) => file.sync_all()?,
-                // sled replaces its snapshot files while we look.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    File::open(directory)?.sync_all()
-}
-
-fn open_sled(path: &Path) -> Result<sled::Db, StoreError> {
-    let config = sled::Config::new()
-        .path(path)
-        .cache_capacity(CACHE_BYTES_MAX)
-        .mode(sled::Mode::HighThroughput)
-        .flush_every_ms(None);
-    config.open().map_err(|error| opening_error("open", error))
 }
 
 /// While opening, all that is not the disk's refusal is damage.
@@ -533,21 +398,6 @@ fn load(db: &sled::Db) -> Result<Loaded, StoreError> {
     Ok(Loaded { meta, entities })
 }
 
-fn move_aside(directory: &Path) -> io::Result<PathBuf> {
-    let mut name = directory.file_name().unwrap_or_default().to_owned();
-    name.push(".damaged");
-    let aside = directory.with_file_name(name);
-    if aside.exists() {
-        fs::remove_dir_all(&aside)?;
-    }
-    fs::rename(directory, &aside)?;
-    // It speaks of the database that is gone. What the log says is checked by chain and signature.
-    match fs::remove_file(witness_path(directory)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(aside),
-    }
-}
-
 fn sled_error(operation: &'static str, error: sled::Error) -> StoreError {
     let source = if let sled::Error::Io(source) = error {
         source
@@ -555,98 +405,6 @@ fn sled_error(operation: &'static str, error: sled::Error) -> StoreError {
         io::Error::other(error)
     };
     StoreError::Io { operation, source }
-}
-
-fn entity_key(key: &Key) -> Vec<u8> {
-    let (kind, workspace) = (
-        key.kind.as_str().as_bytes(),
-        key.workspace.as_str().as_bytes(),
-    );
-    let mut bytes = Vec::with_capacity(kind.len() + workspace.len() + 19);
-    bytes.push(ENTITY_PREFIX);
-    bytes.extend_from_slice(kind);
-    bytes.push(0);
-    bytes.extend_from_slice(workspace);
-    bytes.push(0);
-    bytes.extend_from_slice(key.id.0.as_bytes());
-    bytes
-}
-
-fn parse_entity_key(bytes: &[u8]) -> Option<Key> {
-    let rest = bytes.strip_prefix(&[ENTITY_PREFIX])?;
-    let (names, id) = rest.split_at_checked(rest.len().checked_sub(16)?)?;
-    let names = names.strip_suffix(&[0])?;
-    let at = names.iter().position(|byte| *byte == 0)?;
-    Some(Key {
-        kind: KindName::parse(std::str::from_utf8(&names[..at]).ok()?)?,
-        workspace: Workspace::parse(std::str::from_utf8(&names[at + 1..]).ok()?)?,
-        id: Id(Uuid::from_slice(id).ok()?),
-    })
-}
-
-fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(key.len() as u64).to_le_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    let mut short = [0; CHECKSUM_BYTES];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
-    short
-}
-
-fn seal(key: &[u8], parts: [&[u8]; 2]) -> Vec<u8> {
-    let value = parts.concat();
-    let mut bytes = Vec::with_capacity(value.len() + 1 + CHECKSUM_BYTES);
-    bytes.push(FORMAT);
-    bytes.extend_from_slice(&checksum(key, &value));
-    bytes.extend_from_slice(&value);
-    bytes
-}
-
-fn unseal<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
-    let damaged = |what: &str| StoreError::Damaged(format!("{what} at key {}", hex(key)));
-    let (header, value) = bytes
-        .split_at_checked(1 + CHECKSUM_BYTES)
-        .ok_or_else(|| damaged("a record is too short"))?;
-    if header[0] != FORMAT {
-        return Err(damaged("a record has an unknown format"));
-    }
-    match checksum(key, value) == header[1..] {
-        true => Ok(value),
-        false => Err(damaged("a checksum does not match")),
-    }
-}
-
-fn encode_entry(key: &[u8], entry: &Entry) -> Vec<u8> {
-    seal(key, [&entry.version.0.to_be_bytes(), entry.body.as_bytes()])
-}
-
-fn decode_entry(key: &[u8], bytes: &[u8]) -> Result<Entry, StoreError> {
-    let value = unseal(key, bytes)?;
-    let (version, body) = value.split_first_chunk::<8>().ok_or_else(|| {
-        StoreError::Damaged(format!(
-            "{} bytes are too short for an entity",
-            HEADER_BYTES
-        ))
-    })?;
-    Ok(Entry {
-        version: Version(u64::from_be_bytes(*version)),
-        body: Body::from_bytes(body),
-    })
-}
-
-fn encode_meta(meta: &Meta) -> Vec<u8> {
-    let body = rmp_serde::to_vec_named(meta).expect("a cursor and a sum encode into memory");
-    seal(META_KEY, [&body, &[]])
-}
-
-fn decode_meta(bytes: &[u8]) -> Result<Meta, StoreError> {
-    rmp_serde::from_slice(unseal(META_KEY, bytes)?)
-        .map_err(|error| StoreError::Damaged(format!("the cursor does not decode: {error}")))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! What is wrong at the end of sled's log looks to sled like a write that a power cut tore apart: it opens with an
 //! older state, whole and verified, which the log then carries on from.
 
+use super::files::open_sled;
+use super::record::*;
 use super::*;
+use std::fs;
 
 /// The bytes flipped in each file: spread over it, first and last included.
 const FLIPS_PER_FILE: u64 = 24;

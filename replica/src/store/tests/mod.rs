@@ -4,9 +4,11 @@ mod damage;
 
 use super::*;
 use proptest::prelude::*;
+use sluice_schema::entity::{Body, Id, KindName, Workspace};
 use sluice_schema::event::{Actor, EventId, Mutation};
 use sluice_schema::state::State;
 use sluice_schema::version::{Epoch, Time};
+use uuid::Uuid;
 
 fn key(number: u64) -> Key {
     let kinds = ["service", "route", "not_invented_yet"];
