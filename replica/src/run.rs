@@ -398,17 +398,23 @@ impl Replica {
     /// Saves what is staged, and starts a sync if none is under way.
     fn save_now(&mut self) {
         self.save_at = None;
-        if let Err(error) = self.store.save() {
-            self.note(&error);
-            return self.save_later();
-        }
         if self.syncing.is_some() {
+            if let Err(error) = self.store.save() {
+                self.note(&error);
+            }
             return self.save_later();
         }
-        let (syncer, version) = (self.store.syncer(), self.store.cursor().version);
-        self.syncing = Some(tokio::task::spawn_blocking(move || {
-            (version, syncer.sync())
-        }));
+        match self.store.begin_sync() {
+            Ok(syncer) => {
+                let version = self.store.cursor().version;
+                let sync = move || (version, syncer.sync());
+                self.syncing = Some(tokio::task::spawn_blocking(sync));
+            }
+            Err(error) => {
+                self.note(&error);
+                self.save_later();
+            }
+        }
     }
 
     fn take_synced(&mut self, version: Version, result: Result<(), StoreError>) {

@@ -7,8 +7,11 @@ use sluice_schema::version::Cursor;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const CACHE_BYTES_MAX: u64 = 32 << 20;
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_PACE: Duration = Duration::from_millis(10);
 const WITNESS_FORMAT: Format = Format {
     magic: *b"SlC",
     version: 1,
@@ -133,13 +136,26 @@ fn sync_tree(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Waits a moment for another user of the database to let go of it: sled does so a little after its last handle is gone.
 pub(super) fn open_sled(path: &Path) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES_MAX)
         .mode(sled::Mode::HighThroughput)
         .flush_every_ms(None);
-    config.open().map_err(|error| opening_error("open", error))
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match config.open() {
+            // sled has no error of its own for this.
+            Err(error)
+                if Instant::now() < deadline
+                    && error.to_string().contains("could not acquire lock") =>
+            {
+                std::thread::sleep(LOCK_PACE);
+            }
+            opened => return opened.map_err(|error| opening_error("open", error)),
+        }
+    }
 }
 
 pub(super) fn move_aside(directory: &Path) -> io::Result<PathBuf> {

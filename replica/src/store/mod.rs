@@ -13,12 +13,14 @@
 //! The bytes are persisted: formats are only added.
 
 mod files;
+mod journal;
 mod record;
 
 pub use files::Syncer;
 pub(crate) use files::open_guarded;
 
 use files::{move_aside, read_witness};
+use journal::Journal;
 use record::{
     META_KEY, Meta, decode_entry, decode_meta, encode_entry, encode_meta, entity_key,
     parse_entity_key,
@@ -64,6 +66,8 @@ pub struct Store {
     staged: BTreeMap<Key, Option<Entry>>,
     /// The cursor as of the last save.
     saved: Cursor,
+    /// What has been staged since, for the case that the process is killed.
+    journal: Journal,
 }
 
 /// A store after opening.
@@ -120,7 +124,11 @@ impl Store {
             }
         })?;
         let Loaded { meta, entities } = loaded;
-        let store = Self {
+        let (journal, applied) = Journal::open(directory).map_err(|source| StoreError::Io {
+            operation: "open the journal of",
+            source,
+        })?;
+        let mut store = Self {
             db,
             directory: directory.to_owned(),
             cursor: meta.cursor,
@@ -128,8 +136,36 @@ impl Store {
             entities: meta.entities,
             staged: BTreeMap::new(),
             saved: meta.cursor,
+            journal,
         };
+        let entities = store.replay(&applied, entities)?;
         Ok((store, entities))
+    }
+
+    /// Applies what the journal holds beyond the last save, and gives back the entities as they are then.
+    fn replay(
+        &mut self,
+        applied: &[journal::Applied],
+        entities: Vec<(Key, Entry)>,
+    ) -> Result<Vec<(Key, Entry)>, StoreError> {
+        for journal::Applied { event, cursor } in applied {
+            // Records from before the save, and all after a gap, do not follow.
+            if event.previous == self.cursor.version && self.fold([(event, *cursor)]).is_err() {
+                break;
+            }
+        }
+        if self.staged.is_empty() {
+            return Ok(entities);
+        }
+        let mut all: BTreeMap<Key, Entry> = entities.into_iter().collect();
+        for (key, entry) in &self.staged {
+            match entry {
+                Some(entry) => all.insert(key.clone(), entry.clone()),
+                None => all.remove(key),
+            };
+        }
+        self.save()?;
+        Ok(all.into_iter().collect())
     }
 
     /// What the store holds.
@@ -187,11 +223,25 @@ impl Store {
     }
 
     /// Applies events as [`Store::apply`] does, but leaves the writing to the next [`Store::save`]: sled's cost of a batch
-    /// is many times that of the change in it. A process that ends before the save begins again before these events.
+    /// is many times that of the change in it. The journal keeps them until then.
     ///
     /// # Errors
     /// If the events do not follow the cursor or lead to another state than their author's; nothing has changed then.
     pub fn stage<'a>(
+        &mut self,
+        events: impl IntoIterator<Item = (&'a Event, Cursor)>,
+    ) -> Result<Vec<Change>, StoreError> {
+        let events: Vec<_> = events.into_iter().collect();
+        let changes = self.fold(events.iter().copied())?;
+        if let Err(error) = self.journal.append(&events) {
+            // The next save makes up for it.
+            tracing::warn!(%error, "could not write to the store's journal");
+        }
+        Ok(changes)
+    }
+
+    /// Checks events against the cursor and their digests, and takes them into the staging.
+    fn fold<'a>(
         &mut self,
         events: impl IntoIterator<Item = (&'a Event, Cursor)>,
     ) -> Result<Vec<Change>, StoreError> {
@@ -308,6 +358,11 @@ impl Store {
             .map(|change| (change.key.clone(), change.after.clone()));
         self.staged = staged.collect();
         (self.cursor, self.sum, self.entities) = (cursor, sum, count);
+        // What it holds led to the state that is replaced.
+        self.journal.clear().map_err(|source| StoreError::Io {
+            operation: "clear the journal of",
+            source,
+        })?;
         self.save()?;
         Ok(changes)
     }
@@ -342,6 +397,20 @@ impl Store {
     /// How many entities are staged.
     pub fn staged(&self) -> usize {
         self.staged.len()
+    }
+
+    /// Saves, and gives back what makes it survive power loss. Only one sync at a time: the journal of what was staged
+    /// before the last one is given up.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn begin_sync(&mut self) -> Result<Syncer, StoreError> {
+        self.save()?;
+        self.journal.rotate().map_err(|source| StoreError::Io {
+            operation: "rotate the journal of",
+            source,
+        })?;
+        Ok(self.syncer())
     }
 
     /// What makes everything written so far survive power loss. Can be used from another thread.

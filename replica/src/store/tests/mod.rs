@@ -374,3 +374,38 @@ proptest! {
         assert_holds(&open(directory.path()), history.end());
     }
 }
+
+#[test]
+fn what_was_staged_and_not_saved_is_there_after_opening_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = sample();
+    let last = history.events.len();
+    let mut store = open(directory.path()).store;
+    history.applied_to(&mut store, 0, 1);
+    for version in 1..last {
+        store.stage(history.events(version, version + 1)).unwrap();
+        if version % 2 == 0 {
+            store.begin_sync().unwrap().sync().unwrap();
+        }
+    }
+    // Gone as in a kill: nothing is saved on the way out.
+    drop(store);
+    let opened = open(directory.path());
+    assert_holds(&opened, history.end());
+}
+
+#[test]
+fn a_journal_that_was_cut_off_is_used_up_to_the_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = sample();
+    let mut store = open(directory.path()).store;
+    history.applied_to(&mut store, 0, 1);
+    store.stage(history.events(1, 2)).unwrap();
+    store.stage(history.events(2, 3)).unwrap();
+    drop(store);
+    let journal = directory.path().join("journal.0");
+    let length = std::fs::metadata(&journal).unwrap().len();
+    let file = std::fs::File::options().write(true).open(&journal).unwrap();
+    file.set_len(length - 5).unwrap();
+    assert_holds(&open(directory.path()), &history.states[2]);
+}
