@@ -17,7 +17,7 @@ const WITNESS_FORMAT: Format = Format {
     version: 1,
 };
 
-/// See [`Store::syncer`].
+/// What makes the writes of a store survive power loss.
 #[derive(Clone, Debug)]
 pub struct Syncer {
     db: sled::Db,
