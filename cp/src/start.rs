@@ -9,7 +9,7 @@ use sluice_replica::keys::{KeyError, SigningKey, TrustedKeys};
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Durability, Interest, Source};
 use sluice_replica::node::{Head, SyncMode};
-use sluice_replica::process::{hostname, now};
+use sluice_replica::process::{hostname, now, wait_for_tasks};
 use sluice_replica::run::{Options, Replica};
 use sluice_replica::store::Store;
 use sluice_schema::state::State;
@@ -233,15 +233,8 @@ impl Running {
     ///
     /// # Errors
     /// If a part of it ends before it should, or with an error.
-    pub async fn wait(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        while let Some(ended) = self.tasks.join_next().await {
-            let name = ended.context("a task panicked")??;
-            if !shutdown.is_cancelled() {
-                shutdown.cancel();
-                anyhow::bail!("the control plane's {name} ended before it should");
-            }
-        }
-        Ok(())
+    pub async fn wait(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        wait_for_tasks("control plane", self.tasks, shutdown).await
     }
 }
 

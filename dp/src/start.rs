@@ -13,7 +13,7 @@ use sluice_replica::keys::TrustedKeys;
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::{RejectedEntity, Report, SyncMode};
-use sluice_replica::process::{hostname, now};
+use sluice_replica::process::{hostname, now, wait_for_tasks};
 use sluice_replica::run::{Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
 use sluice_schema::digest::Digest;
@@ -186,15 +186,8 @@ impl Running {
     ///
     /// # Errors
     /// If a part of it ends before it should, or with an error.
-    pub async fn wait(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        while let Some(ended) = self.tasks.join_next().await {
-            let name = ended.context("a task panicked")??;
-            if !shutdown.is_cancelled() {
-                shutdown.cancel();
-                anyhow::bail!("the data plane's {name} ended before it should");
-            }
-        }
-        Ok(())
+    pub async fn wait(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        wait_for_tasks("data plane", self.tasks, shutdown).await
     }
 }
 

@@ -4,12 +4,14 @@ pub mod logging;
 pub mod settings;
 pub mod signals;
 
+use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 use logging::LoggingSettings;
 use sluice_schema::version::Time;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Runs a server from its settings to its exit code: 0 after a drain, 64 for settings that cannot be used, 130 after a
@@ -61,6 +63,25 @@ pub fn now() -> Time {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Time(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Waits for the tasks of a program, each of which gives its name when it ends: until `shutdown`, then for all of them.
+///
+/// # Errors
+/// If one of them ends with an error, or before `shutdown`, which is asked for then.
+pub async fn wait_for_tasks(
+    program: &str,
+    mut tasks: JoinSet<anyhow::Result<&'static str>>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        let name = ended.context("a task panicked")??;
+        if !shutdown.is_cancelled() {
+            shutdown.cancel();
+            anyhow::bail!("the {program}'s {name} ended before it should");
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work` until it ends; the first signal asks it to, the second does not wait.
