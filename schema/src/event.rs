@@ -180,6 +180,35 @@ impl Event {
         }
     }
 
+    /// The first event of a later life of the log, after whatever the log held up to `previous`: no mutations, names the
+    /// epoch and the digest of the state that the life begins with. That state is in a snapshot.
+    pub fn founding(
+        epoch: Epoch,
+        previous: Version,
+        digest: Digest,
+        id: EventId,
+        time: Time,
+        actor: Actor,
+    ) -> Self {
+        Self {
+            previous,
+            digest,
+            ..Self::genesis(epoch, id, time, actor)
+        }
+    }
+
+    /// Whether it begins a life of the log: it follows nothing.
+    pub fn begins(&self) -> bool {
+        self.previous_chain == Chain::ZERO
+    }
+
+    /// Whether it begins a life of the log with a state that only a snapshot has.
+    pub fn is_founding(&self) -> bool {
+        let alone = Mutations::Inline(Vec::new());
+        let empty = crate::digest::Accumulator::default().digest();
+        self.begins() && self.mutations == alone && self.digest != empty
+    }
+
     /// The version it has if it is in the log.
     pub fn version(&self) -> Version {
         self.previous.next()

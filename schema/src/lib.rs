@@ -4,6 +4,7 @@
 //! gives the same state, bytes and digest on every node.
 
 pub mod check;
+pub mod chunk;
 pub mod codec;
 pub mod decide;
 pub mod declare;

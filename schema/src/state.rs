@@ -11,8 +11,11 @@ use crate::entity::{Body, Change, Entry, Id, Key, Workspace};
 use crate::event::{Event, Mutation, Mutations};
 use crate::kind::{Kind, Nulls, Unique};
 use crate::version::{Chain, Cursor, Epoch, Version};
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use uuid::Uuid;
 
 /// All entities at a version.
@@ -172,10 +175,29 @@ impl State {
             cursor,
             ..Self::default()
         };
-        for (key, entry) in entities {
-            state.insert(key, entry);
-        }
+        state.extend(entities);
         state
+    }
+
+    /// Adds entities, as a store or a snapshot keeps them.
+    pub fn extend(&mut self, entities: impl IntoIterator<Item = (Key, Entry)>) {
+        for (key, entry) in entities {
+            self.insert(key, entry);
+        }
+    }
+
+    /// The same entities as if all of them had been written at `version`, the first of a new life of the log. The versions
+    /// of another life mean nothing there.
+    #[must_use]
+    pub fn rewritten_at(&self, version: Version) -> Self {
+        let entities = self.iter().map(|(key, entry)| {
+            let body = entry.body.clone();
+            (key.clone(), Entry { version, body })
+        });
+        Self {
+            entities: entities.collect(),
+            ..self.clone()
+        }
     }
 
     fn mutate(&mut self, version: Version, mutation: &Mutation) -> Change {
@@ -260,6 +282,22 @@ impl State {
     /// All entities, ordered by kind, workspace, id.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.entities.iter()
+    }
+
+    /// The entities with keys at or above `from` (all, if `None`), ordered by key.
+    pub fn iter_from(&self, from: Option<&Key>) -> impl Iterator<Item = (&Key, &Entry)> {
+        let from = from.map_or(Bound::Unbounded, Bound::Included);
+        self.entities.range::<_, Key>((from, Bound::Unbounded))
+    }
+
+    /// The keys of the entities that are not as they were in `earlier`, an earlier version of this state. Costs what has
+    /// changed, not what there is.
+    pub fn changed_since(&self, earlier: &Self) -> BTreeSet<Key> {
+        let key = |item: DiffItem<'_, '_, Key, Entry>| match item {
+            DiffItem::Add(key, _) | DiffItem::Remove(key, _) => key.clone(),
+            DiffItem::Update { new: (key, _), .. } => key.clone(),
+        };
+        earlier.entities.diff(&self.entities).map(key).collect()
     }
 
     /// The entities of a kind in a workspace with an id above `after`, ordered by id.

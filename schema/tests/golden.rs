@@ -8,14 +8,16 @@
 )]
 
 use serde_json::{Value, json};
+use sluice_schema::chunk::{self, Child, Entities, Tree};
 use sluice_schema::codec;
-use sluice_schema::entity::{Body, Id, Key, KindName, Workspace};
+use sluice_schema::entity::{Body, Entry, Id, Key, KindName, Workspace};
 use sluice_schema::event::{
     Actor, Event, EventId, MUTATIONS_FORMAT, Mutation, Mutations, StoredMutations,
 };
 use sluice_schema::hash::Hash32;
 use sluice_schema::state::{ApplyError, State};
-use sluice_schema::version::{Epoch, Time};
+use sluice_schema::version::{Epoch, Time, Version};
+use std::convert::Infallible;
 use std::fs;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -211,4 +213,83 @@ fn this_build_writes_version_1_to_the_byte() {
             "{name}"
         );
     }
+}
+
+/// The entities of a leaf: several kinds and workspaces, one kind that is not known, an empty body and a longer one.
+fn leaf() -> Vec<(Key, Entry)> {
+    let entity = |kind, workspace, number, version, length| {
+        let workspace = Workspace::parse(workspace).unwrap();
+        let key = Key {
+            workspace,
+            ..key(kind, number)
+        };
+        let version = Version(version);
+        let body = Body::from_bytes(&vec![0xa5; length]);
+        (key, Entry { version, body })
+    };
+    vec![
+        entity("consumer", "Other-1", 1, 1, 0),
+        entity("consumer", "Other-1", 2, 300, 20),
+        entity("consumer", "default", 1, 70_000, 300),
+        entity("not_invented_yet", "default", 9, u64::MAX, 3),
+        entity("route", "default", u128::MAX, 2, 1000),
+    ]
+}
+
+/// The children of an inner node, one of them in two pieces.
+fn children() -> Vec<Child> {
+    let child = |kind, number, pieces: &[u8], entities, bytes| Child {
+        first: key(kind, number),
+        pieces: pieces.iter().map(|fill| Hash32([*fill; 32])).collect(),
+        entities,
+        bytes,
+    };
+    vec![
+        child("consumer", 1, &[1], 200, 131_072),
+        child("not_invented_yet", 7, &[2, 3], 1, 1_000_000),
+        child("route", 0, &[4], u64::MAX, 1),
+    ]
+}
+
+#[test]
+fn every_node_of_a_tree_ever_written_is_read_as_it_was_meant() {
+    let stored = golden("snapshot-leaf.bin", || chunk::encode_leaf(&leaf()));
+    assert_eq!(chunk::decode_leaf(&stored).unwrap(), leaf());
+    assert_eq!(chunk::encode_leaf(&leaf()), stored);
+    let stored = golden("snapshot-inner.bin", || chunk::encode_inner(&children()));
+    assert_eq!(chunk::decode_inner(&stored).unwrap(), children());
+    assert_eq!(chunk::encode_inner(&children()), stored);
+}
+
+/// So many routes, of 400 bytes.
+struct Routes(u128);
+
+impl Entities for Routes {
+    type Error = Infallible;
+
+    fn entities_from(
+        &self,
+        from: Option<&Key>,
+    ) -> impl Iterator<Item = Result<(Key, Entry), Infallible>> {
+        let first = from.map_or(0, |from| from.id.0.as_u128());
+        let entry = Entry {
+            version: Version(1),
+            body: Body::from_bytes(&[7; 400]),
+        };
+        (first..self.0).map(move |number| Ok((key("route", number), entry.clone())))
+    }
+}
+
+/// With another tree for the same entities, replicas would fetch everything anew.
+#[test]
+fn entities_have_the_tree_they_always_had() {
+    let tree = Tree::build(&Routes(3000), &mut |_, _| ()).unwrap();
+    let shown = tree.nodes().map(|node| {
+        let pieces: Vec<_> = node.pieces.iter().map(ToString::to_string).collect();
+        let (entities, bytes) = (node.entities, node.bytes);
+        format!("{} {entities} {bytes} {}\n", node.first, pieces.join(" "))
+    });
+    let shown: String = shown.collect();
+    let stored = golden("snapshot-tree.txt", || shown.clone().into_bytes());
+    assert_eq!(shown, String::from_utf8(stored).unwrap());
 }
