@@ -1,6 +1,6 @@
 # Recipes are plain commands: copy one and run it by hand if you like.
 
-.PHONY: run test lint fmt doc bench ci clean
+.PHONY: run test soak lint fmt doc bench ci clean
 
 # Builds, starts control plane and data plane in one process with an example shop, and says what to try.
 run:
@@ -12,6 +12,13 @@ test:
 	echo "nats-server: $$server" && \
 	cargo build --workspace --bins && \
 	cargo test --workspace
+
+# The whole-system tests for hours instead of minutes: make soak SOAK="chaos --kills 5000 --minutes 120"
+SOAK ?= chaos
+soak:
+	@server=$$(scripts/nats-server) && export SLUICE_TEST_NATS_SERVER="$$server" && \
+	cargo build --workspace --bins && \
+	target/debug/soak $(SOAK)
 
 lint:
 	cargo fmt --check

@@ -1,10 +1,13 @@
 //! Settings of the control plane.
 
+use crate::snapshots::Policy;
 use clap::{Args, Parser};
 use sluice_replica::node::SyncMode;
+use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The prefix of variables only this program reads.
 pub const VARIABLE_PREFIX: &str = "SLUICE_CP_";
@@ -20,9 +23,13 @@ pub struct Settings {
     #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) connection: ConnectionSettings,
+    #[command(flatten)]
     pub(crate) log: LogSettings,
     #[command(flatten)]
     pub(crate) admin: AdminSettings,
+    #[command(flatten)]
+    pub(crate) snapshots: SnapshotSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
 }
@@ -37,15 +44,6 @@ impl Settings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Log")]
 pub(crate) struct LogSettings {
-    /// NATS servers, separated by commas: nats://[user:password@]host:port
-    #[arg(
-        long,
-        env = "SLUICE_NATS_URL",
-        value_delimiter = ',',
-        default_value = "nats://127.0.0.1:4222",
-        value_name = "URL"
-    )]
-    pub(crate) nats_url: Vec<String>,
     /// Monitoring addresses of the NATS servers (http://host:8222), separated by commas: the only place that tells whether
     /// acknowledged writes are synced to disk
     #[arg(
@@ -55,14 +53,6 @@ pub(crate) struct LogSettings {
         value_name = "URL"
     )]
     pub(crate) nats_monitor_url: Vec<String>,
-    /// Name of the cluster: part of the stream's name and subjects; A-Z a-z 0-9 _ -
-    #[arg(
-        long,
-        env = "SLUICE_CLUSTER",
-        default_value = "main",
-        value_name = "NAME"
-    )]
-    pub(crate) cluster: String,
     /// Copies of the log in a NATS cluster, 1 to 5; used when the stream is created
     #[arg(long, env = "SLUICE_CP_REPLICAS", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=5), value_name = "N")]
     pub(crate) replicas: u8,
@@ -77,7 +67,7 @@ pub(crate) struct LogSettings {
     /// Key this control plane signs with; made if it is not there [default: <data-dir>/keys/cp.key]
     #[arg(long, env = "SLUICE_CP_SIGNING_KEY", value_name = "FILE")]
     pub(crate) signing_key: Option<PathBuf>,
-    /// Public keys of the control planes to believe: a .pub file or a directory of them [default: the directory of the signing key]
+    /// Public keys to believe, of roots or control planes: a .pub file or a directory of them, also with a keyring [default: the directory of the signing key]
     #[arg(long, env = "SLUICE_TRUSTED_KEYS", value_name = "PATH")]
     pub(crate) trusted_keys: Option<PathBuf>,
     /// Whether data planes take up each change alone (on) or reload the whole configuration on each change (off)
@@ -109,4 +99,28 @@ pub(crate) struct AdminSettings {
         value_name = "NAME"
     )]
     pub(crate) admin_hosts: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Snapshots")]
+pub(crate) struct SnapshotSettings {
+    /// Events after which a snapshot is cut
+    #[arg(long, env = "SLUICE_CP_SNAPSHOT_EVENTS", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) snapshot_events: u64,
+    /// Bytes of changed entities after which a snapshot is cut
+    #[arg(long, env = "SLUICE_CP_SNAPSHOT_BYTES", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
+    pub(crate) snapshot_bytes: u64,
+    /// Seconds after which a snapshot is cut if anything has changed since the last
+    #[arg(long, env = "SLUICE_CP_SNAPSHOT_AGE", default_value = "3600", value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
+    pub(crate) snapshot_age: u64,
+}
+
+impl SnapshotSettings {
+    pub(crate) fn policy(self) -> Policy {
+        Policy {
+            events: self.snapshot_events,
+            bytes: self.snapshot_bytes,
+            age: Duration::from_secs(self.snapshot_age),
+        }
+    }
 }

@@ -1,11 +1,14 @@
 //! Who else is there: the nodes that report, and the other control planes.
 
 use bytes::Bytes;
+use sluice_replica::environment::Environment;
 use sluice_replica::node::{Head, Report};
+use sluice_schema::version::Time;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A node that has not reported for this long is no longer alive.
@@ -21,57 +24,68 @@ pub struct Node {
     /// Its report.
     pub report: Report,
     /// When it came.
-    pub last_seen: SystemTime,
+    pub last_seen: Time,
     /// Whether it reported within the lease.
     pub alive: bool,
 }
 
 /// The nodes that report. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fleet {
-    nodes: Arc<Mutex<BTreeMap<String, (Report, SystemTime)>>>,
+    environment: Environment,
+    nodes: Arc<Mutex<BTreeMap<String, Seen>>>,
     /// When each control plane last announced a head.
-    announcers: Arc<Mutex<BTreeMap<Uuid, SystemTime>>>,
+    announcers: Arc<Mutex<BTreeMap<Uuid, Instant>>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    report: Report,
+    time: Time,
+    instant: Instant,
 }
 
 impl Fleet {
+    /// No node yet.
+    pub fn new(environment: Environment) -> Self {
+        Self {
+            environment,
+            nodes: Arc::default(),
+            announcers: Arc::default(),
+        }
+    }
+
     /// All nodes, ordered by id.
     pub fn nodes(&self) -> Vec<Node> {
-        let now = SystemTime::now();
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let node = |(report, last_seen): &(Report, SystemTime)| {
-            let age = now.duration_since(*last_seen).unwrap_or_default();
-            Node {
-                report: report.clone(),
-                last_seen: *last_seen,
-                alive: age < LEASE,
-            }
+        let node = |seen: &Seen| Node {
+            report: seen.report.clone(),
+            last_seen: seen.time,
+            alive: seen.instant.elapsed() < LEASE,
         };
         nodes.values().map(node).collect()
     }
 
     /// Whether a control plane other than `own` has announced a head within the lease.
     pub fn has_other_control_planes(&self, own: Uuid) -> bool {
-        let now = SystemTime::now();
         let announcers = self
             .announcers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         announcers
             .iter()
-            .any(|(id, seen)| *id != own && now.duration_since(*seen).unwrap_or_default() < LEASE)
+            .any(|(id, seen)| *id != own && seen.elapsed() < LEASE)
     }
 
     /// Takes in heads until the sender is gone.
     pub(crate) async fn collect_heads(self, mut heads: mpsc::Receiver<Head>) {
         while let Some(head) = heads.recv().await {
-            let now = SystemTime::now();
             let mut announcers = self
                 .announcers
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            announcers.retain(|_, seen| now.duration_since(*seen).unwrap_or_default() < LEASE);
-            announcers.insert(head.announcer, now);
+            announcers.retain(|_, seen| seen.elapsed() < LEASE);
+            announcers.insert(head.announcer, Instant::now());
         }
     }
 
@@ -86,14 +100,18 @@ impl Fleet {
     }
 
     fn take(&self, report: Report) {
-        let now = SystemTime::now();
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if nodes.len() >= NODES_MAX && !nodes.contains_key(&report.node) {
-            nodes.retain(|_, (_, seen)| now.duration_since(*seen).is_ok_and(|age| age < FORGET));
+            nodes.retain(|_, seen| seen.instant.elapsed() < FORGET);
             if nodes.len() >= NODES_MAX {
                 return;
             }
         }
-        nodes.insert(report.node.clone(), (report, now));
+        let seen = Seen {
+            time: self.environment.now(),
+            instant: Instant::now(),
+            report,
+        };
+        nodes.insert(seen.report.node.clone(), seen);
     }
 }

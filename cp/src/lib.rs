@@ -5,15 +5,20 @@
 
 pub mod admin;
 pub mod config;
+pub mod core;
 pub mod fleet;
+pub mod permission;
+pub mod snapshots;
 pub mod start;
 pub mod view;
 pub mod writer;
 
 pub use fleet::Fleet;
+pub use snapshots::Snapshots;
 pub use view::View;
 pub use writer::Writer;
 
+use sluice_replica::keys::Keychain;
 use sluice_replica::log::{Durability, Source};
 use sluice_replica::node::SyncMode;
 use std::net::SocketAddr;
@@ -31,8 +36,12 @@ pub struct ControlPlane {
     pub view: View,
     /// The nodes that report.
     pub fleet: Fleet,
+    /// Its snapshots.
+    pub snapshots: Snapshots,
     /// The log.
     pub source: Source,
+    /// Whose signatures it believes.
+    pub keychain: Keychain,
     /// What does not change while it runs.
     pub info: Arc<Info>,
 }

@@ -1,7 +1,9 @@
 //! Settings of the data plane.
 
+use crate::NodeId;
 use clap::{Args, Parser};
 use sluice_replica::node::SyncMode;
+use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ pub struct Settings {
     #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) connection: ConnectionSettings,
+    #[command(flatten)]
     pub(crate) log: LogSettings,
     #[command(flatten)]
     pub(crate) proxy: ProxySettings,
@@ -38,23 +42,6 @@ impl Settings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Log")]
 pub(crate) struct LogSettings {
-    /// NATS servers, separated by commas: nats://[user:password@]host:port
-    #[arg(
-        long,
-        env = "SLUICE_NATS_URL",
-        value_delimiter = ',',
-        default_value = "nats://127.0.0.1:4222",
-        value_name = "URL"
-    )]
-    pub(crate) nats_url: Vec<String>,
-    /// Name of the cluster: part of the stream's name and subjects; A-Z a-z 0-9 _ -
-    #[arg(
-        long,
-        env = "SLUICE_CLUSTER",
-        default_value = "main",
-        value_name = "NAME"
-    )]
-    pub(crate) cluster: String,
     /// Directory of the local store
     #[arg(
         long,
@@ -63,7 +50,11 @@ pub(crate) struct LogSettings {
         value_name = "DIR"
     )]
     pub(crate) data_dir: PathBuf,
-    /// Public keys of the control planes to believe: a .pub file or a directory of them. `sluice keys show` prints them
+    /// Id of this node, part of the subject it reports on: 1 to 64 of A-Z a-z 0-9 _ - [default: made at the first start, and
+    /// kept in the data directory]
+    #[arg(long, env = "SLUICE_DP_NODE_ID", value_name = "ID")]
+    pub(crate) node_id: Option<NodeId>,
+    /// Public keys to believe, of roots or control planes: a .pub file or a directory of them, also with a keyring. `sluice keys show` prints them
     #[arg(long, env = "SLUICE_TRUSTED_KEYS", value_name = "PATH")]
     pub(crate) trusted_keys: PathBuf,
     /// Whether each change is taken up alone (on) or the whole configuration is reloaded on each change (off)

@@ -6,8 +6,11 @@
 mod balance;
 pub mod config;
 pub mod metrics;
+mod node_id;
 pub mod plugin;
 pub mod proxy;
 pub mod start;
 pub mod status;
 pub mod table;
+
+pub use node_id::NodeId;

@@ -3,13 +3,15 @@
 //! Order: bind every port, load and verify the store, compile the table, accept requests, then reach for the log. The
 //! log, the status page and the reports live on the calling thread's runtime; each proxy worker has a thread of its own.
 
+use crate::NodeId;
 use crate::config::Settings;
 use crate::proxy::{self, Proxy, Shared};
 use crate::status::{self, Node, NodeState};
 use crate::table::Table;
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use sluice_replica::keys::TrustedKeys;
+use sluice_replica::environment::Environment;
+use sluice_replica::keys::{Keychain, Pinned, TrustedKeys};
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::{RejectedEntity, Report, SyncMode};
@@ -28,12 +30,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two reports: the first change after a pause is reported at once, a stream of them is summed up.
 const REPORT_GAP: Duration = Duration::from_millis(50);
 const REJECTED_REPORTED_MAX: usize = 20;
+/// Entities that are compiled at a time when a whole state is: more would be in memory twice.
+const RELOAD_PAGE: usize = 1000;
 
 /// What a data plane is made of.
 #[derive(Debug)]
@@ -41,11 +44,13 @@ pub struct Parts {
     /// The log.
     pub source: Source,
     /// Whose events it believes.
-    pub trusted: TrustedKeys,
+    pub keychain: Keychain,
     /// How changes are taken up.
     pub sync: SyncMode,
     /// Directory of the local store.
     pub data_dir: PathBuf,
+    /// The node's id; the one kept in the data directory if `None`.
+    pub node_id: Option<NodeId>,
     /// The status page's socket, already bound.
     pub status: TcpListener,
     /// How to proxy.
@@ -70,7 +75,11 @@ pub struct Running {
 /// If something it needs to start is missing, or a part of it ends before it should.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (log, proxy) = (settings.log, settings.proxy);
-    let trusted = TrustedKeys::load(&log.trusted_keys).context("trusted_keys")?;
+    let broker = settings
+        .connection
+        .options(jetstream::Role::DataPlane, "sluice-dp")?;
+    let keychain =
+        Keychain::open(Pinned::files(&log.trusted_keys), &log.data_dir).context("trusted_keys")?;
     let status = TcpListener::bind(proxy.status_listen)
         .await
         .with_context(|| {
@@ -79,25 +88,22 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
                 proxy.status_listen
             )
         })?;
-    let source = JetStream::connect(jetstream::Options {
-        servers: log.nats_url,
-        cluster: log.cluster,
-        ..jetstream::Options::new(jetstream::Role::DataPlane, "sluice-dp")
-    })
-    .await
-    .context("could not set up the connection to NATS")?;
+    let source = JetStream::connect(broker)
+        .await
+        .context("could not set up the connection to NATS")?;
     let proxy = proxy::Options {
         listen: proxy.proxy_listen,
         workers: proxy.workers.map_or_else(default_workers, usize::from),
         drain_timeout: proxy.drain_timeout,
         ..proxy::Options::default()
     };
-    let (data_dir, sync) = (log.data_dir, log.incremental_sync);
+    let (data_dir, node_id, sync) = (log.data_dir, log.node_id, log.incremental_sync);
     let parts = Parts {
         source,
-        trusted,
+        keychain,
         sync,
         data_dir,
+        node_id,
         status,
         proxy,
     };
@@ -114,9 +120,9 @@ pub fn default_workers() -> usize {
 /// # Errors
 /// If the local store or a port cannot be used.
 pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Running> {
-    let began = std::time::Instant::now();
+    let node_id = parts.node_id;
     let node = Node {
-        id: node_id(&parts.data_dir)?,
+        id: node_id.map_or_else(|| NodeId::load_or_make(&parts.data_dir), Ok)?,
         hostname: hostname(),
     };
     let shared = Shared::default();
@@ -125,29 +131,22 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         shared.metrics.clone(),
         shared.state.clone(),
     ));
-    let opened =
-        Store::open(&parts.data_dir.join("store")).context("could not open the local store")?;
-    if let Some((reason, aside)) = &opened.moved_aside {
-        tracing::warn!(reason, moved_to = %aside.display(), "the local store was damaged; it is rebuilt from the log");
-    }
     let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
-    let mut sink = TableSink {
+    let sink = TableSink {
         tables: tables.clone(),
+        staged: None,
         state: state.clone(),
     };
-    let (cursor, digest) = (opened.store.cursor(), opened.store.digest());
-    sink.reload(cursor, digest, &mut opened.entities.into_iter());
-    let entities = opened.store.len();
-    tracing::info!(version = %cursor.version, entities, took = ?began.elapsed(), "loaded the local store");
-
+    let (store, sink) = load_store(&parts.data_dir, sink)?;
     let options = Options {
-        trusted: parts.trusted,
+        keychain: parts.keychain.clone(),
         sync: parts.sync,
         interest: Interest::Follow,
         reports: None,
         heads: None,
+        environment: Environment::system(),
     };
-    let replica = Replica::new(parts.source.clone(), opened.store, Box::new(sink), options);
+    let replica = Replica::new(parts.source.clone(), store, Box::new(sink), options);
     let following = replica.status();
     let status = parts
         .status
@@ -166,8 +165,14 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         parts.source,
         state.clone(),
         following.clone(),
+        parts.keychain.watch(),
         shutdown.clone(),
     ));
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        parts.keychain.run(Environment::system(), token).await;
+        Ok("keychain")
+    });
     let (listener, token) = (parts.status, shutdown.clone());
     tasks.spawn(async move {
         status::serve(listener, state, token).await;
@@ -179,6 +184,21 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         replica: following,
         tasks,
     })
+}
+
+/// Opens the local store and compiles what it holds.
+fn load_store(data_dir: &Path, mut sink: TableSink) -> anyhow::Result<(Store, TableSink)> {
+    let began = std::time::Instant::now();
+    let opened = Store::open(&data_dir.join("store")).context("could not open the local store")?;
+    opened.warn();
+    let store = opened.store;
+    let (cursor, digest) = (store.cursor(), store.digest());
+    store
+        .read_all(|entities| sink.reload(cursor, digest, entities))
+        .context("could not read the local store")?;
+    let entities = store.len();
+    tracing::info!(version = %cursor.version, entities, took = ?began.elapsed(), "loaded the local store");
+    Ok((store, sink))
 }
 
 impl Running {
@@ -194,6 +214,8 @@ impl Running {
 /// Where the replica puts what it applies: compiles off the request path, then swaps.
 struct TableSink {
     tables: Arc<ArcSwap<Table>>,
+    /// What is being taken up, before any request sees it.
+    staged: Option<Table>,
     state: Arc<NodeState>,
 }
 
@@ -229,6 +251,23 @@ impl Sink for TableSink {
         self.swap(table, cursor, digest);
     }
 
+    fn stage(&mut self, changes: &[Change]) {
+        let table = self.staged.take();
+        let table = table.unwrap_or_else(|| Table::clone(&self.tables.load()));
+        self.staged = Some(table.apply(table.version(), changes).0);
+    }
+
+    fn commit(&mut self, cursor: Cursor, digest: Digest) {
+        let table = self.staged.take();
+        let table = table.unwrap_or_else(|| Table::clone(&self.tables.load()));
+        let (table, _) = table.apply(cursor.version, &[]);
+        self.swap(table, cursor, digest);
+    }
+
+    fn abandon(&mut self) {
+        self.staged = None;
+    }
+
     fn reload(
         &mut self,
         cursor: Cursor,
@@ -240,8 +279,14 @@ impl Sink for TableSink {
             before: None,
             after: Some(entry),
         };
-        let changes: Vec<Change> = entities.map(added).collect();
-        let (table, _) = Table::empty().apply(cursor.version, &changes);
+        let (mut table, _) = Table::empty().apply(cursor.version, &[]);
+        loop {
+            let page: Vec<Change> = (&mut *entities).take(RELOAD_PAGE).map(added).collect();
+            if page.is_empty() {
+                break;
+            }
+            (table, _) = table.apply(cursor.version, &page);
+        }
         self.swap(table, cursor, digest);
     }
 }
@@ -251,6 +296,7 @@ async fn report(
     source: Source,
     state: Arc<NodeState>,
     mut following: watch::Receiver<Status>,
+    trusted: watch::Receiver<TrustedKeys>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<&'static str> {
     let mut tick = tokio::time::interval(REPORT_INTERVAL);
@@ -273,6 +319,7 @@ async fn report(
             facts.connected = status.connected;
             facts.phase = status.phase.to_string();
             facts.last_error = status.last_error.clone();
+            facts.keyring = trusted.borrow().ring_serial();
         });
         if status.connected {
             let report = make_report(&state, &status);
@@ -285,11 +332,8 @@ async fn report(
 }
 
 fn make_report(state: &NodeState, status: &Status) -> Report {
-    let rejected = state
-        .facts()
-        .rejected
-        .into_iter()
-        .take(REJECTED_REPORTED_MAX);
+    let facts = state.facts();
+    let rejected = facts.rejected.into_iter().take(REJECTED_REPORTED_MAX);
     Report {
         node: state.node().id.to_string(),
         hostname: state.node().hostname.clone(),
@@ -306,21 +350,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
             .collect(),
         phase: status.phase.to_string(),
         last_error: status.last_error.clone(),
+        keyring: facts.keyring,
         time: now(),
     }
-}
-
-/// The node's id: made at the first start, kept beside the store.
-fn node_id(data_dir: &Path) -> anyhow::Result<Uuid> {
-    let path = data_dir.join("node_id");
-    if let Ok(text) = std::fs::read_to_string(&path)
-        && let Ok(id) = Uuid::try_parse(text.trim())
-    {
-        return Ok(id);
-    }
-    let id = Uuid::new_v4();
-    std::fs::create_dir_all(data_dir)
-        .and_then(|()| std::fs::write(&path, format!("{id}\n")))
-        .with_context(|| format!("could not write '{}' (data_dir)", path.display()))?;
-    Ok(id)
 }

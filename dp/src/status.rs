@@ -1,5 +1,6 @@
 //! What a node says about itself: `/status`, `/status/ready` and `/metrics`, on a listener of its own.
 
+use crate::NodeId;
 use crate::metrics::{Metrics, Writer};
 use crate::plugin;
 use crate::table::Rejected;
@@ -19,7 +20,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTIONS_MAX: usize = 64;
@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Node {
     /// Its id, the same over restarts.
-    pub id: Uuid,
+    pub id: NodeId,
     /// The machine's name.
     pub hostname: String,
 }
@@ -59,6 +59,8 @@ pub struct Facts {
     pub rejected: Vec<Rejected>,
     /// The last thing that went wrong with following.
     pub last_error: Option<String>,
+    /// The serial of the keyring in force; 0 without one.
+    pub keyring: u64,
     /// The node is shutting down.
     pub draining: bool,
 }
@@ -86,6 +88,7 @@ impl NodeState {
             phase: "starting".into(),
             rejected: Vec::new(),
             last_error: None,
+            keyring: 0,
             draining: false,
         };
         Self {
@@ -234,7 +237,7 @@ fn status(state: &NodeState) -> Value {
     let seconds = |time: Time| Duration::from_micros(time.0).as_secs_f64();
     json!({
         "node": {
-            "id": state.node.id,
+            "id": state.node.id.as_str(),
             "hostname": state.node.hostname,
             "software": env!("CARGO_PKG_VERSION"),
         },
@@ -252,6 +255,7 @@ fn status(state: &NodeState) -> Value {
             "connected": facts.connected,
             "phase": facts.phase,
             "last_error": facts.last_error,
+            "keyring": facts.keyring,
             "rejected_total": facts.rejected.len(),
             "rejected": named.collect::<Vec<_>>(),
         },
@@ -274,30 +278,10 @@ fn metrics(state: &NodeState) -> String {
     let mut writer = Writer::default();
     state.metrics.write(&mut writer);
     let mut gauge = |name: &str, help: &str, value: f64| writer.single(name, "gauge", help, value);
-    let age = facts
-        .head_age(now())
-        .map_or(f64::NAN, |age| age.as_secs_f64());
     let connected = f64::from(u8::from(facts.connected));
-    gauge(
-        "sluice_dp_applied_version",
-        "Version applied",
-        number(facts.cursor.version.0),
-    );
-    gauge(
-        "sluice_dp_durable_version",
-        "Version safe on disk",
-        number(facts.durable.0),
-    );
-    gauge(
-        "sluice_dp_lag_versions",
-        "Versions behind the head",
-        number(facts.lag()),
-    );
-    gauge(
-        "sluice_dp_head_age_seconds",
-        "Age of the last head heard of",
-        age,
-    );
+    for (name, help, value) in replica_gauges(&facts) {
+        gauge(name, help, value);
+    }
     let rejected = number(facts.rejected.len() as u64);
     gauge(
         "sluice_dp_rejected_entities",
@@ -338,6 +322,38 @@ fn metrics(state: &NodeState) -> String {
     writer.finish()
 }
 
+/// What is known of the log here, and of whom to believe.
+fn replica_gauges(facts: &Facts) -> [(&'static str, &'static str, f64); 5] {
+    let age = facts.head_age(now());
+    [
+        (
+            "sluice_dp_applied_version",
+            "Version applied",
+            number(facts.cursor.version.0),
+        ),
+        (
+            "sluice_dp_durable_version",
+            "Version safe on disk",
+            number(facts.durable.0),
+        ),
+        (
+            "sluice_dp_lag_versions",
+            "Versions behind the head",
+            number(facts.lag()),
+        ),
+        (
+            "sluice_dp_head_age_seconds",
+            "Age of the last head heard of",
+            age.map_or(f64::NAN, |age| age.as_secs_f64()),
+        ),
+        (
+            "sluice_dp_keyring_serial",
+            "The serial of the keyring in force; 0 without one",
+            number(facts.keyring),
+        ),
+    ]
+}
+
 /// Metrics are floating point; exact up to 2^53.
 #[allow(
     clippy::cast_precision_loss,
@@ -369,7 +385,7 @@ mod tests {
     #[test]
     fn a_node_is_ready_once_it_has_a_configuration_and_until_it_drains() {
         let node = Node {
-            id: Uuid::nil(),
+            id: "dp-1".parse().unwrap(),
             hostname: "here".into(),
         };
         let state = NodeState::new(node, Arc::default(), Arc::default());
@@ -400,7 +416,7 @@ mod tests {
     #[test]
     fn a_node_reports_its_lag() {
         let node = Node {
-            id: Uuid::nil(),
+            id: "dp-1".parse().unwrap(),
             hostname: "here".into(),
         };
         let state = NodeState::new(node, Arc::default(), Arc::default());
@@ -416,7 +432,7 @@ mod tests {
         sluice_schema::entity::Key {
             kind: sluice_schema::entity::KindName::known("service"),
             workspace: sluice_schema::entity::Workspace::DEFAULT,
-            id: sluice_schema::entity::Id(Uuid::nil()),
+            id: sluice_schema::entity::Id(uuid::Uuid::nil()),
         }
     }
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 async fn serve(gateway: &Gateway) -> (SocketAddr, Arc<NodeState>) {
     let node = Node {
-        id: Uuid::from_u128(7),
+        id: Uuid::from_u128(7).to_string().parse().unwrap(),
         hostname: "here".into(),
     };
     let shared = gateway.shared.clone();

@@ -4,10 +4,15 @@
 //! Only a control plane appends; everything else here is what every replica does. [`process`] is what all our
 //! programs share around that.
 
+pub mod archive;
+pub mod audit;
+pub mod environment;
 pub mod follow;
 pub mod keys;
 pub mod log;
 pub mod node;
+pub mod planted;
 pub mod process;
 pub mod run;
+pub mod snapshot;
 pub mod store;

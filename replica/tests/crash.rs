@@ -73,7 +73,10 @@ fn write_until_killed(path: &Path) -> ! {
     let opened = Store::open(path).unwrap();
     let (mut store, mut state) = (opened.store, State::restore(Cursor::default(), []));
     if store.cursor() != Cursor::default() {
-        state = State::restore(store.cursor(), opened.entities);
+        let cursor = store.cursor();
+        state = store
+            .read_all(|entities| State::restore(cursor, entities))
+            .unwrap();
     }
     let mut out = io::stdout();
     loop {
@@ -130,6 +133,7 @@ fn a_killed_process_leaves_what_it_called_durable() {
             .iter()
             .map(|(key, entry)| (key.clone(), entry.clone()))
             .collect();
-        assert_eq!(opened.entities, entities);
+        let held: Vec<_> = opened.store.read_all(|held| held.collect()).unwrap();
+        assert_eq!(held, entities);
     }
 }

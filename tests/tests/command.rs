@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use serde_json::Value;
+use sluice_replica::keys::PublicLine;
 use sluice_tests::processes::binary;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -280,6 +281,202 @@ fn keys_are_made_once_and_shown() {
     assert!(shown.starts_with(&made), "{shown}");
     let secret = std::fs::read_to_string(&key).unwrap();
     assert!(!shown.contains(secret.trim()), "the secret is shown");
+}
+
+/// A key's id, from the line `sluice keys` prints of it.
+fn id_of(line: &str) -> String {
+    let line = PublicLine::parse(line).expect("a line of a .pub file");
+    line.key.id()
+}
+
+/// A directory with a root key, the keys of two control planes, and what replicas are given.
+struct Office {
+    directory: TempDir,
+    /// The ids of `cp-a` and `cp-b`.
+    ids: [String; 2],
+}
+
+impl Office {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let made = said(&["keys", "root", &path("root.key")]);
+        assert!(made.starts_with("ed25519-root "), "{made}");
+        let ids = ["a", "b"].map(|name| {
+            let file = path(&format!("{name}.key"));
+            id_of(&said(&[
+                "keys",
+                "new",
+                &file,
+                "--name",
+                &format!("cp-{name}"),
+            ]))
+        });
+        std::fs::create_dir(directory.path().join("trusted")).unwrap();
+        std::fs::copy(path("root.pub"), path("trusted/root.pub")).unwrap();
+        Self { directory, ids }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// Makes a first keyring.
+    fn begin(&self, more: &[&str]) -> Output {
+        self.sign("root.key", false, more)
+    }
+
+    /// Makes the next keyring.
+    fn next(&self, more: &[&str]) -> Output {
+        self.sign("root.key", true, more)
+    }
+
+    fn sign(&self, root: &str, next: bool, more: &[&str]) -> Output {
+        let (root, ring) = (self.path(root), self.path("trusted/keyring"));
+        let mut arguments = vec!["keys", "sign", "--root", &root, "--out", &ring];
+        if next {
+            arguments.extend(["--from", &ring]);
+        }
+        arguments.extend(more);
+        sluice(&arguments)
+    }
+}
+
+fn accepted(output: Output) -> String {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn refused(output: &Output, reason: &str) {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && complaint.contains(reason),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_keyring_is_signed_changed_and_shown_and_nonsense_is_refused() {
+    let office = Office::new();
+    let [a, b] = &office.ids;
+    let (a_pub, b_pub) = (office.path("a.pub"), office.path("b.pub"));
+    refused(&office.begin(&[]), "nothing to do");
+    let root_pub = office.path("root.pub");
+    refused(&office.begin(&["--add", &root_pub]), "never in a keyring");
+    let one = accepted(office.begin(&["--add", &a_pub]));
+    assert!(
+        one.contains("keyring 1 signed") && one.contains(&format!("added: {a} (cp-a)")),
+        "{one}"
+    );
+    refused(&office.begin(&["--add", &b_pub]), "is there already");
+
+    refused(&office.next(&["--add", &a_pub]), "is active already");
+    refused(&office.next(&["--retire", "cp-c"]), "no key 'cp-c'");
+    let twice = ["--add", &b_pub, "--retire", "cp-b"];
+    refused(&office.next(&twice), "named twice");
+    let moved = ["--add", &b_pub, "--retire", "cp-a", "--note", "moved house"];
+    let two = accepted(office.next(&moved));
+    assert!(
+        two.contains("keyring 2") && two.contains(&format!("retired: {a}")),
+        "{two}"
+    );
+    let three = accepted(office.next(&["--revoke", a]));
+    assert!(
+        three.contains("keyring 3") && three.contains(&format!("revoked: {a}")),
+        "{three}"
+    );
+    refused(&office.next(&["--add", &a_pub]), "is revoked, and stays so");
+    refused(&office.next(&["--retire", "cp-a"]), "cannot be retired");
+
+    let shown = said(&["keys", "show", &office.path("trusted")]);
+    for expected in [
+        "keyring 3 signed by root",
+        "its signature is good",
+        &format!("{a}  revoked   cp-a"),
+        &format!("{b}  active    cp-b  moved house"),
+    ] {
+        assert!(shown.contains(expected), "{expected} is not in {shown}");
+    }
+    let ring = office.path("trusted/keyring");
+    let json: Value = serde_json::from_str(&said(&["keys", "show", &ring, "--json"])).unwrap();
+    assert_eq!(json["keyring"]["serial"], 3);
+    assert_eq!(json["keyring"]["signature"], "good");
+}
+
+#[test]
+fn only_a_root_signs_keyrings_and_another_root_only_when_told_of_the_first() {
+    let office = Office::new();
+    let (a_pub, b_pub) = (office.path("a.pub"), office.path("b.pub"));
+    accepted(office.begin(&["--add", &a_pub]));
+    let by = |root: &str, more: &[&str]| office.sign(root, true, more);
+    refused(
+        &by("a.key", &["--add", &b_pub]),
+        "the key of a control plane",
+    );
+    let second = office.path("second.key");
+    said(&["keys", "root", &second, "--name", "second"]);
+    refused(
+        &by("second.key", &["--add", &b_pub]),
+        "not a keyring of this root",
+    );
+    let root_pub = office.path("root.pub");
+    let handed_over = accepted(by("second.key", &["--from-root", &root_pub]));
+    assert!(handed_over.contains("keyring 2"), "{handed_over}");
+    let shown = said(&["keys", "show", &office.path("trusted")]);
+    assert!(shown.contains("NOT CHECKED"), "{shown}");
+    // A key that was only pinned is revoked by its file.
+    let revoked = accepted(by("second.key", &["--revoke", &b_pub]));
+    assert!(
+        revoked.contains(&format!("revoked: {}", office.ids[1])),
+        "{revoked}"
+    );
+}
+
+#[test]
+fn a_keyring_is_published_to_a_running_control_plane() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let data = directory.path().join("data");
+    let up = Up::start(&data, &[]);
+    let admin = format!("--admin-url={}", up.admin);
+    let (root, ring) = (path("root.key"), path("keyring"));
+    said(&["keys", "root", &root]);
+    let own = data.join("keys/up.pub").display().to_string();
+    said(&[
+        "keys", "sign", "--root", &root, "--add", &own, "--out", &ring,
+    ]);
+    assert!(complaint(&["keys", "publish", &ring, &admin]).contains("no root key is pinned"));
+    assert!(complaint(&["keys", "publish", &root, &admin]).contains("is not a keyring"));
+
+    // The root is pinned while it runs; files are looked at every two seconds.
+    std::fs::copy(path("root.pub"), data.join("keys/root.pub")).unwrap();
+    let began = std::time::Instant::now();
+    while !sluice(&["keys", "publish", &ring, &admin]).status.success() {
+        assert!(began.elapsed() < PATIENCE, "the root is not taken up");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let again = said(&["keys", "publish", &ring, &admin]);
+    assert!(
+        again.contains("keyring 1 was in force there already"),
+        "{again}"
+    );
+    let file = write(&directory, "shop.yaml", GOOD);
+    assert!(said(&["apply", &file, &admin]).starts_with("version 2: 3 created"));
+    up.wait_for("/shop", 401);
+
+    let id = id_of(&std::fs::read_to_string(&own).unwrap());
+    let signed = ["--from", &ring, "--out", &ring, "--retire", &id];
+    said(&[&["keys", "sign", "--root", &root][..], &signed].concat());
+    said(&["keys", "publish", &ring, &admin]);
+    let empty = write(&directory, "empty.yaml", "_format_version: '3.0'\n");
+    let refused = complaint(&["apply", &empty, &admin, "--prune"]);
+    assert!(
+        refused.contains(&format!("signing key {id} is retired")),
+        "{refused}"
+    );
+    up.wait_for("/shop", 401);
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn settings(help: &str) -> BTreeSet<String> {
             found.insert(flag.to_owned());
         }
         if let Some((_, rest)) = line.split_once("[env: ") {
-            found.insert(rest.split('=').next().unwrap_or_default().to_owned());
+            found.insert(rest.split(['=', ']']).next().unwrap_or_default().to_owned());
         }
     }
     assert!(found.len() > 10, "this is no --help with settings: {help}");

@@ -54,7 +54,13 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["sluice-cp"]),
     (
         "clap",
-        &["sluice-replica", "sluice-cp", "sluice-dp", "sluice"],
+        &[
+            "sluice-replica",
+            "sluice-cp",
+            "sluice-dp",
+            "sluice",
+            "sluice-tests",
+        ],
     ),
 ];
 

@@ -7,12 +7,13 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use sluice_replica::log::jetstream::{JetStream, Options, Role};
 use sluice_replica::log::{
-    Append, AppendError, Interest, Log, LogError, Signature, Source, TailItem,
+    Append, AppendError, ChunkUse, Interest, Log, LogError, Signature, Source, TailItem,
 };
 use sluice_schema::event::EventId;
 use sluice_schema::hash::Hash32;
-use sluice_schema::version::Version;
+use sluice_schema::version::{Time, Version};
 use sluice_tests::nats::Nats;
+use sluice_tests::processes::freeze;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -113,6 +114,35 @@ async fn contents(log: &dyn Log) -> Vec<String> {
             return texts;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_whose_connection_is_lost_does_not_wait_for_its_time_out() {
+    let mut nats = Nats::start().unwrap();
+    let patient = Options {
+        append_timeout: 10 * PATIENCE,
+        ..options(nats.url(), Role::ControlPlane)
+    };
+    let source = connected(patient).await;
+    source
+        .log
+        .append(Version(0), vec![event("x")])
+        .await
+        .unwrap();
+    freeze(nats.process_id()).unwrap();
+    let log = source.log.clone();
+    let append = tokio::spawn(async move { log.append(Version(1), vec![event("y")]).await });
+    // Long enough for the message to be on its way, and too short for the client to miss the broker's pongs.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    nats.kill();
+    let outcome = tokio::time::timeout(PATIENCE, append)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        matches!(outcome, Err(AppendError::Unknown { .. })),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -317,7 +347,7 @@ async fn ask(client: &async_nats::Client, operation: &str, body: &serde_json::Va
     assert!(answer.get("error").is_none(), "{answer}");
 }
 
-/// What a control plane and a data plane need, and nothing else.
+/// What a control plane and a data plane ask for. One account for both is not safe: broker_trust shows why.
 const USERS: &str = r#"
 authorization {
   users: [
@@ -326,7 +356,8 @@ authorization {
           "sluice.test.log.>", "sluice.test.chunk.>", "sluice.test.head",
           "$JS.API.STREAM.INFO.SLUICE_test", "$JS.API.STREAM.INFO.SLUICE_test_chunks",
           "$JS.API.STREAM.CREATE.SLUICE_test", "$JS.API.STREAM.CREATE.SLUICE_test_chunks",
-          "$JS.API.STREAM.MSG.GET.SLUICE_test",
+          "$JS.API.STREAM.MSG.GET.SLUICE_test", "$JS.API.STREAM.MSG.GET.SLUICE_test_chunks",
+          "$JS.API.STREAM.MSG.DELETE.SLUICE_test_chunks", "$JS.API.STREAM.PURGE.SLUICE_test",
           "$JS.API.DIRECT.GET.SLUICE_test", "$JS.API.DIRECT.GET.SLUICE_test_chunks"
         ]
         subscribe: ["sluice.test.tail.>", "sluice.test.head", "sluice.test.node.*", "_INBOX.>"]
@@ -348,7 +379,9 @@ async fn a_data_plane_needs_no_more_rights_than_it_is_given() {
     let cp = connected(options(nats.url_as("cp", "secret"), Role::ControlPlane)).await;
     let (content, one) = (b"piece".to_vec(), event("one"));
     let hash = Hash32::of(&content);
-    cp.chunks.put(hash, &content).await.unwrap();
+    let part = ChunkUse::Transaction;
+    cp.chunks.put(part, hash, &content).await.unwrap();
+    cp.chunks.put_root("newest", b"root").await.unwrap();
     cp.log
         .append(Version::ZERO, vec![one.clone()])
         .await
@@ -368,8 +401,11 @@ async fn a_data_plane_needs_no_more_rights_than_it_is_given() {
         one.event
     );
     assert_eq!(dp.log.get(Version(2)).await.unwrap(), None);
-    assert_eq!(dp.chunks.get(hash).await.unwrap().unwrap(), content);
-    assert_eq!(dp.chunks.get(Hash32::of(b"none")).await.unwrap(), None);
+    assert_eq!(dp.chunks.get(part, hash).await.unwrap().unwrap(), content);
+    let none = dp.chunks.get(part, Hash32::of(b"none"));
+    assert_eq!(none.await.unwrap(), None);
+    let roots = dp.chunks.roots().await.unwrap();
+    assert_eq!((roots.len(), &*roots[0].root), (1, &b"root"[..]));
     cp.log
         .append(Version(1), vec![event("two"), event("three")])
         .await
@@ -397,6 +433,16 @@ async fn a_data_plane_needs_no_more_rights_than_it_is_given() {
     wait_until(&mut tail, violation).await;
     assert!(dp.log.bounds().await.is_err());
     assert_eq!(contents(&*cp.log).await, ["one", "two", "three"]);
+    assert!(dp.chunks.put_root("newest", b"forged").await.is_err());
+    assert_eq!(cp.chunks.roots().await.unwrap(), roots);
+
+    // What a control plane cleans up, it may.
+    assert_eq!(cp.chunks.list(part).await.unwrap().len(), 1);
+    let removed = cp.chunks.remove(part, hash, Time(u64::MAX));
+    assert!(removed.await.unwrap());
+    cp.chunks.remove_root("newest").await.unwrap();
+    cp.log.trim(Version(2)).await.unwrap();
+    assert_eq!(cp.log.bounds().await.unwrap().first, Version(2));
 }
 
 #[tokio::test]

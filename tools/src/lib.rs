@@ -8,11 +8,13 @@
 pub mod admin;
 mod apply;
 mod bench;
+mod broker;
 mod echo;
 mod keys;
 mod log;
 mod nodes;
 pub mod processes;
+mod snapshot;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -35,11 +37,13 @@ enum Command {
     Apply(apply::Arguments),
     /// Print the configuration as a declarative file
     Dump(admin::Connection),
-    /// Print the log: a line per event
+    /// Print the log, a line per event; or verify, export, import or trim it
     Log(log::Arguments),
+    /// Cut, list, verify and fetch snapshots
+    Snapshot(snapshot::Arguments),
     /// List the data planes: what they serve, how far behind they are
     Nodes(nodes::Arguments),
-    /// Make and show signing keys
+    /// Make and show keys, sign and publish keyrings
     Keys(keys::Arguments),
     /// Measure
     Bench(bench::Arguments),
@@ -56,19 +60,29 @@ pub fn run() -> ExitCode {
         Command::Up(_) => return up::run(std::env::args_os().skip(1)),
         Command::Apply(arguments) => apply::run(&arguments),
         Command::Dump(connection) => apply::dump(&connection),
-        Command::Log(arguments) => log::run(&arguments),
+        Command::Log(arguments) => {
+            return match log::run(&arguments) {
+                Ok(code) => code,
+                Err(error) => report(&error),
+            };
+        }
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => report(&error),
     }
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// Prints a line of the answer.
@@ -82,4 +96,15 @@ fn say(line: &str) -> anyhow::Result<()> {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let cause = error.downcast_ref::<std::io::Error>();
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_arguments_are_in_each_others_way() {
+        Cli::command().debug_assert();
+    }
 }

@@ -26,8 +26,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return say("no data plane has reported to this control plane yet");
     }
     say(&format!(
-        "{:<36}  {:<16}  {:>8}  {:>5}  {:<16}  {:>8}  phase",
-        "node", "host", "version", "lag", "digest", "rejected"
+        "{:<36}  {:<16}  {:>8}  {:>5}  {:<16}  {:>8}  {:>7}  phase",
+        "node", "host", "version", "lag", "digest", "rejected", "keyring"
     ))?;
     nodes.iter().try_for_each(|node| say(&line(node)))
 }
@@ -39,11 +39,12 @@ fn line(node: &Value) -> String {
     let digest: String = text("digest").chars().take(16).collect();
     let rejected = node["rejected"].as_array().map_or(0, Vec::len);
     format!(
-        "{:<36}  {:<16}  {:>8}  {:>5}  {digest:<16}  {rejected:>8}  {}",
+        "{:<36}  {:<16}  {:>8}  {:>5}  {digest:<16}  {rejected:>8}  {:>7}  {}",
         text("id"),
         text("hostname"),
         number("version"),
         number("lag"),
+        number("keyring"),
         if alive { text("phase") } else { "gone" },
     )
 }

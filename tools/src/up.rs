@@ -16,7 +16,7 @@ use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
 use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
-use sluice_schema::version::Version;
+use sluice_schema::version::{Epoch, Version};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -118,16 +118,18 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     let status = bind(settings.listen.status_listen, "status_listen").await?;
     let source =
         Embedded::open(&settings.data_dir.join("log")).context("could not open the log")?;
-    let (key, trusted) = sluice_cp::start::load_keys(&settings.data_dir.join("keys/up.key"), None)?;
+    let key_path = settings.data_dir.join("keys/up.key");
+    let (key, keychain) = sluice_cp::start::load_keys(&key_path, None, &settings.data_dir)?;
     let control = sluice_cp::start::Parts {
         source: source.clone(),
         admin,
         admin_hosts: Vec::new(),
         data_dir: settings.data_dir.join("cp"),
         key,
-        trusted: trusted.clone(),
+        keychain: keychain.clone(),
         cluster: "up".into(),
         sync: settings.incremental_sync,
+        snapshots: sluice_cp::snapshots::Policy::default(),
     };
     let control = sluice_cp::start::start(control, &shutdown)?;
     let workers = settings
@@ -136,9 +138,10 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         .map_or_else(sluice_dp::start::default_workers, usize::from);
     let data = sluice_dp::start::Parts {
         source,
-        trusted,
+        keychain,
         sync: settings.incremental_sync,
         data_dir: settings.data_dir.join("dp"),
+        node_id: None,
         status,
         proxy: proxy::Options {
             listen: settings.listen.proxy_listen.clone(),
@@ -177,7 +180,10 @@ async fn prepare(
     data: watch::Receiver<Status>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    control.view.reached(Version::GENESIS).await;
+    control
+        .view
+        .reached(Epoch::default(), Version::GENESIS)
+        .await;
     let mut version = control.view.state().version();
     if settings.demo {
         let listener = match TcpListener::bind(DEMO_ECHO).await {

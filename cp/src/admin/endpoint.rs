@@ -65,8 +65,11 @@ pub(super) enum Endpoint {
     Apply,
     Dump,
     LogHead,
+    LogKeyring,
     LogEvents,
     LogEvent(String),
+    Snapshots,
+    Trim,
     Collection(Place),
     Item(Place, Selector),
     /// The entity that a field of another one refers to.
@@ -88,6 +91,9 @@ const FIXED: &[&str] = &[
     "/log/events",
     "/log/events/:version",
     "/log/head",
+    "/log/keyring",
+    "/log/snapshots",
+    "/log/trim",
     "/metrics",
     "/nodes",
     "/plugins/enabled",
@@ -134,7 +140,10 @@ impl Endpoint {
             ["clustering", "data-planes"] => Self::DataPlanes,
             ["apply"] => Self::Apply,
             ["dump"] => Self::Dump,
+            ["log", "snapshots"] => Self::Snapshots,
+            ["log", "trim"] => Self::Trim,
             ["log", "head"] => Self::LogHead,
+            ["log", "keyring"] => Self::LogKeyring,
             ["log", "events"] => Self::LogEvents,
             ["log", "events", version] => Self::LogEvent((*version).to_owned()),
             _ => return Self::find_entity(names),
@@ -204,8 +213,8 @@ impl Endpoint {
             | Self::LogHead
             | Self::LogEvents
             | Self::LogEvent(_) => &[Verb::Get],
-            Self::Validate(_) | Self::Apply => &[Verb::Post],
-            Self::Collection(_) => &[Verb::Get, Verb::Post],
+            Self::Validate(_) | Self::Apply | Self::Trim => &[Verb::Post],
+            Self::Collection(_) | Self::Snapshots | Self::LogKeyring => &[Verb::Get, Verb::Post],
             Self::Item(..) => &[Verb::Get, Verb::Put, Verb::Patch, Verb::Delete],
             Self::Parent { .. } => &[Verb::Get, Verb::Put, Verb::Patch],
         }

@@ -46,10 +46,14 @@ pub(super) enum Problem {
     ForeignHost(String),
     /// A page of another site made the request.
     CrossSite,
+    /// The keyring is not to be believed, and why.
+    Keyring(String),
     /// The log is away; nothing has changed.
     Unavailable(String),
     /// The log is away; it is open whether something has changed.
     Unknown(String),
+    /// It would break something; nothing has changed.
+    Conflict(String),
     /// Our mistake; the text is for the log.
     Internal(String),
 }
@@ -106,7 +110,11 @@ impl Problem {
             | Self::TooLarge(_)
             | Self::BodyLost
             | Self::Header(..)
-            | Self::Argument(..) => {}
+            | Self::Argument(..)
+            | Self::Conflict(_) => {}
+            Self::Keyring(reason) => {
+                tracing::warn!(reason, request_id, path, "refused a keyring");
+            }
         }
     }
 
@@ -135,6 +143,8 @@ impl Problem {
             | Self::Argument(..)
             | Self::ForeignHost(_)
             | Self::CrossSite
+            | Self::Conflict(_)
+            | Self::Keyring(_)
             | Self::Internal(_) => {}
         }
         response
@@ -152,11 +162,13 @@ impl Problem {
             | Self::NotText
             | Self::TooManyArguments
             | Self::Header(..)
-            | Self::Argument(..) => StatusCode::BAD_REQUEST,
+            | Self::Argument(..)
+            | Self::Keyring(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyLost => StatusCode::REQUEST_TIMEOUT,
             Self::ForeignHost(_) | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -188,6 +200,7 @@ impl Problem {
             Self::CrossSite => "Changes from pages of another site are not allowed: add the \
                                 page's host to the allowed hosts"
                 .to_owned(),
+            Self::Keyring(reason) => format!("The keyring is refused: {reason}"),
             Self::Unavailable(reason) => {
                 format!("The configuration cannot be changed or its log read now: {reason}")
             }
@@ -195,6 +208,7 @@ impl Problem {
                 "It is not known whether the change was stored; read it back, or repeat the \
                  request with the same Idempotency-Key: {reason}"
             ),
+            Self::Conflict(reason) => reason.clone(),
             Self::Internal(_) => "An unexpected error occurred".to_owned(),
         };
         json!({ "message": message })

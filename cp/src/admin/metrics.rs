@@ -85,6 +85,11 @@ pub(super) fn show(call: &Call<'_>) -> Response {
             "Whether acknowledged writes are synced to disk: 1 yes, 0 no, -1 unknown.",
             synced.to_string(),
         ),
+        (
+            "keyring_serial",
+            "The serial of the keyring in force; 0 without one.",
+            control_plane.keychain.current().ring_serial().to_string(),
+        ),
         ("nodes_alive", "Data planes that report.", alive.to_string()),
     ];
     let mut text = String::new();

@@ -14,12 +14,14 @@ mod error;
 mod event_view;
 mod guard;
 mod info;
+mod keyring;
 mod list;
 mod log;
 mod metrics;
 mod nodes;
 mod request;
 mod schemas;
+mod snapshots;
 mod tags;
 
 use crate::ControlPlane;
@@ -140,8 +142,15 @@ async fn respond(call: &Call<'_>, body: Body) -> Result<Response, Problem> {
         Endpoint::Apply => apply::apply(call, body).await,
         Endpoint::Dump => apply::dump(call).await,
         Endpoint::LogHead => Ok(log::head(call).await),
+        Endpoint::LogKeyring => match verb {
+            Verb::Post => keyring::take_up(call, body).await,
+            Verb::Get | Verb::Put | Verb::Patch | Verb::Delete => Ok(keyring::show(call)),
+        },
         Endpoint::LogEvents => log::events(call).await,
         Endpoint::LogEvent(version) => log::event(call, &version).await,
+        Endpoint::Snapshots if verb == Verb::Get => snapshots::list(call).await,
+        Endpoint::Snapshots => snapshots::cut(call).await,
+        Endpoint::Trim => snapshots::trim(call, body).await,
         Endpoint::Collection(place) => entities::collection(call, place, verb, body).await,
         Endpoint::Item(place, selector) => entities::item(call, place, selector, verb, body).await,
         Endpoint::Parent {

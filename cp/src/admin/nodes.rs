@@ -6,8 +6,7 @@ use super::request::Call;
 use crate::fleet::Node;
 use axum::response::Response;
 use serde_json::{Value, json};
-use sluice_schema::version::{Time, Version};
-use std::time::{SystemTime, UNIX_EPOCH};
+use sluice_schema::version::Version;
 
 /// The length of Kong's configuration hashes, in hexadecimal digits.
 const CONFIG_HASH_LENGTH: usize = 32;
@@ -32,7 +31,7 @@ fn show(node: &Node, version: Version) -> Value {
         "hostname": report.hostname,
         "software": report.software,
         "alive": node.alive,
-        "last_seen": rfc3339(Time(micros(node.last_seen))),
+        "last_seen": rfc3339(node.last_seen),
         "epoch": report.cursor.epoch.to_string(),
         "version": report.cursor.version.0,
         "lag": version.0.saturating_sub(report.cursor.version.0),
@@ -43,6 +42,7 @@ fn show(node: &Node, version: Version) -> Value {
         "rejected": rejected,
         "phase": report.phase,
         "last_error": report.last_error,
+        "keyring": report.keyring,
     })
 }
 
@@ -61,7 +61,7 @@ fn show_as_kong(node: &Node) -> Value {
         .chars()
         .take(CONFIG_HASH_LENGTH)
         .collect();
-    let last_seen = micros(node.last_seen) / 1_000_000;
+    let last_seen = node.last_seen.seconds();
     json!({
         "id": report.node,
         "hostname": report.hostname,
@@ -73,9 +73,4 @@ fn show_as_kong(node: &Node) -> Value {
         "sync_status": if node.alive { "normal" } else { "unknown" },
         "labels": {},
     })
-}
-
-fn micros(time: SystemTime) -> u64 {
-    let elapsed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,8 @@ mod entities;
 mod events;
 mod files;
 mod info;
+mod keyring;
 mod lists;
 mod refusals;
 mod server;
+mod torn;

@@ -3,10 +3,11 @@
 use serde_json::Value;
 use sluice_cp::ControlPlane;
 use sluice_cp::start::{Parts, Running, start};
-use sluice_replica::keys::SigningKey;
+use sluice_replica::keys::{Keychain, SigningKey};
+use sluice_replica::log::Source;
 use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
-use sluice_schema::version::Version;
+use sluice_schema::version::{Epoch, Version};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -59,22 +60,36 @@ impl Answer {
 impl Server {
     /// A control plane whose log has its first event and nothing else.
     pub(crate) async fn start() -> Self {
+        let key = SigningKey::from_seed([1; 32]);
+        Self::start_with(Keychain::fixed(key.trusted())).await
+    }
+
+    /// The same, believing these keys. Its own has the seed of ones.
+    pub(crate) async fn start_with(keychain: Keychain) -> Self {
+        Self::start_on(keychain, |source| source).await
+    }
+
+    /// The same, on what `wrap` makes of the log.
+    pub(crate) async fn start_on(keychain: Keychain, wrap: impl FnOnce(Source) -> Source) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
         let key = SigningKey::from_seed([1; 32]);
         let parts = Parts {
-            source: Embedded::open(&directory.path().join("log")).unwrap(),
+            source: wrap(Embedded::open(&directory.path().join("log")).unwrap()),
             admin: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             admin_hosts: vec!["gui.example".to_owned()],
             data_dir: directory.path().join("data"),
-            trusted: key.trusted(),
+            keychain,
             key,
             cluster: "test".to_owned(),
             sync: SyncMode::Incremental,
+            snapshots: sluice_cp::snapshots::Policy::default(),
         };
         let running = start(parts, &shutdown).unwrap();
         let control_plane = running.control_plane.clone();
-        let begun = control_plane.view.reached(Version::GENESIS);
+        let begun = control_plane
+            .view
+            .reached(Epoch::default(), Version::GENESIS);
         tokio::time::timeout(TIMEOUT, begun)
             .await
             .expect("the log did not begin");
@@ -121,6 +136,18 @@ impl Server {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
+        self.send_bytes(method, path, headers, body.as_bytes())
+            .await
+    }
+
+    /// The same with any bytes.
+    pub(crate) async fn send_bytes(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut stream = self.open(method, path, headers, body).await;
         let mut bytes = Vec::new();
         let read = stream.read_to_end(&mut bytes);
@@ -144,8 +171,9 @@ impl Server {
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
-        body: &str,
+        body: impl AsRef<[u8]>,
     ) -> TcpStream {
+        let body = body.as_ref();
         let mut head = format!("{method} {path} HTTP/1.0\r\n");
         let given = |name: &str| headers.iter().any(|(given, _)| *given == name);
         if !given("host") {
@@ -159,7 +187,7 @@ impl Server {
         }
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream
-            .write_all(format!("{head}\r\n{body}").as_bytes())
+            .write_all(&[head.as_bytes(), b"\r\n", body].concat())
             .await
             .unwrap();
         stream

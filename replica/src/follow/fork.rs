@@ -1,6 +1,6 @@
 //! What stops a replica, or worries it.
 
-use sluice_schema::version::Version;
+use sluice_schema::version::{Cursor, Version};
 use std::fmt;
 
 /// Something an operator must look at.
@@ -15,8 +15,10 @@ pub enum Alarm {
         /// What is wrong with it.
         reason: Refused,
     },
-    /// The state here is not the author's. It is rebuilt from the log.
+    /// The state here is not the author's. It is repaired from a snapshot or from the log.
     Diverged(Version),
+    /// A later life of the log, with a valid charter, is taken up.
+    NewEpoch(Cursor),
 }
 
 /// Why a replica does not follow the log any further.
@@ -42,6 +44,11 @@ pub enum Fork {
         /// The first one missing.
         missing: Version,
     },
+    /// The log begins with a state that only a snapshot has, and there is no such snapshot yet.
+    Founded {
+        /// The version it begins with.
+        version: Version,
+    },
     /// An event in the log is not signed by a key we trust, or is damaged.
     Untrusted {
         /// Its version.
@@ -54,6 +61,26 @@ pub enum Fork {
         /// The version.
         version: Version,
     },
+}
+
+impl Fork {
+    /// Whether it is another history than ours, and not only a part of ours that cannot be had or used.
+    pub(super) fn contradicts(&self) -> bool {
+        self.gravity() > 0
+    }
+
+    /// What is graver stands when the log then shows something else.
+    pub(super) fn gravity(&self) -> u8 {
+        match self {
+            Self::Epoch { .. } | Self::Chain { .. } => 2,
+            // A copy that lags shows the same.
+            Self::Behind { .. } => 1,
+            Self::Hole { .. }
+            | Self::Founded { .. }
+            | Self::Untrusted { .. }
+            | Self::Diverged { .. } => 0,
+        }
+    }
 }
 
 impl fmt::Display for Fork {
@@ -72,6 +99,12 @@ impl fmt::Display for Fork {
                 )
             }
             Self::Hole { missing } => write!(f, "the log has lost version {missing}"),
+            Self::Founded { version } => {
+                write!(
+                    f,
+                    "the log begins at version {version} with the state of a snapshot that is not there"
+                )
+            }
             Self::Untrusted { version, reason } => {
                 write!(
                     f,

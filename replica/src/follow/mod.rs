@@ -1,13 +1,15 @@
 //! Follow: decides what a replica does with what it sees of the log.
 //!
 //! A pure state machine: inputs in, actions out. No network, no disk, no clock. See `FOLLOW.md` beside this file for
-//! the life it describes; the simulator drives exactly this code.
+//! the life it describes; the simulator drives exactly this code. `reading` judges records, `repair` snapshots.
 //!
 //! Invariants: an event is applied only if it follows the cursor in version, epoch and chain, and the chain up to it
 //! is signed by a trusted key; the cursor moves only when the runner says that the event has been applied; at most
-//! one read, one apply and one rebuild are under way; a fork ends reading and rebuilding until the next connection.
+//! one read, one apply and one repair are under way; (epoch, version) never goes down.
 
 mod fork;
+mod reading;
+mod repair;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,9 @@ pub use fork::{Alarm, Fork, Refused};
 use crate::keys::TrustedKeys;
 use crate::log::{Page, Record};
 use crate::node::{Head, SyncMode};
+use crate::planted::{Bug, planted};
+use crate::snapshot::Root;
+use repair::{Known, Refusal, Repair, Why};
 use sluice_schema::event::Event;
 use sluice_schema::version::{Cursor, Version};
 use std::collections::VecDeque;
@@ -25,8 +30,14 @@ use std::fmt;
 const QUEUE_EVENTS_MAX: usize = 4096;
 /// The most events handed over in one [`Action::Apply`].
 const APPLY_EVENTS_MAX: usize = 1000;
-/// How often the log must say that it ends before the cursor until that is believed: the copy that answers may lag.
-const BEHIND_READS_MAX: u32 = 10;
+/// Ticks between two looks at a log that could not be followed.
+const LOOK_AGAIN_TICKS: u32 = 25;
+/// Heads in a row that lie below the cursor after which the log is asked whether it still holds what is here.
+const LOW_HEADS_MAX: u32 = 10;
+/// Snapshots that turned out useless and are not tried again on this connection.
+const REFUSED_MAX: usize = 16;
+/// How often a load of the same snapshot may fail until another is tried.
+const LOAD_FAILURES_MAX: u32 = 5;
 
 /// Something the replica learnt.
 #[derive(Clone, Debug)]
@@ -48,18 +59,34 @@ pub enum Input {
     ReadFailed,
     /// A head whose signature has been checked.
     Head(Head),
+    /// Whom to believe from now on.
+    Trust(TrustedKeys),
     /// The events of the last [`Action::Apply`] are stored and active.
     Applied,
     /// They are not: the state after them is not the one their author saw.
     Diverged(Version),
     /// They are not, for a reason that may pass (disk full); nothing was changed.
     ApplyFailed,
-    /// The rebuild of [`Action::Rebuild`] ended here.
-    Rebuilt(Cursor),
-    /// The rebuild failed; worth trying again after a while.
-    RebuildFailed,
-    /// The rebuild found that the log is not to be followed.
-    RebuildForked(Fork),
+    /// The snapshots that can be believed: the answer to [`Action::FindSnapshot`].
+    Snapshots(Vec<Root>),
+    /// They could not be asked for; worth trying again after a while.
+    FindFailed,
+    /// The snapshot of [`Action::Load`] is stored and active.
+    Loaded(Cursor),
+    /// It is not, for a reason that may pass; nothing was changed.
+    LoadFailed,
+    /// It is not, for a reason that has nothing to do with it; worth trying again after a while.
+    LoadPostponed,
+    /// It is not, and never will be: it is not what it says it is.
+    LoadUseless,
+    /// The fold of [`Action::Refold`] ended here.
+    Refolded(Cursor),
+    /// It failed; worth trying again after a while.
+    RefoldFailed,
+    /// It found that the log is not to be followed.
+    RefoldForked(Fork),
+    /// Somebody knows of an event that has not come yet: the log is to be read.
+    Look,
     /// Some time has passed: failed work may be tried again.
     Tick,
 }
@@ -71,8 +98,12 @@ pub enum Action {
     Read(Version),
     /// Apply these events, in order, and answer with [`Input::Applied`] or one of its opposites.
     Apply(Vec<Verified>),
-    /// Fold the whole log into a new store and take up the difference.
-    Rebuild,
+    /// Ask what snapshots there are, verify their signatures, and answer with [`Input::Snapshots`] or its opposite.
+    FindSnapshot,
+    /// Fetch what differs from this snapshot, take it up as one change, and answer with [`Input::Loaded`] or an opposite.
+    Load(Box<Root>),
+    /// Fold the whole log into a new state, take up the difference, and answer with [`Input::Refolded`] or an opposite.
+    Refold,
     /// Tell the operator; the last good configuration stays active.
     Alarm(Alarm),
 }
@@ -95,6 +126,8 @@ pub enum Phase {
     Disconnected,
     /// Reading what was missed.
     CatchingUp,
+    /// Taking up a snapshot.
+    Loading,
     /// Up to date as far as is known.
     Following,
     /// Stopped; serving the last good configuration.
@@ -106,6 +139,7 @@ impl fmt::Display for Phase {
         match self {
             Self::Disconnected => f.write_str("disconnected"),
             Self::CatchingUp => f.write_str("catching up"),
+            Self::Loading => f.write_str("loading a snapshot"),
             Self::Following => f.write_str("following"),
             Self::Forked(fork) => write!(f, "forked: {fork}"),
         }
@@ -126,21 +160,41 @@ pub struct Follow {
     applying: bool,
     applying_cursor: Cursor,
     reading: Option<Version>,
-    rebuilding: bool,
+    repair: Option<Repair>,
     connected: bool,
     /// Whether the next tick reads.
     retry: bool,
-    /// Whether the next tick rebuilds.
-    retry_rebuild: bool,
+    /// What the next tick looks for a snapshot for.
+    retry_find: Option<Why>,
+    /// The same, once what is being applied is applied.
+    find_after_apply: Option<Why>,
+    /// Whether the next tick folds the log again.
+    retry_refold: bool,
     /// Whether the log has yet to show, on this connection, that it holds what was applied here.
     unconfirmed: bool,
-    /// How often in a row the log said that it ends before the cursor.
-    behind: u32,
+    /// How often in a row the log showed trouble.
+    doubts: u32,
+    /// Whether one was counted since the last tick: readings in quick succession come from the same copy.
+    doubted: bool,
+    /// How many heads in a row were below the cursor.
+    low_heads: u32,
     /// The highest version anybody has shown us.
     seen: Version,
+    /// The first version the log keeps, as the newest head says.
+    first: Version,
     head_sync: SyncMode,
     fork: Option<Fork>,
+    /// Whether the read under way only looks whether the fork still stands.
+    looking_again: bool,
+    /// Ticks until the next such look.
+    look_again_in: u32,
     diverged: Option<Version>,
+    /// Whether the state has been taken up anew since.
+    repaired: bool,
+    /// The newest snapshot named by a head that was looked for in vain.
+    sought: Version,
+    refused: Vec<Refusal>,
+    load_failures: u32,
 }
 
 impl Follow {
@@ -155,16 +209,27 @@ impl Follow {
             applying: false,
             applying_cursor: cursor,
             reading: None,
-            rebuilding: false,
+            repair: None,
             connected: false,
             retry: false,
-            retry_rebuild: false,
+            retry_find: None,
+            find_after_apply: None,
+            retry_refold: false,
             unconfirmed: false,
-            behind: 0,
+            doubts: 0,
+            doubted: false,
+            low_heads: 0,
             seen: cursor.version,
+            first: Version::ZERO,
             head_sync: SyncMode::Incremental,
             fork: None,
+            looking_again: false,
+            look_again_in: 0,
             diverged: None,
+            repaired: false,
+            sought: Version::ZERO,
+            refused: Vec::new(),
+            load_failures: 0,
         }
     }
 
@@ -188,66 +253,99 @@ impl Follow {
 
     /// What the replica is doing.
     pub fn phase(&self) -> Phase {
-        match &self.fork {
-            Some(fork) => Phase::Forked(fork.clone()),
-            None if !self.connected => Phase::Disconnected,
-            None if self.cursor.version < self.seen
-                || self.reading.is_some()
-                || self.rebuilding =>
-            {
-                Phase::CatchingUp
-            }
-            None => Phase::Following,
+        match (&self.fork, &self.repair) {
+            (_, Some(Repair::Loading(..))) => Phase::Loading,
+            (Some(fork), _) => Phase::Forked(fork.clone()),
+            (None, _) if !self.connected => Phase::Disconnected,
+            (None, _) if self.cursor.version < self.seen || self.is_busy() => Phase::CatchingUp,
+            (None, _) => Phase::Following,
         }
+    }
+
+    /// Whether something is under way or to be tried again. An end of the log that is still doubtful is not its end.
+    fn is_busy(&self) -> bool {
+        let waits = self.retry || self.retry_find.is_some() || self.retry_refold;
+        waits || self.reading.is_some() || self.repair.is_some()
     }
 
     /// Takes in one input and gives back what to do.
     pub fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
-            Input::Connected => {
-                self.connected = true;
-                self.fork = None;
-                self.reading = None;
-                self.unconfirmed = true;
-                self.behind = 0;
-                self.forget_queue();
-                self.read_on(&mut actions);
-            }
+            Input::Connected => self.take_connection(&mut actions),
             Input::Disconnected => self.connected = false,
             Input::Tail(record) => self.take_tail(record, &mut actions),
             Input::Page { from, page } => self.take_page(from, page, &mut actions),
             Input::ReadFailed => {
                 self.reading = None;
-                self.retry = true;
+                self.looking_again = false;
+                self.retry = !planted(Bug::ReadNotRepeated);
             }
             Input::Head(head) => self.take_head(&head, &mut actions),
+            Input::Trust(trusted) => self.take_trust(trusted, &mut actions),
             Input::Applied => {
                 self.applying = false;
                 self.cursor = self.applying_cursor;
-                self.diverged = None;
+                self.forget_divergence();
+                if let Some(why) = self.find_after_apply.take() {
+                    self.find(why, &mut actions);
+                }
             }
             Input::Diverged(version) => self.take_divergence(version, &mut actions),
             Input::ApplyFailed => {
                 self.applying = false;
                 self.forget_queue();
                 self.retry = true;
+                self.retry_find = self.find_after_apply.take().or(self.retry_find.take());
             }
-            Input::Rebuilt(cursor) => self.take_rebuilt(cursor, &mut actions),
-            Input::RebuildFailed => {
-                self.rebuilding = false;
-                self.retry_rebuild = true;
+            Input::Snapshots(roots) => self.take_roots(roots, &mut actions),
+            Input::FindFailed => self.take_find_failure(&mut actions),
+            Input::Loaded(cursor) => self.take_loaded(cursor, &mut actions),
+            Input::LoadFailed => self.take_load_failure(false),
+            Input::LoadPostponed => {
+                if let Some((why, _)) = self.end_loading() {
+                    self.retry_find = Some(why);
+                }
             }
-            Input::RebuildForked(fork) => {
-                self.rebuilding = false;
+            Input::LoadUseless => self.take_load_failure(true),
+            Input::Refolded(cursor) => self.take_refolded(cursor, &mut actions),
+            Input::RefoldFailed => self.take_refold_failure(),
+            Input::RefoldForked(fork) => {
+                self.repair = None;
                 // It was to be applied to a state that is still not right.
                 self.forget_queue();
                 self.stop(fork, &mut actions);
             }
+            Input::Look if self.connected => self.read_on(&mut actions),
+            Input::Look => {}
             Input::Tick => self.take_tick(&mut actions),
         }
         self.apply_next(&mut actions);
         actions
+    }
+
+    fn take_connection(&mut self, actions: &mut Vec<Action>) {
+        self.connected = true;
+        self.reading = None;
+        self.looking_again = false;
+        self.unconfirmed = !planted(Bug::CursorUnconfirmed);
+        (self.doubts, self.low_heads) = (0, 0);
+        self.sought = Version::ZERO;
+        self.refused.clear();
+        self.load_failures = 0;
+        self.repaired = false;
+        // What this connection shows may be another thing. A state that is not right stays so.
+        self.find_after_apply = None;
+        self.retry_find = self.retry_find.take().filter(Why::is_local);
+        self.look_again_in = 0;
+        self.forget_queue();
+        if self.fork.is_some() {
+            self.look_again(actions);
+        } else if self.cursor.version == Version::ZERO {
+            self.find(Why::Empty, actions);
+        } else {
+            self.read_on(actions);
+        }
     }
 
     /// Reads what comes next. What is not possible now is tried again on a tick.
@@ -255,7 +353,7 @@ impl Follow {
         if self.reading.is_some() || self.fork.is_some() {
             return;
         }
-        self.retry = self.rebuilding || self.queue.len() >= QUEUE_EVENTS_MAX;
+        self.retry = self.repair.is_some() || self.queue.len() >= QUEUE_EVENTS_MAX;
         if !self.retry {
             let from = match self.unconfirmed {
                 // The record at the cursor must be the one we applied.
@@ -267,11 +365,52 @@ impl Follow {
         }
     }
 
-    /// Follows no further. What is verified already is signed history, and is still applied.
+    /// Follows no further, and looks for a way out. What is verified already is signed history, and is still applied.
     fn stop(&mut self, fork: Fork, actions: &mut Vec<Action>) {
-        if self.fork.is_none() {
-            self.fork = Some(fork.clone());
-            actions.push(Action::Alarm(Alarm::Fork(fork)));
+        let standing = self.stand(fork, actions);
+        self.find(Why::Fork(standing), actions);
+    }
+
+    /// Follows no further. Gives back the fork that stands: the graver one, for a log that is trimmed or
+    /// a copy that lags shows less.
+    fn stand(&mut self, fork: Fork, actions: &mut Vec<Action>) -> Fork {
+        self.looking_again = false;
+        self.look_again_in = LOOK_AGAIN_TICKS;
+        match self.fork.clone() {
+            Some(standing) if standing == fork => standing,
+            Some(standing) if standing.gravity() > fork.gravity() => standing,
+            Some(_) | None => {
+                self.fork = Some(fork.clone());
+                actions.push(Action::Alarm(Alarm::Fork(fork.clone())));
+                fork
+            }
+        }
+    }
+
+    /// Whether the log, or a head, has shown another history than ours.
+    fn is_contradicted(&self) -> bool {
+        self.fork.as_ref().is_some_and(Fork::contradicts)
+    }
+
+    /// Other keys: what waits was verified with the old ones, and what was not to be trusted may be now.
+    fn take_trust(&mut self, trusted: TrustedKeys, actions: &mut Vec<Action>) {
+        self.trusted = trusted;
+        self.forget_queue();
+        // A charter may be valid now, or a snapshot.
+        self.refused.clear();
+        self.look_again_in = 0;
+        match &self.fork {
+            Some(Fork::Untrusted { .. }) => self.look_again(actions),
+            Some(
+                Fork::Epoch { .. }
+                | Fork::Chain { .. }
+                | Fork::Behind { .. }
+                | Fork::Hole { .. }
+                | Fork::Founded { .. }
+                | Fork::Diverged { .. },
+            ) => {}
+            None if self.connected => self.read_on(actions),
+            None => {}
         }
     }
 
@@ -285,192 +424,124 @@ impl Follow {
         };
     }
 
-    fn take_tail(&mut self, record: Record, actions: &mut Vec<Action>) {
-        let version = record.version;
-        if self.fork.is_some() || version < self.tip.version {
-            return;
-        }
-        if version == self.tip.version {
-            // Usually the event we know. If it is another one, and signed, the log decides which of them it holds.
-            if !same_event(&record, self.tip) && self.examine_signature_alone(&record) {
-                self.unconfirmed = true;
-                self.read_on(actions);
-            }
-            return;
-        }
-        if version == self.tip.version.next() && self.reading.is_none() && !self.rebuilding {
-            match self.examine(&record, self.tip) {
-                Ok(verified) => return self.enqueue(verified),
-                // A live message is not the log: it may be forged. The log decides.
-                Err(Objection::Refused(reason)) => {
-                    actions.push(Action::Alarm(Alarm::BadTail { version, reason }));
-                }
-                Err(Objection::Fork) => {}
-            }
-        } else if self.examine_signature_alone(&record) {
-            self.seen = self.seen.max(version);
-        }
-        self.read_on(actions);
-    }
-
-    fn take_page(&mut self, from: Version, page: Page, actions: &mut Vec<Action>) {
-        if self.reading != Some(from) {
-            return;
-        }
-        self.reading = None;
-        if self.fork.is_some() {
-            return;
-        }
-        if from > self.tip.version.next() {
-            // What stood between was dropped while the read was under way.
-            return self.read_on(actions);
-        }
-        if page.records.is_empty() {
-            return self.take_end(from, actions);
-        }
-        (self.unconfirmed, self.behind) = (false, 0);
-        let (mut batch, objection) = self.chain_page(page.records);
-        let untrusted = self.cut_untrusted(&mut batch);
-        batch
-            .into_iter()
-            .for_each(|verified| self.enqueue(verified));
-        match untrusted.or(objection) {
-            Some(fork) => self.stop(fork, actions),
-            None if page.more || self.seen > self.tip.version => self.read_on(actions),
-            None => {}
-        }
-    }
-
-    /// The log ends before `from`, if the copy that answered is not stale.
-    fn take_end(&mut self, from: Version, actions: &mut Vec<Action>) {
-        if from > self.cursor.version {
-            self.unconfirmed = false;
-            self.retry = self.seen >= from;
-            return;
-        }
-        self.behind += 1;
-        self.retry = true;
-        if self.behind >= BEHIND_READS_MAX {
-            self.stop(
-                Fork::Behind {
-                    applied: self.cursor.version,
-                },
-                actions,
-            );
-        }
-    }
-
-    /// The records of a page that follow the tip, up to the first that does not, and what is wrong with that one.
-    fn chain_page(&self, records: Vec<Record>) -> (Vec<Verified>, Option<Fork>) {
-        let mut batch: Vec<Verified> = Vec::new();
-        let mut tip = self.tip;
-        for record in records {
-            if record.version < tip.version {
-                continue;
-            }
-            if record.version == tip.version {
-                if !same_event(&record, tip) {
-                    return (
-                        batch,
-                        Some(Fork::Chain {
-                            version: tip.version,
-                        }),
-                    );
-                }
-                continue;
-            }
-            match self.chain_on(&record, tip) {
-                Ok(verified) => {
-                    tip = verified.cursor;
-                    batch.push(verified);
-                }
-                Err(fork) => return (batch, Some(fork)),
-            }
-        }
-        (batch, None)
-    }
-
-    /// One signature vouches for the chain before it, so a page needs one verification: that of its last event. If
-    /// that fails, finds the first event that is not covered and cuts there.
-    fn cut_untrusted(&self, batch: &mut Vec<Verified>) -> Option<Fork> {
-        if batch.last().is_none_or(|last| self.signed(last)) {
-            return None;
-        }
-        let covered = batch
-            .iter()
-            .rposition(|verified| self.signed(verified))
-            .map_or(0, |at| at + 1);
-        let version = batch[covered].record.version;
-        batch.truncate(covered);
-        Some(Fork::Untrusted {
-            version,
-            reason: Refused::Signature,
-        })
-    }
-
     fn take_head(&mut self, head: &Head, actions: &mut Vec<Action>) {
-        self.head_sync = head.sync;
         let known = self.cursor.version > Version::ZERO;
-        if known && head.epoch != self.cursor.epoch {
-            return self.stop(
-                Fork::Epoch {
-                    version: head.version,
-                },
-                actions,
-            );
+        if known && head.epoch < self.cursor.epoch {
+            // An earlier life of the log, as somebody may repeat it.
+            return;
         }
-        if head.version == self.cursor.version && known && head.chain != self.cursor.chain {
-            return self.stop(
-                Fork::Chain {
-                    version: head.version,
-                },
-                actions,
-            );
+        if known && head.epoch > self.cursor.epoch {
+            let version = head.version;
+            return if !self.is_contradicted() && !self.is_moving_to(head.epoch) {
+                self.stop(Fork::Epoch { version }, actions);
+            };
         }
+        (self.head_sync, self.first) = (head.sync, head.first);
+        if known && head.version == self.cursor.version && head.chain != self.cursor.chain {
+            let version = head.version;
+            return if !self.is_contradicted() {
+                self.stop(Fork::Chain { version }, actions);
+            };
+        }
+        self.take_low_head(head, actions);
         self.seen = self.seen.max(head.version);
-        if head.version > self.tip.version {
+        let worth = head.snapshot.filter(|snapshot| {
+            let (epoch, version) = (head.epoch, snapshot.version);
+            let bytes = snapshot.bytes;
+            let known = Known {
+                epoch,
+                version,
+                bytes,
+            };
+            version > self.sought && self.is_worth(&known)
+        });
+        match worth {
+            Some(snapshot) if self.fork.is_none() => {
+                self.find(Why::Lag(snapshot.version), actions);
+            }
+            Some(_) | None if head.version > self.tip.version => self.read_on(actions),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Control planes differ by a little. If all of them stay below, the log may have gone back.
+    fn take_low_head(&mut self, head: &Head, actions: &mut Vec<Action>) {
+        if head.version >= self.cursor.version {
+            self.low_heads = 0;
+            return;
+        }
+        self.low_heads += 1;
+        if self.low_heads >= LOW_HEADS_MAX {
+            self.low_heads = 0;
+            self.unconfirmed = true;
             self.read_on(actions);
         }
     }
 
     fn take_divergence(&mut self, version: Version, actions: &mut Vec<Action>) {
         self.applying = false;
+        self.find_after_apply = None;
         self.forget_queue();
-        if self.rebuilding || self.diverged == Some(version) {
-            self.rebuilding = false;
+        let refolding = matches!(self.repair, Some(Repair::Refolding));
+        if refolding || (self.diverged == Some(version) && self.repaired) {
+            self.repair = None;
             return self.stop(Fork::Diverged { version }, actions);
         }
         actions.push(Action::Alarm(Alarm::Diverged(version)));
-        // What a fork's log folds to is not what we want; the next connection brings us here again.
+        // What a fork's log leads to is not what we want; the next look at it brings us here again.
         if self.fork.is_none() {
-            self.diverged = Some(version);
-            self.rebuild(actions);
+            (self.diverged, self.repaired) = (Some(version), false);
+            self.find(Why::Diverged(version), actions);
         }
     }
 
-    fn rebuild(&mut self, actions: &mut Vec<Action>) {
-        if !self.rebuilding {
-            self.rebuilding = true;
-            self.retry_rebuild = false;
-            actions.push(Action::Rebuild);
-        }
+    /// What diverged there has been applied since.
+    fn forget_divergence(&mut self) {
+        let reached = self.cursor.version;
+        self.diverged = self.diverged.filter(|version| *version > reached);
     }
 
-    fn take_rebuilt(&mut self, cursor: Cursor, actions: &mut Vec<Action>) {
-        self.rebuilding = false;
+    fn take_refolded(&mut self, cursor: Cursor, actions: &mut Vec<Action>) {
+        self.repair = None;
         self.cursor = cursor;
+        self.repaired = true;
+        self.forget_divergence();
         self.forget_queue();
         if self.seen > cursor.version {
             self.read_on(actions);
         }
+        self.seen = self.seen.max(cursor.version);
+    }
+
+    /// Only the state of a divergence may be found elsewhere: by then there may be a snapshot.
+    fn take_refold_failure(&mut self) {
+        self.repair = None;
+        match self.diverged {
+            Some(version) => self.retry_find = Some(Why::Diverged(version)),
+            None => self.retry_refold = true,
+        }
     }
 
     fn take_tick(&mut self, actions: &mut Vec<Action>) {
-        if !self.connected || self.fork.is_some() {
+        self.doubted = false;
+        if !self.connected {
             return;
         }
-        if self.retry_rebuild && !self.applying {
-            return self.rebuild(actions);
+        if self.repair.is_none()
+            && let Some(why) = self.retry_find.take()
+        {
+            self.find(why, actions);
+        }
+        if let Some(fork) = self.fork.clone() {
+            self.look_again_in = self.look_again_in.saturating_sub(1);
+            if self.look_again_in == 0 {
+                self.look_at(fork, actions);
+            }
+            return;
+        }
+        let idle = self.repair.is_none() && !self.applying;
+        if idle && std::mem::take(&mut self.retry_refold) {
+            return self.refold(actions);
         }
         if self.retry {
             self.read_on(actions);
@@ -484,7 +555,7 @@ impl Follow {
             self.retry = true;
             return;
         }
-        if verified.cursor.version == self.tip.version.next() {
+        if verified.cursor.version == self.tip.version.next() || planted(Bug::GapApplied) {
             self.tip = verified.cursor;
             self.seen = self.seen.max(self.tip.version);
             self.queue.push_back(verified);
@@ -492,12 +563,14 @@ impl Follow {
     }
 
     fn apply_next(&mut self, actions: &mut Vec<Action>) {
-        if self.applying || self.rebuilding || self.retry_rebuild || self.queue.is_empty() {
+        // Nothing is applied to a state that is known to be wrong.
+        let wrong = self.retry_refold || self.retry_find.as_ref().is_some_and(Why::is_local);
+        if self.applying || self.repair.is_some() || wrong || self.queue.is_empty() {
             return;
         }
         if self.sync() == SyncMode::Full && self.fork.is_none() {
             self.forget_queue();
-            return self.rebuild(actions);
+            return self.refold(actions);
         }
         let count = self.queue.len().min(APPLY_EVENTS_MAX);
         let events: Vec<Verified> = self.queue.drain(..count).collect();
@@ -505,87 +578,4 @@ impl Follow {
         self.applying_cursor = events.last().map_or(self.cursor, |last| last.cursor);
         actions.push(Action::Apply(events));
     }
-
-    /// Whether a record follows `tip` and is signed.
-    fn examine(&self, record: &Record, tip: Cursor) -> Result<Verified, Objection> {
-        let verified = self.chain_on(record, tip).map_err(|fork| match fork {
-            Fork::Untrusted { reason, .. } => Objection::Refused(reason),
-            Fork::Epoch { .. }
-            | Fork::Chain { .. }
-            | Fork::Behind { .. }
-            | Fork::Hole { .. }
-            | Fork::Diverged { .. } => Objection::Fork,
-        })?;
-        if self.signed(&verified) {
-            Ok(verified)
-        } else {
-            Err(Objection::Refused(Refused::Signature))
-        }
-    }
-
-    /// Whether a record follows `tip`, its signature aside.
-    fn chain_on(&self, record: &Record, tip: Cursor) -> Result<Verified, Fork> {
-        let version = record.version;
-        let next = tip.version.next();
-        if version > next {
-            return Err(Fork::Hole { missing: next });
-        }
-        let event = Event::decode(&record.event).map_err(|_| Fork::Untrusted {
-            version,
-            reason: Refused::Unreadable,
-        })?;
-        if event.version() != version {
-            return Err(Fork::Untrusted {
-                version,
-                reason: Refused::Version,
-            });
-        }
-        if tip.version > Version::ZERO && event.epoch != tip.epoch {
-            return Err(Fork::Epoch { version });
-        }
-        if event.previous_chain != tip.chain {
-            return Err(Fork::Chain {
-                version: tip.version,
-            });
-        }
-        let cursor = event.cursor(&record.event);
-        Ok(Verified {
-            event,
-            record: record.clone(),
-            cursor,
-        })
-    }
-
-    fn signed(&self, verified: &Verified) -> bool {
-        let signature = verified.record.signature.as_ref();
-        signature.is_some_and(|signature| {
-            self.trusted
-                .verifies_event(verified.cursor.chain, signature)
-        })
-    }
-
-    /// Whether a record that does not follow our tip is at least signed over the chain it claims.
-    fn examine_signature_alone(&self, record: &Record) -> bool {
-        let Ok(event) = Event::decode(&record.event) else {
-            return false;
-        };
-        let chain = event.previous_chain.extend(&record.event);
-        event.version() == record.version
-            && record
-                .signature
-                .as_ref()
-                .is_some_and(|own| self.trusted.verifies_event(chain, own))
-    }
-}
-
-enum Objection {
-    /// Something is wrong with the record by itself.
-    Refused(Refused),
-    /// It does not follow our history. The log decides whether that is a fork.
-    Fork,
-}
-
-/// Whether a record is the event that led to `cursor`.
-fn same_event(record: &Record, cursor: Cursor) -> bool {
-    Event::decode(&record.event).is_ok_and(|event| event.cursor(&record.event) == cursor)
 }

@@ -7,13 +7,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use sluice_schema::event::EventId;
-use sluice_schema::hash::Hash32;
 use sluice_schema::version::Version;
 use std::fmt;
 use std::sync::Arc;
 
+mod chunks;
 pub mod embedded;
 pub mod jetstream;
+
+pub use chunks::{CHUNK_BYTES_MAX, ChunkUse, Chunks, REFRESH_AFTER, ROOT_BYTES_MAX, StoredRoot};
+use chunks::{check_chunk, check_root, check_root_name, is_fresh};
+pub(crate) use chunks::{compress, decompress};
 
 /// The most records one [`Log::read`] returns.
 pub const PAGE_RECORDS_MAX: usize = 1000;
@@ -75,7 +79,8 @@ pub enum AppendError {
         /// What the caller expected the last version to be.
         expected: Version,
     },
-    /// No answer: all or none may have been stored. Read `expected + 1` and compare event ids.
+    /// No answer: all or none may have been stored, or the first few: a broker that loses power while it stores an atomic
+    /// batch comes back with a part of it. Read from `expected + 1` on and compare event ids.
     #[error("the outcome of the append at version {expected} is unknown")]
     Unknown {
         /// What the caller expected the last version to be.
@@ -165,6 +170,15 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// If the leader cannot be asked now.
     async fn bounds(&self) -> Result<Bounds, LogError>;
 
+    /// Removes everything before `first`, which stays. The next append follows the same last version as before. Nothing
+    /// happens if the log begins there or later. The caller has checked that nobody needs what goes (that a signed
+    /// snapshot at `first - 1` or later is there). Control planes only.
+    ///
+    /// # Errors
+    /// If `first` is not in the log (beyond its last version, or lost), or the log cannot do it now. It may have happened
+    /// in part or in whole then: [`bounds`](Self::bounds) tells, and asking again is harmless.
+    async fn trim(&self, first: Version) -> Result<(), LogError>;
+
     /// Subscribes. The stream ends only when the log is closed.
     ///
     /// # Errors
@@ -198,22 +212,6 @@ pub enum Durability {
     Unknown(String),
 }
 
-/// Content-addressed pieces beside the log: parts of large transactions, later of snapshots.
-#[async_trait]
-pub trait Chunks: Send + Sync + fmt::Debug + 'static {
-    /// Stores `content` under its hash. Storing the same content again is harmless.
-    ///
-    /// # Errors
-    /// If it cannot be stored now.
-    async fn put(&self, hash: Hash32, content: &[u8]) -> Result<(), LogError>;
-
-    /// The content with this hash, checked; `None` if it is not there.
-    ///
-    /// # Errors
-    /// If it cannot be read now, or what is stored does not match the hash.
-    async fn get(&self, hash: Hash32) -> Result<Option<Bytes>, LogError>;
-}
-
 /// A log together with its chunk store.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -221,24 +219,4 @@ pub struct Source {
     pub log: Arc<dyn Log>,
     /// Its chunks.
     pub chunks: Arc<dyn Chunks>,
-}
-
-/// Chunks decompress to no more than this, whatever their bytes say.
-const CHUNK_BYTES_MAX: usize = 4 << 20;
-const ZSTD_LEVEL: i32 = 3;
-
-fn compress(content: &[u8]) -> Vec<u8> {
-    zstd::bulk::compress(content, ZSTD_LEVEL).expect("compressing into memory does not fail")
-}
-
-fn decompress(hash: Hash32, stored: &[u8]) -> Result<Bytes, LogError> {
-    let content = zstd::bulk::decompress(stored, CHUNK_BYTES_MAX).map_err(|error| {
-        LogError::Unusable(format!("chunk {hash} does not decompress: {error}"))
-    })?;
-    match Hash32::of(&content) == hash {
-        true => Ok(content.into()),
-        false => Err(LogError::Unusable(format!(
-            "chunk {hash} holds other content"
-        ))),
-    }
 }

@@ -37,7 +37,8 @@ pub struct LoggingSettings {
 /// # Errors
 /// If the filter cannot be read.
 pub fn start(settings: &LoggingSettings) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log_level)
+    // What the client has to say reaches us as events, and is told once; it would repeat it at each attempt.
+    let filter = EnvFilter::try_new(format!("async_nats=off,{}", settings.log_level))
         .map_err(|error| format!("log_level '{}': {error}", settings.log_level))?;
     let terminal = std::io::stderr().is_terminal();
     let json = match settings.log_format {

@@ -1,5 +1,6 @@
 //! What every program of ours does around its work: settings, logs, signals, exit codes.
 
+pub mod connection;
 pub mod logging;
 pub mod settings;
 pub mod signals;
@@ -7,6 +8,7 @@ pub mod signals;
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 use logging::LoggingSettings;
+use settings::SettingsError;
 use sluice_schema::version::Time;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -84,7 +86,8 @@ pub async fn wait_for_tasks(
     Ok(())
 }
 
-/// Runs `work` until it ends; the first signal asks it to, the second does not wait.
+/// Runs `work` until it ends; the first signal asks it to, the second does not wait. 64 is the code if it ends with a
+/// [`SettingsError`].
 pub async fn until_signalled<W>(work: impl FnOnce(CancellationToken) -> W) -> ExitCode
 where
     W: Future<Output = anyhow::Result<()>>,
@@ -95,7 +98,10 @@ where
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "failed");
-                ExitCode::FAILURE
+                match error.downcast_ref::<SettingsError>() {
+                    Some(_) => settings::USAGE.into(),
+                    None => ExitCode::FAILURE,
+                }
             }
         },
         _ = signals::watch(shutdown.clone()) => signals::INTERRUPTED.into(),

@@ -14,12 +14,22 @@ pub const USAGE: u8 = 64;
 /// Variables that another program of ours reads; not unknown, not ours.
 const FOREIGN_PREFIXES: [&str; 4] = ["SLUICE_CP_", "SLUICE_DP_", "SLUICE_TEST_", "SLUICE_UP_"];
 /// Variables that several programs read; a program that does not know one of them ignores it.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 16] = [
     "SLUICE_ADMIN_URL",
     "SLUICE_CLUSTER",
     "SLUICE_CONFIG",
     "SLUICE_INCREMENTAL_SYNC",
+    "SLUICE_NATS_CREDS",
+    "SLUICE_NATS_INBOX_PREFIX",
+    "SLUICE_NATS_NKEY",
+    "SLUICE_NATS_PASSWORD_FILE",
+    "SLUICE_NATS_TLS_CA",
+    "SLUICE_NATS_TLS_CERT",
+    "SLUICE_NATS_TLS_FIRST",
+    "SLUICE_NATS_TLS_KEY",
+    "SLUICE_NATS_TOKEN_FILE",
     "SLUICE_NATS_URL",
+    "SLUICE_NATS_USER",
     "SLUICE_TRUSTED_KEYS",
 ];
 
@@ -56,6 +66,9 @@ pub enum SettingsError {
         /// The nearest known one, as `; did you mean 'x'?`.
         hint: String,
     },
+    /// Settings that contradict each other, or name a file that does not hold what it should.
+    #[error("{0}")]
+    Unusable(String),
     /// A value of a kind that no setting takes.
     #[error(
         "settings file '{path}': '{key}' must be a text, number, true, false, or a list of those"
@@ -77,7 +90,11 @@ impl SettingsError {
                 let _ = error.print();
                 if error.use_stderr() { USAGE } else { 0 }
             }
-            Self::File { .. } | Self::Toml { .. } | Self::Unknown { .. } | Self::Value { .. } => {
+            Self::File { .. }
+            | Self::Toml { .. }
+            | Self::Unknown { .. }
+            | Self::Unusable(_)
+            | Self::Value { .. } => {
                 // Logging is not set up before the settings are known.
                 eprintln!("error: {}", crate::run::chain(self));
                 USAGE

@@ -1,18 +1,21 @@
 //! What has been applied since the last save, in a file: a process that is killed between two saves loses nothing.
 //!
 //! Two files that take turns. A record is appended with one write when a change is staged, which costs a fraction of
-//! what a batch costs sled. When a save is about to be synced, writing goes on in the other file, whose records the sync
-//! before has covered. Power loss may cut the end off; the records say so themselves, and the log has the rest.
+//! what a batch costs sled. When a save is about to be synced, writing goes on in the other file, whose records a sync
+//! before has covered. Power loss may cut the end off, or bring back what was emptied; the records say so themselves,
+//! and the log has the rest.
 
+use super::disk::Disk;
 use serde::{Deserialize, Serialize};
 use sluice_schema::codec::{self, Format};
 use sluice_schema::event::Event;
 use sluice_schema::hash::Hash32;
 use sluice_schema::version::Cursor;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::io;
+use std::sync::Arc;
 
+/// The files' names.
+pub(super) const FILES: [&str; 2] = ["journal.0", "journal.1"];
 const FORMAT: Format = Format {
     magic: *b"SlJ",
     version: 1,
@@ -35,33 +38,38 @@ struct Applying<'a> {
 
 #[derive(Debug)]
 pub(super) struct Journal {
-    files: [File; 2],
+    disk: Arc<dyn Disk>,
     current: usize,
+    /// A write has failed, so what follows it in the file is lost to a reader: nothing is appended before the next turn.
+    torn: bool,
 }
 
 impl Journal {
-    /// Opens the journal in the store's directory, and gives back what it holds, ordered by version.
-    pub(super) fn open(directory: &Path) -> io::Result<(Self, Vec<Applied>)> {
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            current: 0,
+            torn: false,
+        }
+    }
+
+    /// What the files hold, ordered by version.
+    pub(super) fn read(&self) -> io::Result<Vec<Applied>> {
         let mut applied = Vec::new();
-        let mut open = |name: &str| {
-            let path = directory.join(name);
-            let mut file = File::options()
-                .read(true)
-                .append(true)
-                .create(true)
-                .open(path)?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            read(&bytes, &mut applied);
-            Ok::<_, io::Error>(file)
-        };
-        let files = [open("journal.0")?, open("journal.1")?];
+        for file in FILES {
+            if let Some(bytes) = self.disk.read(file)? {
+                read(&bytes, &mut applied);
+            }
+        }
         applied.sort_by_key(|applied: &Applied| applied.cursor.version);
-        Ok((Self { files, current: 0 }, applied))
+        Ok(applied)
     }
 
     /// Appends events.
     pub(super) fn append(&mut self, events: &[(&Event, Cursor)]) -> io::Result<()> {
+        if self.torn {
+            return Err(io::Error::other("an earlier write has failed"));
+        }
         let mut bytes = Vec::with_capacity(2048);
         for (event, cursor) in events {
             let body = codec::encode(
@@ -76,18 +84,24 @@ impl Journal {
             bytes.extend_from_slice(&Hash32::of(&body).0);
             bytes.extend_from_slice(&body);
         }
-        self.files[self.current].write_all(&bytes)
+        let written = self.disk.append(FILES[self.current], &bytes);
+        self.torn = written.is_err();
+        written
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        self.files.iter().try_for_each(|file| file.set_len(0))
+        FILES.iter().try_for_each(|file| self.disk.truncate(file))?;
+        self.torn = false;
+        Ok(())
     }
 
     /// Goes on in the other file, from its beginning.
-    pub(super) fn rotate(&mut self) -> io::Result<()> {
-        self.current = 1 - self.current;
-        self.files[self.current].set_len(0)
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        let next = 1 - self.current;
+        self.disk.truncate(FILES[next])?;
+        (self.current, self.torn) = (next, false);
+        Ok(())
     }
 }
 

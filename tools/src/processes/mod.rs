@@ -4,6 +4,7 @@
 pub mod nats;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -81,6 +82,12 @@ impl Program {
             let _ = child.wait();
         }
     }
+
+    /// Whether it runs (frozen or not). A program that ended by itself does not.
+    fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
 }
 
 impl Drop for Program {
@@ -100,6 +107,37 @@ fn watch(said: ChildStderr, mut log: File, message: &str, sender: &mpsc::Sender<
             let _ = sender.send(value);
         }
     }
+}
+
+/// Stops a process where it stands (SIGSTOP): its connections stay open, and nothing answers on them.
+///
+/// # Errors
+/// If it does not run.
+pub fn freeze(process: Option<u32>) -> Result<()> {
+    signal(process, Signal::STOP)
+}
+
+/// Lets a frozen process go on (SIGCONT). Harmless if it is not frozen.
+///
+/// # Errors
+/// If it does not run.
+pub fn thaw(process: Option<u32>) -> Result<()> {
+    signal(process, Signal::CONT)
+}
+
+/// Asks a process to end (SIGTERM).
+///
+/// # Errors
+/// If it does not run.
+pub fn terminate(process: Option<u32>) -> Result<()> {
+    signal(process, Signal::TERM)
+}
+
+fn signal(process: Option<u32>, signal: Signal) -> Result<()> {
+    let process = process.context("the process does not run")?;
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let process = process.context("not the id of a process")?;
+    kill_process(process, signal).context("could not signal the process")
 }
 
 /// The program of this name beside the one that is running, or one directory above it (where tests run).
@@ -182,6 +220,11 @@ impl ControlPlane {
         self.program.child.as_ref().map(Child::id)
     }
 
+    /// Whether it runs, frozen or not. One that ended by itself does not.
+    pub fn is_running(&mut self) -> bool {
+        self.program.is_running()
+    }
+
     /// Everything it has logged.
     pub fn said(&self) -> String {
         self.program.said()
@@ -255,6 +298,11 @@ impl DataPlane {
     /// The process, while it runs.
     pub fn process_id(&self) -> Option<u32> {
         self.program.child.as_ref().map(Child::id)
+    }
+
+    /// Whether it runs, frozen or not. One that ended by itself does not.
+    pub fn is_running(&mut self) -> bool {
+        self.program.is_running()
     }
 
     /// Everything it has logged.

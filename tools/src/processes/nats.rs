@@ -19,6 +19,8 @@ const BINARY_VARIABLE: &str = "SLUICE_TEST_NATS_SERVER";
 #[derive(Debug)]
 pub struct Nats {
     directory: TempDir,
+    /// Where its streams are.
+    store: PathBuf,
     name: String,
     /// Lines of configuration beside the usual ones.
     extra: String,
@@ -49,11 +51,45 @@ impl Nats {
         Ok(nats)
     }
 
+    /// Starts one server with more lines of configuration and files, by their names, that these may include.
+    ///
+    /// # Errors
+    /// If there is no server to start, or it does not start.
+    pub fn start_with_files(extra: &str, files: &[(String, String)]) -> Result<Self> {
+        let mut nats = Self::new("nats-1", extra, None)?;
+        nats.write_files(files)?;
+        nats.restart()?;
+        Ok(nats)
+    }
+
+    /// Starts one server that keeps its streams in `store`.
+    ///
+    /// # Errors
+    /// If there is no server to start, or it does not start.
+    pub fn start_in(store: &Path) -> Result<Self> {
+        let mut nats = Self::new("nats-1", "", None)?;
+        nats.set_store(store);
+        nats.restart()?;
+        Ok(nats)
+    }
+
     /// Starts `size` servers that form a cluster.
     ///
     /// # Errors
     /// If there is no server to start, or one does not start.
     pub fn cluster(size: usize) -> Result<Vec<Self>> {
+        Self::cluster_with_files(size, "", &[])
+    }
+
+    /// Starts `size` servers that form a cluster, each with these lines and files.
+    ///
+    /// # Errors
+    /// If there is no server to start, or one does not start.
+    pub fn cluster_with_files(
+        size: usize,
+        extra: &str,
+        files: &[(String, String)],
+    ) -> Result<Vec<Self>> {
         // Servers must know each other's route ports before they run: held all at once, so that they differ.
         let held: std::io::Result<Vec<_>> = (0..size)
             .map(|_| TcpListener::bind(("127.0.0.1", 0)))
@@ -66,7 +102,9 @@ impl Nats {
         let mut servers = Vec::new();
         for (index, port) in ports.iter().enumerate() {
             let place = Some((*port, ports.clone()));
-            servers.push(Self::new(&format!("nats-{}", index + 1), "", place)?);
+            let server = Self::new(&format!("nats-{}", index + 1), extra, place)?;
+            server.write_files(files)?;
+            servers.push(server);
         }
         // A server of a cluster is ready only once it has met the others.
         thread::scope(|scope| {
@@ -85,8 +123,10 @@ impl Nats {
     }
 
     fn new(name: &str, extra: &str, routes: Option<(u16, Vec<u16>)>) -> Result<Self> {
+        let directory = tempfile::tempdir().context("could not make a directory")?;
         Ok(Self {
-            directory: tempfile::tempdir().context("could not make a directory")?,
+            store: directory.path().join("jetstream"),
+            directory,
             name: name.to_owned(),
             extra: extra.to_owned(),
             sync: "always".to_owned(),
@@ -97,6 +137,18 @@ impl Nats {
         })
     }
 
+    /// Writes files beside its configuration, which may include them.
+    ///
+    /// # Errors
+    /// If one cannot be written.
+    pub fn write_files(&self, files: &[(String, String)]) -> Result<()> {
+        for (name, content) in files {
+            fs::write(self.directory().join(name), content)
+                .with_context(|| format!("could not write '{name}'"))?;
+        }
+        Ok(())
+    }
+
     /// Its name within its cluster.
     pub fn name(&self) -> &str {
         &self.name
@@ -105,6 +157,11 @@ impl Nats {
     /// Where clients connect. The same after a restart.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.client_port.unwrap_or(0))
+    }
+
+    /// The port on which clients connect.
+    pub fn client_port(&self) -> u16 {
+        self.client_port.unwrap_or(0)
     }
 
     /// Where a client with a name and a password connects.
@@ -120,9 +177,24 @@ impl Nats {
         format!("http://127.0.0.1:{}", self.monitor_port.unwrap_or(0))
     }
 
-    /// Where it keeps its streams, and its log as `log`.
+    /// Where it keeps its log as `log`, and its streams unless they are elsewhere.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where it keeps its streams.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// Keeps its streams in another directory from the next start on.
+    pub fn set_store(&mut self, store: &Path) {
+        store.clone_into(&mut self.store);
+    }
+
+    /// Everything it has logged.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.directory().join("log")).unwrap_or_default()
     }
 
     /// The process, while it runs.
@@ -135,12 +207,29 @@ impl Nats {
         interval.clone_into(&mut self.sync);
     }
 
+    /// Sets the lines of configuration beside the usual ones, from the next start on.
+    pub fn set_extra(&mut self, extra: &str) {
+        extra.clone_into(&mut self.extra);
+    }
+
     /// Ends it as `kill -9` does. Harmless if it does not run.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Ends it as an operator does, and waits until it has ended.
+    ///
+    /// # Errors
+    /// If it does not run, or cannot be waited for.
+    pub fn stop(&mut self) -> Result<()> {
+        super::terminate(self.process_id())?;
+        if let Some(mut child) = self.running.take() {
+            child.wait().context("could not wait for nats-server")?;
+        }
+        Ok(())
     }
 
     /// Starts it, or kills and starts it again: on the same ports and directory as before.
@@ -174,8 +263,10 @@ impl Nats {
             .spawn(move || watch(said, log, &sender))
             .context("could not watch nats-server")?;
         let Ok(ports) = ready.recv_timeout(START_TIMEOUT) else {
-            let log = fs::read_to_string(self.directory().join("log")).unwrap_or_default();
-            bail!("nats-server did not become ready; it said:\n{log}");
+            bail!(
+                "nats-server did not become ready; it said:\n{}",
+                self.said()
+            );
         };
         self.client_port = Some(ports.client.context("nats-server named no client port")?);
         self.monitor_port = Some(ports.monitor.context("nats-server named no monitor port")?);
@@ -185,7 +276,7 @@ impl Nats {
     fn config(&self) -> String {
         let port = |port: Option<u16>| port.map_or(-1, i32::from);
         let (client, monitor) = (port(self.client_port), port(self.monitor_port));
-        let (store, sync) = (self.directory().join("jetstream"), &self.sync);
+        let (store, sync) = (&self.store, &self.sync);
         let mut config = format!(
             "server_name: {}\nlisten: \"127.0.0.1:{client}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
              jetstream {{ store_dir: {store:?}, sync_interval: {sync}, max_file_store: 1GB }}\n{}\n",
@@ -197,7 +288,8 @@ impl Nats {
                 .map(|port| format!("nats://127.0.0.1:{port}"))
                 .collect();
             config.push_str(&format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{own}\", routes: {routes:?} }}\n"
+                // Not advertised: clients know all servers, by the addresses they were given.
+                "cluster {{ name: test, listen: \"127.0.0.1:{own}\", routes: {routes:?}, no_advertise: true }}\n"
             ));
         }
         config
@@ -238,7 +330,10 @@ fn watch(said: ChildStderr, mut log: File, sender: &mpsc::Sender<Ports>) {
 }
 
 /// The server to test with: named by the environment, or found by `scripts/nats-server`.
-fn binary() -> Result<&'static Path> {
+///
+/// # Errors
+/// If there is none.
+pub fn binary() -> Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = BINARY.get_or_init(|| find_binary().map_err(|error| format!("{error:#}")));
     found

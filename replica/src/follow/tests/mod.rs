@@ -1,17 +1,26 @@
 //! One table per row of the design's section 6: inputs in, actions out.
 
+mod forks;
 mod model;
+mod repairs;
 mod rows;
 
+use super::reading::DOUBTS_MAX;
 use super::*;
 use crate::keys::SigningKey;
+use crate::node::SnapshotReference;
+use sluice_schema::digest::Accumulator;
 use sluice_schema::event::{Actor, EventId};
-use sluice_schema::version::{Epoch, Time};
+use sluice_schema::version::{Chain, Epoch, Time};
 use uuid::Uuid;
 
 /// A signed log of any length, to take records and cursors from.
+#[derive(Clone)]
 struct History {
+    /// The version of the first record.
+    first: u64,
     records: Vec<Record>,
+    /// Before the first record, and after each.
     cursors: Vec<Cursor>,
 }
 
@@ -55,34 +64,52 @@ impl History {
 
     fn of(epoch: Epoch, mark: u128, length: u64) -> Self {
         let mut history = Self {
+            first: 1,
             records: Vec::new(),
             cursors: vec![Cursor::default()],
         };
-        for _ in 0..length {
-            let (record, cursor) = sealed(&event_after(history.end(), epoch, mark), &key());
-            history.records.push(record);
-            history.cursors.push(cursor);
-        }
+        history.grow(epoch, mark, length);
         history
+    }
+
+    /// A later life, whose founding event has version `first`.
+    fn founded(epoch: Epoch, first: u64, length: u64) -> Self {
+        let before = Cursor {
+            epoch,
+            version: Version(first - 1),
+            chain: Chain::ZERO,
+        };
+        let mut history = Self {
+            first,
+            records: Vec::new(),
+            cursors: vec![before],
+        };
+        history.grow(epoch, 0, length);
+        history
+    }
+
+    fn grow(&mut self, epoch: Epoch, mark: u128, length: u64) {
+        for _ in 0..length {
+            let (record, cursor) = sealed(&event_after(self.end(), epoch, mark), &key());
+            self.records.push(record);
+            self.cursors.push(cursor);
+        }
     }
 
     /// The same up to `version`, then `length` other events.
     fn branch(&self, version: u64, length: u64) -> Self {
         let kept = usize::try_from(version).unwrap();
         let mut branch = Self {
+            first: 1,
             records: self.records[..kept].to_vec(),
             cursors: self.cursors[..=kept].to_vec(),
         };
-        for _ in 0..length {
-            let (record, cursor) = sealed(&event_after(branch.end(), epoch(1), 7), &key());
-            branch.records.push(record);
-            branch.cursors.push(cursor);
-        }
+        branch.grow(self.end().epoch, 7, length);
         branch
     }
 
     fn at(&self, version: u64) -> Cursor {
-        self.cursors[usize::try_from(version).unwrap()]
+        self.cursors[usize::try_from(version + 1 - self.first).unwrap()]
     }
 
     fn end(&self) -> Cursor {
@@ -90,7 +117,7 @@ impl History {
     }
 
     fn record(&self, version: u64) -> Record {
-        self.records[usize::try_from(version).unwrap() - 1].clone()
+        self.records[usize::try_from(version - self.first).unwrap()].clone()
     }
 
     fn tail(&self, version: u64) -> Input {
@@ -105,23 +132,77 @@ impl History {
         )
     }
 
-    fn head(&self, version: u64) -> Head {
-        let Cursor {
-            epoch,
-            version,
-            chain,
-        } = self.at(version);
-        let (first, time, announcer) = (Version::GENESIS, Time(1), Uuid::nil());
-        Head {
-            epoch,
-            version,
-            chain,
-            first,
-            time,
-            announcer,
-            sync: SyncMode::Incremental,
-        }
+    /// The answer to a read at `from` of which the log has lost or trimmed all before `first`.
+    fn page_without(&self, from: u64, first: u64, last: u64) -> Input {
+        page_of(
+            from,
+            (first..=last).map(|version| self.record(version)).collect(),
+        )
     }
+
+    fn head(&self, version: u64) -> Head {
+        head(self.at(version), 1, None)
+    }
+
+    /// A head of a log that was trimmed.
+    fn trimmed(&self, version: u64, first: u64) -> Input {
+        Input::Head(head(self.at(version), first, None))
+    }
+
+    /// A snapshot at a version.
+    fn root(&self, version: u64) -> Root {
+        root(self.at(version))
+    }
+}
+
+fn head(at: Cursor, first: u64, snapshot: Option<SnapshotReference>) -> Head {
+    Head {
+        epoch: at.epoch,
+        version: at.version,
+        chain: at.chain,
+        first: Version(first),
+        time: Time(1),
+        announcer: Uuid::nil(),
+        sync: SyncMode::Incremental,
+        snapshot,
+        ring: 0,
+    }
+}
+
+/// A cursor of epoch 1 that no record leads to.
+fn far(version: u64) -> Cursor {
+    Cursor {
+        epoch: epoch(1),
+        version: Version(version),
+        chain: Chain::ZERO.extend(b"far"),
+    }
+}
+
+/// A small snapshot, without a charter.
+fn root(cursor: Cursor) -> Root {
+    Root {
+        cursor,
+        digest: Accumulator::default().digest(),
+        entities: 0,
+        bytes: 0,
+        tree: None,
+        height: 0,
+        time: Time(1),
+        announcer: Uuid::nil(),
+        charter: None,
+        chartered: false,
+    }
+}
+
+fn chartered(cursor: Cursor) -> Root {
+    Root {
+        chartered: true,
+        ..root(cursor)
+    }
+}
+
+fn roots(roots: &[Root]) -> Input {
+    Input::Snapshots(roots.to_vec())
 }
 
 fn page_of(from: u64, records: Vec<Record>) -> Input {
@@ -174,12 +255,15 @@ fn told(action: &Action) -> String {
                 .collect();
             format!("apply {}", versions.join(" "))
         }
-        Action::Rebuild => "rebuild".into(),
+        Action::FindSnapshot => "find".into(),
+        Action::Load(root) => format!("load {}", root.cursor.version),
+        Action::Refold => "refold".into(),
         Action::Alarm(Alarm::Fork(fork)) => format!("fork: {fork}"),
         Action::Alarm(Alarm::BadTail { version, reason }) => {
             format!("bad tail {version}: {reason}")
         }
         Action::Alarm(Alarm::Diverged(version)) => format!("diverged {version}"),
+        Action::Alarm(Alarm::NewEpoch(cursor)) => format!("new epoch at {}", cursor.version),
     }
 }
 
@@ -203,11 +287,43 @@ impl Replica {
         replica
     }
 
+    #[track_caller]
     fn check(&mut self, input: Input, expected: &[&str]) -> &mut Self {
         let shown = format!("{input:?}");
         let found: Vec<String> = self.follow.step(input).iter().map(told).collect();
         assert_eq!(found, expected, "after {shown:.200}");
         self
+    }
+
+    /// The log shows the same trouble, and each tick reads again, until it is believed.
+    #[track_caller]
+    fn doubts(&mut self, trouble: &Input, again: &str, believed: &[&str]) -> &mut Self {
+        self.doubts_further(1, trouble, again, believed)
+    }
+
+    /// Likewise, after `shown` - 1 times.
+    #[track_caller]
+    fn doubts_further(
+        &mut self,
+        shown: u32,
+        trouble: &Input,
+        again: &str,
+        believed: &[&str],
+    ) -> &mut Self {
+        for _ in shown..DOUBTS_MAX {
+            self.check(trouble.clone(), &[])
+                .check(Input::Tick, &[again]);
+        }
+        self.check(trouble.clone(), believed)
+    }
+
+    /// Nothing happens until the next look at a fork, which is this action.
+    #[track_caller]
+    fn looks(&mut self, action: &str) -> &mut Self {
+        for _ in 1..LOOK_AGAIN_TICKS {
+            self.check(Input::Tick, &[]);
+        }
+        self.check(Input::Tick, &[action])
     }
 
     #[track_caller]

@@ -1,32 +1,42 @@
 //! The connection: its life, and requests over it with an end to their patience.
 
+use super::health::{Denials, Health};
+use super::identity::{self, Identity};
 use super::{LogError, Options, REQUEST_TIMEOUT, TailItem};
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr, Subscriber,
+    Client, ConnectOptions, HeaderMap, Message, ReconnectToServer, Request, ServerAddr, Subscriber,
 };
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
 use std::future::ready;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(25);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
+/// After a subscription was denied. The broker does not come back to one when permissions are corrected; only
+/// subscribing again helps.
+const DENIED_RECONNECT_DELAY: Duration = Duration::from_secs(30);
 /// Messages that wait for one subscriber. More than a page has, so that a page never overflows it.
 const SUBSCRIPTION_MESSAGES_MAX: usize = 8192;
-const EVENTS_MAX: usize = 256;
+const INBOX_PREFIX: &str = "_INBOX";
 
 /// A connection that restores itself.
 pub(super) struct Link {
     client: Client,
-    events: broadcast::Sender<TailItem>,
-    /// Counts the connections made, so that each can be checked once.
-    connections: Arc<AtomicU64>,
+    health: Arc<Health>,
+    resubscribing: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.resubscribing.abort();
+    }
 }
 
 /// Why a request has no answer.
@@ -47,13 +57,13 @@ impl From<NoAnswer> for LogError {
 
 impl Link {
     pub(super) async fn open(options: &Options) -> Result<Self, LogError> {
-        let (events, _) = broadcast::channel(EVENTS_MAX);
-        let connections = Arc::new(AtomicU64::new(0));
-        let (sender, count) = (events.clone(), connections.clone());
-        let (servers, mut connect) = servers(options)?;
-        let said = Mutex::new(String::new());
-        connect = connect
+        let (servers, connect) = servers(options)?;
+        let prefix = options.inbox_prefix.as_deref().unwrap_or(INBOX_PREFIX);
+        let health = Arc::new(Health::new(prefix));
+        let (happened, attempted) = (health.clone(), health.clone());
+        let client = connect
             .name(&options.name)
+            .custom_inbox_prefix(prefix)
             .retry_on_initial_connect()
             .max_reconnects(None)
             .ping_interval(options.ping_interval)
@@ -62,32 +72,41 @@ impl Link {
             .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                if matches!(event, Event::Connected) {
-                    count.fetch_add(1, Ordering::Release);
-                }
-                if let Some(item) = tail_item(&event, &said) {
-                    // Nobody may be listening yet.
-                    let _ = sender.send(item);
-                }
+                happened.take(event);
                 ready(())
-            });
-        if let Some(prefix) = &options.inbox_prefix {
-            connect = connect.custom_inbox_prefix(prefix);
-        }
-        let client = connect
+            })
+            // Chooses no broker: it is the only place where the client says why the last attempts failed.
+            .reconnect_to_server_callback(move |servers, _| {
+                attempted.take_attempts(&servers);
+                ready(None::<ReconnectToServer>)
+            })
             .connect(servers)
             .await
             .map_err(|error| LogError::Unusable(format!("could not begin to connect: {error}")))?;
+        let resubscribing = tokio::spawn(resubscribe(client.clone(), health.denials()));
         Ok(Self {
             client,
-            events,
-            connections,
+            health,
+            resubscribing,
         })
     }
 
     /// What happens to the connection from now on.
     pub(super) fn events(&self) -> broadcast::Receiver<TailItem> {
-        self.events.subscribe()
+        self.health.events()
+    }
+
+    /// How the connection is, for somebody who did not listen to the events so far.
+    pub(super) fn standing(&self) -> Option<TailItem> {
+        if self.is_connected() {
+            return Some(TailItem::Connected);
+        }
+        self.health.problem().map(TailItem::Warning)
+    }
+
+    /// What the broker does not permit, from now on. To be had before anything is sent.
+    pub(super) fn denials(&self) -> Denials {
+        self.health.denials()
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -96,7 +115,7 @@ impl Link {
 
     /// Which connection this is, counted from 1; 0 before the first.
     pub(super) fn connection(&self) -> u64 {
-        self.connections.load(Ordering::Acquire)
+        self.health.connection()
     }
 
     /// The broker's version and id, if one has been met.
@@ -104,6 +123,11 @@ impl Link {
         self.client
             .try_server_info()
             .map(|info| (info.version, info.server_id))
+    }
+
+    /// The most the broker takes in one message, headers included; nothing before the first connection.
+    pub(super) fn payload_bytes_max(&self) -> Option<usize> {
+        self.client.try_server_info().map(|info| info.max_payload)
     }
 
     pub(super) fn new_inbox(&self) -> String {
@@ -184,10 +208,24 @@ impl Link {
         if !headers.is_empty() {
             request = request.headers(headers);
         }
+        let mut denials = self.denials();
+        // Before anything is sent, so that a loss is not missed.
+        let mut events = self.events();
         let asking = self.client.send_request(subject, request);
         let unanswered = || LogError::Unavailable(format!("no answer from '{shown}' in time"));
         // The inner time-out begins when the request is in the client's queue; the outer also bounds getting there.
-        match tokio::time::timeout(timeout + timeout / 4, asking).await {
+        let asking = tokio::time::timeout(timeout + timeout / 4, asking);
+        let answered = tokio::select! {
+            answered = asking => answered,
+            error = denials.of(&shown) => return Err(NoAnswer::NotTaken(error)),
+            // The client does not tell those who wait: their answers would have come over the lost connection.
+            () = lost(&mut events) => {
+                return Err(NoAnswer::Unknown(LogError::Unavailable(format!(
+                    "lost the connection while asking '{shown}'"
+                ))));
+            }
+        };
+        match answered {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(error)) => Err(match error.kind() {
                 RequestErrorKind::TimedOut => NoAnswer::Unknown(unanswered()),
@@ -209,13 +247,45 @@ impl Link {
         }
     }
 
-    fn check_connected(&self) -> Result<(), LogError> {
+    /// # Errors
+    /// If there is no connection, with the reason if it is known, or if no answer can come over it.
+    pub(super) fn check_connected(&self) -> Result<(), LogError> {
         if self.is_connected() {
-            return Ok(());
+            return self.health.check_replies();
         }
-        Err(LogError::Unavailable(
-            "there is no connection to a broker".into(),
-        ))
+        Err(LogError::Unavailable(match self.health.problem() {
+            Some(problem) => format!("there is no connection to a broker: {problem}"),
+            None => "there is no connection to a broker".into(),
+        }))
+    }
+}
+
+/// Connects anew some time after a subscription was denied.
+async fn resubscribe(client: Client, mut denials: Denials) {
+    while denials.of_subscription().await {
+        tokio::time::sleep(DENIED_RECONNECT_DELAY).await;
+        if client.force_reconnect().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Returns when the connection is lost. Pending for ever if it never is.
+async fn lost(events: &mut broadcast::Receiver<TailItem>) {
+    loop {
+        match events.recv().await {
+            Ok(TailItem::Disconnected) => return,
+            Ok(
+                TailItem::Connected
+                | TailItem::Warning(_)
+                | TailItem::Record(_)
+                | TailItem::Head(_)
+                | TailItem::Report(_),
+            ) => {}
+            // What was missed may have been the loss, or not: the time-out decides.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 
@@ -226,63 +296,39 @@ fn reconnect_delay(attempts: usize) -> Duration {
     longest.mul_f64(0.5 + rand::random::<f64>() / 2.0)
 }
 
-/// The brokers' addresses, and the options with what these say about who we are: the client does not look there.
+/// The brokers' addresses, and the options that say who we are and how we encrypt.
 fn servers(options: &Options) -> Result<(Vec<ServerAddr>, ConnectOptions), LogError> {
-    let parse = |text: &String| {
-        // Without the address: it may hold a password.
-        text.parse::<ServerAddr>().map_err(|error| {
-            LogError::Unusable(format!("a broker's address cannot be understood: {error}"))
-        })
-    };
     let servers = options
         .servers
         .iter()
-        .map(parse)
+        .map(|text| address(text).map_err(LogError::Unusable))
         .collect::<Result<Vec<_>, _>>()?;
     if servers.is_empty() {
         return Err(LogError::Unusable("no broker is named".into()));
     }
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let named = servers
-        .iter()
-        .find_map(|server| Some((server.username()?, server.password())));
-    let connect = match named {
-        Some((user, Some(password))) => {
-            ConnectOptions::with_user_and_password(decode(user), decode(password))
-        }
-        Some((token, None)) => ConnectOptions::with_token(decode(token)),
-        None => ConnectOptions::new(),
-    };
-    Ok((servers, connect))
+    if options.identity != Identity::Address && servers.iter().any(identity::says_who) {
+        return Err(LogError::Unusable(
+            "a broker's address says who we are, and so does another setting: take one of them away".into(),
+        ));
+    }
+    let connect = options.identity.options(&servers);
+    Ok((servers.clone(), options.tls.add_to(connect, &servers)))
 }
 
-/// `said` is the last reason for not connecting: each attempt has one, and only a new one is worth telling.
-fn tail_item(event: &Event, said: &Mutex<String>) -> Option<TailItem> {
-    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-    match event {
-        Event::Connected => {
-            said.clear();
-            Some(TailItem::Connected)
-        }
-        Event::Disconnected => Some(TailItem::Disconnected),
-        Event::ClientError(error) => {
-            let reason = error.to_string();
-            if *said == reason {
-                return None;
-            }
-            said.clone_from(&reason);
-            Some(TailItem::Warning(format!(
-                "could not connect to a broker: {reason}"
-            )))
-        }
-        Event::Draining | Event::Closed => None,
-        Event::LameDuckMode => Some(TailItem::Warning(
-            "the broker is about to shut down".to_owned(),
+/// A broker's address: `nats://[user:password@]host:port` or `tls://...`.
+///
+/// # Errors
+/// In words without the address: it may hold a password.
+pub(super) fn address(text: &str) -> Result<ServerAddr, String> {
+    let address = text
+        .parse::<ServerAddr>()
+        .map_err(|error| format!("a broker's address cannot be understood: {error}"))?;
+    match address.scheme() {
+        "nats" | "tls" if !address.host().is_empty() => Ok(address),
+        "nats" | "tls" => Err("a broker's address has no host".into()),
+        scheme => Err(format!(
+            "a broker's address begins with '{scheme}://', and must with nats:// or tls://"
         )),
-        Event::SlowConsumer(_) => Some(TailItem::Warning(
-            "messages were dropped: this process is too slow".to_owned(),
-        )),
-        Event::ServerError(error) => Some(TailItem::Warning(format!("the broker says: {error}"))),
     }
 }
 

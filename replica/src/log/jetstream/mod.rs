@@ -5,25 +5,30 @@
 
 mod append;
 mod chunks;
+mod health;
+mod identity;
 mod link;
 mod monitor;
 mod names;
 mod read;
 mod setup;
 mod tail;
+mod trim;
 
 use super::{
-    Append, AppendError, Bounds, Chunks, Durability, Interest, Log, LogError, Page, Record, Source,
-    TailItem,
+    Append, AppendError, Bounds, ChunkUse, Chunks, Durability, Interest, Log, LogError, Page,
+    REFRESH_AFTER, Record, Source, StoredRoot, TailItem,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+pub use identity::{Identity, Tls};
 use link::Link;
 use names::Names;
 use setup::Setup;
 use sluice_schema::hash::Hash32;
-use sluice_schema::version::Version;
+use sluice_schema::version::{Time, Version};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,14 +43,20 @@ pub enum Role {
     ControlPlane,
     /// Reads only, and only what DESIGN.md section 4 lets it.
     DataPlane,
+    /// Reads only, single records from the leader. Makes no streams.
+    Auditor,
 }
 
 /// How to reach the log.
 #[derive(Clone)]
 pub struct Options {
-    /// Addresses of the brokers: `nats://[user:password@]host:port` or `tls://...`. Who we are is taken from the
-    /// first that says it; a name without a password is a token.
+    /// Addresses of the brokers: `nats://[user:password@]host:port` or `tls://...`; a name without a password is a
+    /// token. If one begins with `tls://`, none is talked to without TLS.
     pub servers: Vec<String>,
+    /// Who we say we are.
+    pub identity: Identity,
+    /// How the connection is encrypted. If anything is set here, none is made without TLS.
+    pub tls: Tls,
     /// The connection's name, for the broker's operator.
     pub name: String,
     /// The cluster whose log it is: letters, digits, `-` and `_`.
@@ -60,6 +71,8 @@ pub struct Options {
     pub append_timeout: Duration,
     /// The brokers' monitoring addresses (`http://host:8222`): the only place where a broker says whether it syncs.
     pub monitors: Vec<String>,
+    /// How old a stored chunk may be for a put of the same content to leave it: [`REFRESH_AFTER`], or less.
+    pub refresh_after: Duration,
     /// How often the client asks an idle connection whether it lives. A dead one is noticed after about three times this.
     pub ping_interval: Duration,
 }
@@ -69,6 +82,8 @@ impl Options {
     pub fn new(role: Role, name: &str) -> Self {
         Self {
             servers: vec!["nats://127.0.0.1:4222".into()],
+            identity: Identity::Address,
+            tls: Tls::default(),
             name: name.into(),
             cluster: "default".into(),
             replicas: 1,
@@ -76,6 +91,7 @@ impl Options {
             inbox_prefix: None,
             append_timeout: REQUEST_TIMEOUT,
             monitors: Vec::new(),
+            refresh_after: REFRESH_AFTER,
             ping_interval: PING_INTERVAL,
         }
     }
@@ -88,8 +104,18 @@ impl fmt::Debug for Options {
             .field("name", &self.name)
             .field("cluster", &self.cluster)
             .field("role", &self.role)
+            .field("identity", &self.identity)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether `address` can be a broker's, and whether it says who we are.
+///
+/// # Errors
+/// If it cannot, in words without the address: it may hold a password.
+pub fn check_address(address: &str) -> Result<bool, String> {
+    link::address(address).map(|address| identity::says_who(&address))
 }
 
 /// A log and chunk store on JetStream.
@@ -100,6 +126,7 @@ pub struct JetStream {
     setup: Setup,
     append_timeout: Duration,
     monitors: Vec<String>,
+    refresh_after: Duration,
 }
 
 impl fmt::Debug for JetStream {
@@ -127,6 +154,7 @@ impl JetStream {
             role: options.role,
             append_timeout: options.append_timeout,
             monitors: options.monitors,
+            refresh_after: options.refresh_after.min(REFRESH_AFTER),
         });
         Ok(Source {
             log: log.clone(),
@@ -136,6 +164,7 @@ impl JetStream {
 
     /// Sees to it that the broker is one to rely on. Asked before each operation; the work is done once a connection.
     async fn ready(&self) -> Result<(), LogError> {
+        self.link.check_connected()?;
         self.setup.ensure(&self.link, &self.names, self.role).await
     }
 }
@@ -162,7 +191,9 @@ impl Log for JetStream {
     async fn get(&self, version: Version) -> Result<Option<Record>, LogError> {
         self.ready().await?;
         match self.role {
-            Role::ControlPlane => read::from_leader(&self.link, &self.names, version).await,
+            Role::ControlPlane | Role::Auditor => {
+                read::from_leader(&self.link, &self.names, version).await
+            }
             Role::DataPlane => read::from_any(&self.link, &self.names, version).await,
         }
     }
@@ -170,6 +201,11 @@ impl Log for JetStream {
     async fn bounds(&self) -> Result<Bounds, LogError> {
         self.ready().await?;
         read::bounds(&self.link, &self.names).await
+    }
+
+    async fn trim(&self, first: Version) -> Result<(), LogError> {
+        self.ready().await?;
+        trim::trim(&self.link, &self.names, first).await
     }
 
     async fn tail(&self, interest: Interest) -> Result<BoxStream<'static, TailItem>, LogError> {
@@ -191,13 +227,44 @@ impl Log for JetStream {
 
 #[async_trait]
 impl Chunks for JetStream {
-    async fn put(&self, hash: Hash32, content: &[u8]) -> Result<(), LogError> {
+    async fn put(&self, part: ChunkUse, hash: Hash32, content: &[u8]) -> Result<(), LogError> {
         self.ready().await?;
-        chunks::put(&self.link, &self.names, hash, content).await
+        let refresh_after = self.refresh_after;
+        chunks::put(&self.link, &self.names, refresh_after, part, hash, content).await
     }
 
-    async fn get(&self, hash: Hash32) -> Result<Option<Bytes>, LogError> {
+    async fn get(&self, part: ChunkUse, hash: Hash32) -> Result<Option<Bytes>, LogError> {
         self.ready().await?;
-        chunks::get(&self.link, &self.names, hash).await
+        chunks::get(&self.link, &self.names, part, hash).await
+    }
+
+    async fn put_root(&self, name: &str, root: &[u8]) -> Result<(), LogError> {
+        self.ready().await?;
+        chunks::put_root(&self.link, &self.names, name, root).await
+    }
+
+    async fn roots(&self) -> Result<Vec<StoredRoot>, LogError> {
+        self.ready().await?;
+        chunks::roots(&self.link, &self.names).await
+    }
+
+    async fn remove_root(&self, name: &str) -> Result<(), LogError> {
+        self.ready().await?;
+        chunks::remove_root(&self.link, &self.names, name).await
+    }
+
+    async fn list(&self, part: ChunkUse) -> Result<BTreeSet<Hash32>, LogError> {
+        self.ready().await?;
+        chunks::list(&self.link, &self.names, part).await
+    }
+
+    async fn remove(
+        &self,
+        part: ChunkUse,
+        hash: Hash32,
+        stored_before: Time,
+    ) -> Result<bool, LogError> {
+        self.ready().await?;
+        chunks::remove(&self.link, &self.names, part, hash, stored_before).await
     }
 }

@@ -1,6 +1,6 @@
 //! What streams and subjects are called.
 
-use super::LogError;
+use super::{ChunkUse, LogError};
 use sluice_schema::hash::Hash32;
 
 const CLUSTER_BYTES_MAX: usize = 64;
@@ -18,8 +18,10 @@ pub(super) struct Names {
     pub(super) log_all: String,
     /// All events, as the broker sends them on once stored.
     pub(super) tail_all: String,
-    /// All chunks.
+    /// All chunks and roots.
     pub(super) chunk_all: String,
+    /// All roots.
+    pub(super) root_all: String,
     /// All nodes' reports.
     pub(super) node_all: String,
     prefix: String,
@@ -40,6 +42,7 @@ impl Names {
             log_all: format!("{prefix}.log.>"),
             tail_all: format!("{prefix}.tail.>"),
             chunk_all: format!("{prefix}.chunk.>"),
+            root_all: format!("{prefix}.chunk.root.>"),
             node_all: format!("{prefix}.node.*"),
             prefix,
         })
@@ -51,8 +54,36 @@ impl Names {
     }
 
     /// The subject a chunk is stored under.
-    pub(super) fn chunk(&self, hash: Hash32) -> String {
-        format!("{}.chunk.{hash}", self.prefix)
+    pub(super) fn chunk(&self, part: ChunkUse, hash: Hash32) -> String {
+        format!("{}{hash}", self.chunk_prefix(part))
+    }
+
+    /// All chunks of a use.
+    pub(super) fn chunks_of(&self, part: ChunkUse) -> String {
+        format!("{}*", self.chunk_prefix(part))
+    }
+
+    /// The hash of the chunk that is stored under a subject; `None` if it is none of that use.
+    pub(super) fn hash_in(&self, part: ChunkUse, subject: &str) -> Option<Hash32> {
+        Hash32::from_hex(subject.strip_prefix(&self.chunk_prefix(part))?)
+    }
+
+    fn chunk_prefix(&self, part: ChunkUse) -> String {
+        let part = match part {
+            ChunkUse::Transaction => "tx",
+            ChunkUse::Snapshot => "snap",
+        };
+        format!("{}.chunk.{part}.", self.prefix)
+    }
+
+    /// The subject a root is stored under. The name has been checked.
+    pub(super) fn root(&self, name: &str) -> String {
+        format!("{}.chunk.root.{name}", self.prefix)
+    }
+
+    /// The name of the root that is stored under a subject.
+    pub(super) fn root_in<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        subject.strip_prefix(self.root_all.strip_suffix('>')?)
     }
 
     /// The subject a node reports on.
@@ -97,5 +128,22 @@ mod tests {
             assert!(names.event(subject).is_err(), "{subject:?}");
         }
         assert!(names.node("a.b").is_err());
+    }
+
+    #[test]
+    fn chunks_and_roots_are_found_again_in_their_subjects() {
+        let names = Names::new("eu-1").unwrap();
+        let hash = Hash32::of(b"x");
+        let subject = names.chunk(ChunkUse::Transaction, hash);
+        assert_eq!(subject, format!("sluice.eu-1.chunk.tx.{hash}"));
+        assert_eq!(names.hash_in(ChunkUse::Transaction, &subject), Some(hash));
+        assert_eq!(names.hash_in(ChunkUse::Snapshot, &subject), None);
+        assert_eq!(
+            names.chunks_of(ChunkUse::Snapshot),
+            "sluice.eu-1.chunk.snap.*"
+        );
+        assert_eq!(names.root("a-1"), "sluice.eu-1.chunk.root.a-1");
+        assert_eq!(names.root_in("sluice.eu-1.chunk.root.a-1"), Some("a-1"));
+        assert_eq!(names.root_in(&subject), None);
     }
 }

@@ -13,17 +13,16 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use sluice_schema::version::Version;
 
+const SEQUENCE: &str = "Nats-Sequence";
 const PENDING: &str = "Nats-Num-Pending";
 const LAST: &str = "Nats-Last-Sequence";
-const NO_MESSAGE_FOUND: u64 = 10037;
-const END_OF_PAGE: u16 = 204;
+pub(super) const NO_MESSAGE_FOUND: u64 = 10037;
+const END_OF_BATCH: u16 = 204;
 const NOT_FOUND: u16 = 404;
 const NO_RESPONDERS: u16 = 503;
 
 /// The records from `from` on, as many as make a page.
 pub(super) async fn page(link: &Link, names: &Names, from: Version) -> Result<Page, LogError> {
-    let inbox = link.new_inbox();
-    let mut answers = link.subscribe(inbox.clone()).await?;
     let question = json!({
         // Sequence 0 would mean "from the time given".
         "seq": from.0.max(1),
@@ -31,63 +30,82 @@ pub(super) async fn page(link: &Link, names: &Names, from: Version) -> Result<Pa
         "max_bytes": PAGE_BYTES_MAX,
         "next_by_subj": names.log_all,
     });
-    let subject = direct_get(&names.log_stream);
+    let what = format!("read from version {from}");
+    let batch = batch(link, &names.log_stream, &question, PAGE_RECORDS_MAX, &what).await?;
+    let more = batch.pending > 0;
+    let records = batch.messages.into_iter().filter_map(record).collect();
+    Ok(Page { records, more })
+}
+
+/// The answer to one DIRECT.GET that asked for many messages.
+pub(super) struct Batch {
+    /// In the order of their sequences.
+    pub(super) messages: Vec<Message>,
+    /// How many more there are.
+    pub(super) pending: u64,
+}
+
+/// Asks any copy of a stream for many messages, at most `most`; `what` says what for, in errors.
+pub(super) async fn batch(
+    link: &Link,
+    stream: &str,
+    question: &Value,
+    most: usize,
+    what: &str,
+) -> Result<Batch, LogError> {
+    let unavailable = |reason| LogError::Unavailable(format!("could not {what}: {reason}"));
+    let inbox = link.new_inbox();
+    let mut answers = link.subscribe(inbox.clone()).await?;
     let payload = question.to_string().into();
-    link.send(subject, Some(inbox), HeaderMap::new(), payload)
+    let subject = direct_get(stream);
+    let mut denials = link.denials();
+    link.send(subject.clone(), Some(inbox), HeaderMap::new(), payload)
         .await?;
 
-    let mut page = Page::default();
+    let mut messages = Vec::new();
+    // Each answer names the sequence of the one before it. If ours is another, part of the answer was lost on the way
+    // (a reconnect), and must not be taken for a hole in the stream.
+    let mut before = 0;
     loop {
-        let message = tokio::time::timeout(REQUEST_TIMEOUT, answers.next())
-            .await
-            .map_err(|_| unavailable(from, "the answer stopped coming"))?
-            .ok_or_else(|| unavailable(from, "the connection was closed"))?;
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()) => answer,
+            error = denials.of(&subject) => return Err(error),
+        };
+        let message = answer
+            .map_err(|_| unavailable("the answer stopped coming"))?
+            .ok_or_else(|| unavailable("the connection was closed"))?;
+        let told = |name| number(message.headers.as_ref()?, name);
+        let is_sequel = told(LAST) == Some(before);
         match message.status.map(|status| status.as_u16()) {
             None => {}
-            Some(END_OF_PAGE) => {
-                check_sequel(&message, &page, from)?;
-                let pending = message
-                    .headers
-                    .as_ref()
-                    .and_then(|all| number(all, PENDING));
-                page.more = pending.is_some_and(|pending| pending > 0);
-                return Ok(page);
+            Some(END_OF_BATCH) if is_sequel => {
+                let pending = told(PENDING).unwrap_or(0);
+                return Ok(Batch { messages, pending });
             }
-            Some(NOT_FOUND) if page.records.is_empty() => return Ok(page),
-            Some(NO_RESPONDERS) => return Err(unavailable(from, "nobody keeps the stream")),
+            Some(END_OF_BATCH) => return Err(unavailable("part of the answer was lost")),
+            Some(NOT_FOUND) if messages.is_empty() => {
+                return Ok(Batch {
+                    messages,
+                    pending: 0,
+                });
+            }
+            Some(NO_RESPONDERS) => return Err(unavailable("nobody keeps the stream")),
             Some(status) => {
                 let said = message.description.unwrap_or_default();
-                return Err(LogError::Unusable(format!(
-                    "could not read from version {from}: status {status} {said}"
-                )));
+                let reason = format!("could not {what}: status {status} {said}");
+                return Err(LogError::Unusable(reason));
             }
         }
-        check_sequel(&message, &page, from)?;
-        let record = record(message)
-            .ok_or_else(|| unavailable(from, "a message came without its sequence"))?;
-        page.records.push(record);
-        if page.records.len() > PAGE_RECORDS_MAX {
-            return Err(unavailable(from, "more came than was asked for"));
+        if !is_sequel {
+            return Err(unavailable("part of the answer was lost"));
+        }
+        before =
+            told(SEQUENCE).ok_or_else(|| unavailable("a message came without its sequence"))?;
+        messages.push(message);
+        if messages.len() > most {
+            return Err(unavailable("more came than was asked for"));
         }
     }
-}
-
-/// Each answer names the sequence of the one before it. If ours is another, part of the answer was lost on the way
-/// (a reconnect), and must not be taken for a hole in the log.
-fn check_sequel(message: &Message, page: &Page, from: Version) -> Result<(), LogError> {
-    let before = page.records.last().map_or(0, |record| record.version.0);
-    let named = message
-        .headers
-        .as_ref()
-        .and_then(|headers| number(headers, LAST));
-    if named == Some(before) {
-        return Ok(());
-    }
-    Err(unavailable(from, "part of the answer was lost"))
-}
-
-fn unavailable(from: Version, reason: &str) -> LogError {
-    LogError::Unavailable(format!("could not read from version {from}: {reason}"))
 }
 
 fn direct_get(stream: &str) -> String {
@@ -102,7 +120,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
 pub(super) fn record(message: Message) -> Option<Record> {
     let headers = message.headers?;
     Some(Record {
-        version: Version(number(&headers, "Nats-Sequence")?),
+        version: Version(number(&headers, SEQUENCE)?),
         signature: append::signature(&headers),
         event: message.payload,
     })

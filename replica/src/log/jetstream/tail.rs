@@ -41,8 +41,7 @@ pub(super) async fn subscribe(
         }
     }
     tail.push(connection(events).boxed());
-    let now = link.is_connected().then_some(TailItem::Connected);
-    Ok(stream::iter(now).chain(tail).boxed())
+    Ok(stream::iter(link.standing()).chain(tail).boxed())
 }
 
 fn connection(events: Receiver<TailItem>) -> impl futures::Stream<Item = TailItem> {

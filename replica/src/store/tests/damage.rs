@@ -3,10 +3,11 @@
 //! What is wrong at the end of sled's log looks to sled like a write that a power cut tore apart: it opens with an
 //! older state, whole and verified, which the log then carries on from.
 
-use super::files::open_sled;
-use super::record::*;
 use super::*;
+use crate::store::disk::open_sled;
+use crate::store::record::*;
 use std::fs;
+use std::path::PathBuf;
 
 /// The bytes flipped in each file: spread over it, first and last included.
 const FLIPS_PER_FILE: u64 = 24;
@@ -59,10 +60,10 @@ fn check(what: &str, intact: &Path, state: &State, damage: impl FnOnce(&Path)) {
     let mut opened = Store::open(&path).unwrap_or_else(|error| panic!("{what}: {error:?}"));
     assert_verified(what, &opened);
     // It can be used.
-    let entities = state
-        .iter()
-        .map(|(key, entry)| (key.clone(), entry.clone()));
-    opened.store.replace(state.cursor(), entities).unwrap();
+    opened
+        .store
+        .replace(state.cursor(), entities(state))
+        .unwrap();
     assert_eq!(opened.store.digest(), state.digest());
     opened.store.syncer().sync().unwrap();
     drop(opened);
@@ -176,7 +177,7 @@ fn records_that_do_not_belong_together_are_found() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
         intact(&path);
-        let db = open_sled(&path).unwrap();
+        let db = open_sled(&path.join("db.0")).unwrap();
         edit(&db);
         db.flush().unwrap();
         drop(db);
@@ -192,7 +193,7 @@ fn a_second_damaged_store_takes_the_place_of_the_first() {
     for round in [1_u8, 2] {
         intact(&path);
         fs::write(path.join("round"), [round]).unwrap();
-        let db = open_sled(&path).unwrap();
+        let db = open_sled(&path.join("db.0")).unwrap();
         db.remove(META_KEY).unwrap();
         db.flush().unwrap();
         drop(db);
@@ -217,14 +218,134 @@ fn a_database_that_has_lost_what_was_on_disk_is_found_and_moved_aside() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     intact(&path);
-    Store::open(&path).unwrap().store.syncer().sync().unwrap();
     // An older copy of the database, or an empty one: valid by itself, but not what was there.
-    fs::remove_dir_all(&path).unwrap();
+    fs::remove_dir_all(path.join("db.0")).unwrap();
     let opened = Store::open(&path).unwrap();
     let (reason, _) = opened.moved_aside.unwrap();
     assert!(reason.contains("has been on disk"), "{reason}");
     assert!(opened.store.is_empty());
-    // What is rebuilt then is not held against the old witness.
     drop(opened.store);
-    assert!(Store::open(&path).unwrap().moved_aside.is_none());
+    assert_eq!(open(&path).source, Origin::Database);
+}
+
+#[test]
+fn a_store_of_another_layout_is_moved_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let db = open_sled(&path).unwrap();
+    db.insert(b"x", b"y").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let opened = Store::open(&path).unwrap();
+    let (reason, aside) = opened.moved_aside.unwrap();
+    assert!(reason.contains("not a store of this format"), "{reason}");
+    assert!(aside.join("db").is_file());
+}
+
+/// Damages tried; what is damaged comes from the seed.
+const TRIALS: u64 = 200;
+const SEED: u64 = 0x51_71_CE;
+
+/// What to do to a file.
+fn damage(file: &Path, random: &mut impl rand::Rng) -> String {
+    let mut what = String::new();
+    change(file, |bytes| {
+        if bytes.is_empty() || random.random_range(0..4) == 0 {
+            let length = random.random_range(0..=bytes.len());
+            bytes.truncate(length);
+            what = format!("cut to {length} bytes");
+        } else {
+            // sled's file is mostly zeros that are never read.
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+            let at = random.random_range(0..used);
+            bytes[at] ^= 1 << random.random_range(0..8);
+            what = format!("a bit of byte {at}");
+        }
+    });
+    what
+}
+
+/// A store with a copy of version 2 and one of version 3, synced at that, and version 4 in its journal.
+fn with_copies(path: &Path, history: &History) -> Version {
+    let mut store = open(path).store;
+    history.applied_to(&mut store, 0, 2);
+    store.begin_sync().unwrap().sync().unwrap();
+    store
+        .refresh_good(std::time::Instant::now())
+        .unwrap()
+        .run()
+        .unwrap();
+    history.applied_to(&mut store, 2, 3);
+    store.begin_sync().unwrap().sync().unwrap();
+    store
+        .refresh_good(std::time::Instant::now())
+        .unwrap()
+        .run()
+        .unwrap();
+    let durable = store.cursor().version;
+    store
+        .stage(history.events(3, history.events.len()))
+        .unwrap();
+    durable
+}
+
+#[test]
+fn whatever_is_damaged_a_state_that_once_was_is_opened_and_an_older_one_is_said_to_be() {
+    use rand::SeedableRng;
+    let directory = tempfile::tempdir().unwrap();
+    let intact_path = directory.path().join("intact");
+    let history = sample();
+    let durable = with_copies(&intact_path, &history);
+    let mut random = rand::rngs::StdRng::seed_from_u64(SEED);
+    let all = files(&intact_path);
+    let mut sources = BTreeMap::new();
+    for trial in 0..TRIALS {
+        let copy = directory.path().join("store");
+        let _ = fs::remove_dir_all(&copy);
+        copy_tree(&intact_path, &copy);
+        let mut damages = Vec::new();
+        for _ in 0..1 + trial % 4 {
+            let at = rand::Rng::random_range(&mut random, 0..all.len());
+            let name = all[at].strip_prefix(&intact_path).unwrap();
+            damages.push(format!(
+                "{} of {}",
+                damage(&copy.join(name), &mut random),
+                name.display()
+            ));
+        }
+        let what = format!("seed {SEED:x}, trial {trial}: {}", damages.join(", "));
+        let opened = Store::open(&copy).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let version = opened.store.cursor().version;
+        let state = history
+            .states
+            .iter()
+            .find(|state| state.version() == version);
+        assert_store_holds(&opened.store, state.unwrap_or_else(|| panic!("{what}")));
+        match opened.source {
+            Origin::Database => {
+                assert!(version >= durable, "{what}: {version}");
+                assert_eq!(opened.warning(), None, "{what}");
+            }
+            Origin::LastKnownGood { behind } => {
+                assert!(opened.moved_aside.is_some(), "{what}");
+                assert!(
+                    behind.is_none_or(|behind| behind == durable.0 - version.0),
+                    "{what}"
+                );
+                assert!(
+                    opened.warning().unwrap().contains("last known good"),
+                    "{what}"
+                );
+            }
+            Origin::Empty => {
+                assert_eq!(opened.unusable.len(), 2, "{what}");
+                assert!(
+                    opened.warning().unwrap().contains("rebuilt from the log"),
+                    "{what}"
+                );
+            }
+        }
+        *sources.entry(format!("{:?}", opened.source)).or_insert(0) += 1;
+    }
+    assert!(sources.len() > 1, "all of one kind: {sources:?}");
 }

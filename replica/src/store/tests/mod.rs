@@ -1,13 +1,22 @@
-//! The store against the schema's own state and against damage. Being killed: `tests/crash.rs`.
+//! The store against the schema's own state, against damage, and stopped at every operation. Being killed:
+//! `tests/crash.rs`. How fast it opens: [`speed`].
 
+mod crash;
 mod damage;
+mod fault;
+mod good;
+mod load;
+mod speed;
+mod views;
 
 use super::*;
+use fault::FaultDisk;
 use proptest::prelude::*;
 use sluice_schema::entity::{Body, Id, KindName, Workspace};
 use sluice_schema::event::{Actor, EventId, Mutation};
 use sluice_schema::state::State;
 use sluice_schema::version::{Epoch, Time};
+use std::path::Path;
 use uuid::Uuid;
 
 fn key(number: u64) -> Key {
@@ -98,20 +107,49 @@ fn open(directory: &Path) -> Opened {
 
 #[track_caller]
 fn assert_holds(opened: &Opened, state: &State) {
-    let (store, entities) = (&opened.store, &opened.entities);
+    assert_store_holds(&opened.store, state);
+}
+
+#[track_caller]
+fn assert_store_holds(store: &Store, state: &State) {
     assert_eq!(
         (store.cursor(), store.digest()),
         (state.cursor(), state.digest())
     );
     assert_eq!(store.len(), state.len() as u64);
-    let expected: Vec<_> = state
-        .iter()
-        .map(|(key, entry)| (key.clone(), entry.clone()))
-        .collect();
-    assert_eq!(*entities, expected);
+    let expected = entities(state);
+    let held: Vec<_> = store.read_all(|entities| entities.collect()).unwrap();
+    assert_eq!(held, expected);
     for (key, entry) in &expected {
         assert_eq!(store.get(key).unwrap().as_ref(), Some(entry));
     }
+}
+
+fn entities(state: &State) -> Vec<(Key, Entry)> {
+    state
+        .iter()
+        .map(|(key, entry)| (key.clone(), entry.clone()))
+        .collect()
+}
+
+fn tree(state: &State) -> Tree {
+    let Ok(tree) = Tree::build(state, &mut |_, _| {});
+    tree
+}
+
+/// Makes the store hold `new`, as a replica does that has fetched what differs.
+fn load(store: &mut Store, new: &State, differing_bytes: u64) -> Result<Vec<Change>, StoreError> {
+    let wanted = tree(new);
+    let ranges = chunk::differing(store.tree()?, &wanted);
+    store.begin(new.cursor(), differing_bytes)?;
+    let mut changes = Vec::new();
+    for range in ranges {
+        let held = new.iter().filter(|(key, _)| range.holds(key));
+        let held = held.map(|(key, entry)| (key.clone(), entry.clone()));
+        changes.extend(store.take_range(range.from.as_ref(), range.to.as_ref(), held.collect())?);
+    }
+    store.commit(new.digest(), wanted)?;
+    Ok(changes)
 }
 
 fn sample() -> History {
@@ -279,8 +317,7 @@ fn a_replacement_changes_exactly_what_differs() {
     history.applied_to(&mut store, 0, history.events.len());
     history.push(vec![delete(0), put(1, "new"), put(200, "new"), delete(39)]);
     let new = history.end();
-    let entities = || new.iter().map(|(key, entry)| (key.clone(), entry.clone()));
-    let changes = store.replace(new.cursor(), entities()).unwrap();
+    let changes = store.replace(new.cursor(), entities(new)).unwrap();
     let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
     let mut expected = [0, 1, 39, 200].map(key).to_vec();
     expected.sort();
@@ -289,7 +326,7 @@ fn a_replacement_changes_exactly_what_differs() {
         assert_eq!(change.before.as_ref(), old.get(&change.key));
         assert_eq!(change.after.as_ref(), new.get(&change.key));
     }
-    assert_eq!(store.replace(new.cursor(), entities()).unwrap(), []);
+    assert_eq!(store.replace(new.cursor(), entities(new)).unwrap(), []);
     drop(store);
     assert_holds(&open(directory.path()), new);
 }

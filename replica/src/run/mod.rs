@@ -1,0 +1,686 @@
+//! The loop that does what [`Follow`] decides: reads, applies, syncs, reports.
+//!
+//! Order of an apply: store (checked and staged), then the sink (a DP's table, a CP's state), then the cursor, then the
+//! status. What is staged is saved and synced a little later, many changes at a time, and shows as `durable` when it is
+//! done: docs/decisions/0003. A snapshot goes the same way, in parts that nobody sees before the last: `loading`.
+
+mod fold;
+mod loading;
+mod resolve;
+
+pub use fold::{FoldError, fold_log};
+
+use crate::environment::Environment;
+use crate::follow::{Action, Alarm, Follow, Input, Phase, Verified};
+use crate::keys::{Keychain, RING_NAME, TrustedKeys};
+use crate::log::{Interest, LogError, Page, Source, StoredRoot, TailItem};
+use crate::node::{Head, HeadError, SyncMode};
+use crate::planted::{Bug, planted};
+use crate::snapshot::Root;
+use crate::store::good::Refreshed;
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use fold::fold_past;
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt, OptionFuture};
+use futures::stream::BoxStream;
+use loading::Loading;
+pub(crate) use resolve::{ResolveError, resolve};
+use sluice_schema::digest::Digest;
+use sluice_schema::entity::{Change, Entry, Key};
+use sluice_schema::event::EventId;
+use sluice_schema::state::ApplyError;
+use sluice_schema::version::{Cursor, Version};
+use std::collections::VecDeque;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const TICK: Duration = Duration::from_millis(200);
+/// How long a change may wait to be saved and synced together with others: both cost many times what a change does.
+const SAVE_DELAY: Duration = Duration::from_millis(100);
+/// Staged entities after which they are saved at once.
+const STAGED_SAVE: usize = 4096;
+/// Staged entities after which nothing more is applied before they are saved: the disk refuses.
+const STAGED_MAX: usize = 200_000;
+/// Between two looks for a newer keyring.
+const RING_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const SUBSCRIBE_RETRY: Duration = Duration::from_millis(500);
+
+/// Where applied changes go.
+pub trait Sink: Send {
+    /// Takes up a change set. Called in order; `cursor` and `digest` are those after it. `events` are the ids of the
+    /// events it is made of, with their versions; empty if the change set repairs a divergence.
+    fn change(
+        &mut self,
+        cursor: Cursor,
+        digest: Digest,
+        changes: &[Change],
+        events: &[(EventId, Version)],
+    );
+
+    /// Takes a part of a larger change set, which nobody is to see before [`Sink::commit`].
+    fn stage(&mut self, changes: &[Change]);
+
+    /// Shows what was staged, with everything that was not changed.
+    fn commit(&mut self, cursor: Cursor, digest: Digest);
+
+    /// Forgets what was staged.
+    fn abandon(&mut self);
+
+    /// Starts over with a whole state, ordered by key.
+    fn reload(
+        &mut self,
+        cursor: Cursor,
+        digest: Digest,
+        entities: &mut dyn Iterator<Item = (Key, Entry)>,
+    );
+}
+
+/// What a replica is and does, for status pages, reports and waiters.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What is active.
+    pub cursor: Cursor,
+    /// Its digest.
+    pub digest: Digest,
+    /// How many entities that is.
+    pub entities: u64,
+    /// The version that is synced to disk.
+    pub durable: Version,
+    /// What the replica is doing.
+    pub phase: Phase,
+    /// The highest version known to exist.
+    pub seen: Version,
+    /// Whether the log is connected.
+    pub connected: bool,
+    /// The newest head, and when it came.
+    pub head: Option<(Head, Instant)>,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+}
+
+/// Settings of a replica.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whose events are believed, now and later.
+    pub keychain: Keychain,
+    /// How changes are taken up.
+    pub sync: SyncMode,
+    /// What to subscribe to.
+    pub interest: Interest,
+    /// Where node reports go, if they are subscribed to.
+    pub reports: Option<mpsc::Sender<Bytes>>,
+    /// Where verified heads go as well, if somebody wants to know who announces them.
+    pub heads: Option<mpsc::Sender<Head>>,
+    /// The clock and the threads.
+    pub environment: Environment,
+}
+
+/// A replica that follows the log.
+pub struct Replica {
+    source: Source,
+    store: Store,
+    follow: Follow,
+    trusted: watch::Receiver<TrustedKeys>,
+    options: Options,
+    sink: Box<dyn Sink>,
+    status: watch::Sender<Status>,
+    /// Woken to read the log although no live event says so.
+    look: Arc<Notify>,
+    /// When to save and sync, if there is something to.
+    save_at: Option<Instant>,
+    /// The sync that is under way, if any.
+    syncing: Option<BoxFuture<'static, (Version, Result<(), StoreError>)>>,
+    reading: Option<BoxFuture<'static, (Version, Result<Page, LogError>)>>,
+    finding: Option<BoxFuture<'static, Result<Vec<StoredRoot>, LogError>>>,
+    loading: Option<Loading>,
+    /// A look for a newer keyring, and when the last one began.
+    ring: Option<BoxFuture<'static, Result<Vec<StoredRoot>, LogError>>>,
+    ring_looked: Option<Instant>,
+    /// The last known good copy that is being written, if any.
+    copying: Option<BoxFuture<'static, Result<Refreshed, StoreError>>>,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica")
+            .field("cursor", &self.follow.cursor())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Replica {
+    /// A replica of `source` that begins with what `store` holds. The sink must already hold the same.
+    pub fn new(source: Source, store: Store, sink: Box<dyn Sink>, options: Options) -> Self {
+        let (cursor, durable) = (store.cursor(), store.durable());
+        let mut trusted = options.keychain.watch();
+        let follow = Follow::new(cursor, trusted.borrow_and_update().clone(), options.sync);
+        let status = watch::Sender::new(Status {
+            cursor,
+            digest: store.digest(),
+            entities: store.len(),
+            durable,
+            phase: follow.phase(),
+            seen: cursor.version,
+            connected: false,
+            head: None,
+            last_error: None,
+        });
+        Self {
+            source,
+            store,
+            follow,
+            trusted,
+            options,
+            sink,
+            status,
+            look: Arc::default(),
+            save_at: (durable < cursor.version).then(|| Instant::now() + SAVE_DELAY),
+            syncing: None,
+            reading: None,
+            finding: None,
+            loading: None,
+            ring: None,
+            ring_looked: None,
+            copying: None,
+        }
+    }
+
+    /// Makes it read the log when woken: for who knows of an event that has not come.
+    pub fn looker(&self) -> Arc<Notify> {
+        self.look.clone()
+    }
+
+    /// Follows what the replica does.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Runs until `shutdown`. Ends with everything applied also synced.
+    ///
+    /// # Errors
+    /// If the store cannot be synced at the end.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let Some(mut tail) = self.subscribe(&shutdown).await else {
+            return Ok(());
+        };
+        let look = self.look.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let reading = OptionFuture::from(self.reading.as_mut());
+            let save_at = self.save_at.filter(|_| self.syncing.is_none());
+            let syncing = OptionFuture::from(self.syncing.as_mut());
+            let finding = OptionFuture::from(self.finding.as_mut());
+            let ring = OptionFuture::from(self.ring.as_mut());
+            let copying = OptionFuture::from(self.copying.as_mut());
+            let loading = OptionFuture::from(self.loading.as_mut().map(Loading::next));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some((version, result)) = syncing => {
+                    self.syncing = None;
+                    self.take_synced(version, result);
+                }
+                () = sleep_until(save_at) => self.save_now(),
+                Some(copied) = copying => {
+                    self.copying = None;
+                    self.take_copied(copied);
+                }
+                _ = tick.tick() => {
+                    self.step(Input::Tick).await;
+                    self.copy_if_due();
+                }
+                () = look.notified() => self.step(Input::Look).await,
+                Some((from, page)) = reading => {
+                    self.reading = None;
+                    self.take_page(from, page).await;
+                }
+                // Whoever changes the keys may be gone; then they stay as they are.
+                Ok(()) = self.trusted.changed() => {
+                    let trusted = self.trusted.borrow_and_update().clone();
+                    self.step(Input::Trust(trusted)).await;
+                }
+                Some(roots) = ring => {
+                    self.ring = None;
+                    self.take_ring(roots);
+                }
+                Some(roots) = finding => {
+                    self.finding = None;
+                    self.take_roots(roots).await;
+                }
+                Some(part) = loading => self.take_part(part).await,
+                item = tail.next() => match item {
+                    Some(item) => self.take_item(item).await,
+                    None => match self.subscribe(&shutdown).await {
+                        Some(again) => tail = again,
+                        None => break,
+                    },
+                },
+            }
+        }
+        if let Some(syncing) = self.syncing.take() {
+            let _ = syncing.await;
+        }
+        self.store.save()?;
+        self.store.syncer().sync()
+    }
+
+    async fn subscribe(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> Option<BoxStream<'static, TailItem>> {
+        loop {
+            match self.source.log.tail(self.options.interest).await {
+                Ok(tail) => return Some(tail),
+                Err(error) => self.note(&error),
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(SUBSCRIBE_RETRY) => {}
+            }
+        }
+    }
+
+    async fn take_item(&mut self, item: TailItem) {
+        match item {
+            TailItem::Record(record) => self.step(Input::Tail(record)).await,
+            TailItem::Head(message) => self.take_head(&message).await,
+            TailItem::Report(message) => {
+                if let Some(reports) = &self.options.reports {
+                    // A report that finds no room is followed by a newer one within a second.
+                    let _ = reports.try_send(message);
+                }
+            }
+            TailItem::Connected => {
+                tracing::info!("connected to the log");
+                self.status.send_modify(|status| status.connected = true);
+                self.step(Input::Connected).await;
+            }
+            TailItem::Disconnected => {
+                tracing::warn!("lost the connection to the log; serving what is here");
+                self.status.send_modify(|status| status.connected = false);
+                self.step(Input::Disconnected).await;
+            }
+            TailItem::Warning(text) => {
+                tracing::warn!(text, "the broker warns");
+                self.status
+                    .send_modify(|status| status.last_error = Some(text));
+            }
+        }
+    }
+
+    /// Whose events are believed as of now.
+    fn trusted(&self) -> TrustedKeys {
+        self.trusted.borrow().clone()
+    }
+
+    async fn take_head(&mut self, message: &[u8]) {
+        let trusted = self.trusted();
+        let head = match Head::open(message, &trusted) {
+            Ok(head) => head,
+            Err(error) => {
+                // Its key may be in a ring that has not come here yet.
+                if matches!(error, HeadError::Untrusted(_)) {
+                    self.look_for_ring();
+                }
+                return self.note(&error);
+            }
+        };
+        if head.ring > trusted.ring_serial() {
+            self.look_for_ring();
+        }
+        let arrived = Some((head.clone(), Instant::now()));
+        self.status.send_modify(|status| status.head = arrived);
+        if let Some(heads) = &self.options.heads {
+            // A head that finds no room is followed by a newer one within a second.
+            let _ = heads.try_send(head.clone());
+        }
+        self.step(Input::Head(self.addressed(head))).await;
+    }
+
+    /// Asks the chunk store for a newer keyring, if there can be one and not too often.
+    fn look_for_ring(&mut self) {
+        let recent = |looked: Instant| looked.elapsed() < RING_LOOK_INTERVAL;
+        if !self.trusted().has_root() || self.ring.is_some() || self.ring_looked.is_some_and(recent)
+        {
+            return;
+        }
+        self.ring_looked = Some(Instant::now());
+        let chunks = self.source.chunks.clone();
+        self.ring = Some(async move { chunks.roots().await }.boxed());
+    }
+
+    fn take_ring(&mut self, stored: Result<Vec<StoredRoot>, LogError>) {
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => return self.note(&error),
+        };
+        let Some(ring) = stored.iter().find(|stored| stored.name == RING_NAME) else {
+            return;
+        };
+        match self.options.keychain.offer(&ring.root) {
+            Ok(true) => tracing::info!(
+                serial = self.trusted().ring_serial(),
+                "took up a newer keyring"
+            ),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the keyring in the chunk store is of no use here")
+            }
+        }
+    }
+
+    /// A head as it concerns this replica: how changes are taken up is asked of data planes only.
+    fn addressed(&self, head: Head) -> Head {
+        match self.options.interest {
+            Interest::Follow => head,
+            Interest::FollowAndReports => Head {
+                sync: SyncMode::Incremental,
+                ..head
+            },
+        }
+    }
+
+    async fn take_roots(&mut self, stored: Result<Vec<StoredRoot>, LogError>) {
+        let input = match stored {
+            Ok(stored) => Input::Snapshots(Root::open_all(&stored, &self.trusted())),
+            Err(error) => {
+                self.note(&error);
+                Input::FindFailed
+            }
+        };
+        self.step(input).await;
+    }
+
+    async fn take_page(&mut self, from: Version, page: Result<Page, LogError>) {
+        let input = match page {
+            Ok(page) => Input::Page { from, page },
+            Err(error) => {
+                self.note(&error);
+                Input::ReadFailed
+            }
+        };
+        self.step(input).await;
+    }
+
+    /// Feeds one input to the state machine and does what it asks for, until it asks for nothing that ends at once.
+    async fn step(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for action in self.follow.step(input) {
+                match action {
+                    Action::Read(from) => {
+                        let log = self.source.log.clone();
+                        let read = async move { (from, log.read(from).await) };
+                        self.reading = Some(read.boxed());
+                    }
+                    Action::Apply(events) => inputs.push_back(self.apply(events).await),
+                    Action::FindSnapshot => {
+                        let chunks = self.source.chunks.clone();
+                        self.finding = Some(async move { chunks.roots().await }.boxed());
+                    }
+                    Action::Load(root) => inputs.extend(self.begin_load(*root)),
+                    Action::Refold => inputs.push_back(self.refold().await),
+                    Action::Alarm(alarm) => self.raise(&alarm),
+                }
+            }
+        }
+        self.publish();
+    }
+
+    async fn apply(&mut self, events: Vec<Verified>) -> Input {
+        let mut resolved = Vec::with_capacity(events.len());
+        for verified in events {
+            match resolve(&*self.source.chunks, verified.event).await {
+                Ok(event) => resolved.push((event, verified.cursor)),
+                Err(error) => {
+                    self.note(&error);
+                    return Input::ApplyFailed;
+                }
+            }
+        }
+        if self.store.staged() > STAGED_MAX
+            && let Err(error) = self.store.save()
+        {
+            self.note(&error);
+            return Input::ApplyFailed;
+        }
+        match self
+            .store
+            .stage(resolved.iter().map(|(event, cursor)| (event, *cursor)))
+        {
+            Ok(changes) => {
+                let events: Vec<_> = resolved
+                    .iter()
+                    .map(|(event, cursor)| (event.id, cursor.version))
+                    .collect();
+                self.sink
+                    .change(self.store.cursor(), self.store.digest(), &changes, &events);
+                if self.store.staged() >= STAGED_SAVE {
+                    self.save_now();
+                } else {
+                    self.save_later();
+                }
+                Input::Applied
+            }
+            Err(error) => {
+                self.note(&error);
+                if planted(Bug::CursorBeforeStore) {
+                    return Input::Applied;
+                }
+                match error {
+                    StoreError::Apply(ApplyError::Diverged { version, .. }) => {
+                        Input::Diverged(version)
+                    }
+                    StoreError::Apply(
+                        ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_),
+                    )
+                    | StoreError::Io { .. }
+                    | StoreError::Load(_)
+                    | StoreError::Damaged(_) => Input::ApplyFailed,
+                }
+            }
+        }
+    }
+
+    async fn refold(&mut self) -> Input {
+        let own = self.store.cursor();
+        let state = match fold_past(&self.source, &self.trusted(), own).await {
+            Ok(state) => state,
+            Err(error) => {
+                self.note(&error);
+                return match error {
+                    FoldError::Fork(fork) => Input::RefoldForked(fork),
+                    FoldError::Apply(ApplyError::Diverged { version, .. }) => {
+                        Input::Diverged(version)
+                    }
+                    FoldError::Apply(ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_))
+                    | FoldError::Log(_)
+                    | FoldError::Chunks(_)
+                    | FoldError::Snapshot(_)
+                    | FoldError::Behind(..) => Input::RefoldFailed,
+                };
+            }
+        };
+        let cursor = state.cursor();
+        let entities = state
+            .iter()
+            .map(|(key, entry)| (key.clone(), entry.clone()));
+        match self.store.replace(cursor, entities) {
+            Ok(changes) if self.follow.sync() == SyncMode::Incremental => {
+                self.sink.change(cursor, state.digest(), &changes, &[]);
+            }
+            Ok(_) => {
+                let mut entities = state
+                    .iter()
+                    .map(|(key, entry)| (key.clone(), entry.clone()));
+                self.sink.reload(cursor, state.digest(), &mut entities);
+            }
+            Err(error) => {
+                self.note(&error);
+                return Input::RefoldFailed;
+            }
+        }
+        self.save_later();
+        Input::Refolded(cursor)
+    }
+
+    fn save_later(&mut self) {
+        self.save_at
+            .get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+    }
+
+    /// Saves what is staged, and starts a sync if none is under way.
+    fn save_now(&mut self) {
+        self.save_at = None;
+        if self.syncing.is_some() {
+            if let Err(error) = self.store.save() {
+                self.note(&error);
+            }
+            return self.save_later();
+        }
+        match self.store.begin_sync() {
+            Ok(syncer) => {
+                let version = self.store.cursor().version;
+                let environment = self.options.environment.clone();
+                let sync = async move {
+                    let synced = environment.blocking(move || syncer.sync()).await;
+                    let panicked = |_| Err(StoreError::Damaged("a sync panicked".into()));
+                    (version, synced.unwrap_or_else(panicked))
+                };
+                self.syncing = Some(sync.boxed());
+                if planted(Bug::DurableTooEarly) {
+                    self.status.send_modify(|status| status.durable = version);
+                }
+            }
+            Err(error) => {
+                self.note(&error);
+                self.save_later();
+            }
+        }
+    }
+
+    fn take_synced(&mut self, version: Version, result: Result<(), StoreError>) {
+        match result {
+            Ok(()) => self.status.send_modify(|status| status.durable = version),
+            Err(error) => {
+                self.note(&error);
+                self.save_later();
+            }
+        }
+    }
+
+    /// Begins to write the last known good copy beside the store, if it is time to.
+    fn copy_if_due(&mut self) {
+        let now = Instant::now().into_std();
+        if self.copying.is_some() || self.loading.is_some() || !self.store.good_due(now) {
+            return;
+        }
+        match self.store.refresh_good(now) {
+            Ok(refresh) => {
+                let environment = self.options.environment.clone();
+                let copy = async move {
+                    let copied = environment.blocking(move || refresh.run()).await;
+                    let panicked = |_| Err(StoreError::Damaged("the copying panicked".into()));
+                    copied.unwrap_or_else(panicked)
+                };
+                self.copying = Some(copy.boxed());
+            }
+            Err(error) => self.note(&error),
+        }
+    }
+
+    fn take_copied(&self, copied: Result<Refreshed, StoreError>) {
+        match copied {
+            Ok(Refreshed { written, removed }) => {
+                tracing::debug!(written, removed, "refreshed the last known good copy");
+            }
+            Err(error) => self.note(&error),
+        }
+    }
+
+    fn raise(&self, alarm: &Alarm) {
+        let text = match alarm {
+            Alarm::Fork(fork) => {
+                tracing::error!(
+                    %fork,
+                    "stopped following the log; the last good configuration stays active"
+                );
+                format!("stopped following: {fork}")
+            }
+            Alarm::BadTail { version, reason } => {
+                tracing::warn!(%version, %reason, "dropped a live message; reading the log instead");
+                format!("dropped a live message that claimed version {version}: {reason}")
+            }
+            Alarm::Diverged(version) => {
+                tracing::error!(%version, "the state differs from its author's; repairing it");
+                format!("diverged at version {version}")
+            }
+            Alarm::NewEpoch(cursor) => {
+                tracing::warn!(epoch = %cursor.epoch, version = %cursor.version, "the log has begun a new life, with a valid charter; taking up its state");
+                format!(
+                    "took up epoch {} at version {}",
+                    cursor.epoch, cursor.version
+                )
+            }
+        };
+        self.status
+            .send_modify(|status| status.last_error = Some(text));
+    }
+
+    fn note(&self, error: &dyn StdError) {
+        let text = chain(error);
+        tracing::warn!(error = %text, "could not follow the log; trying again");
+        self.status
+            .send_modify(|status| status.last_error = Some(text));
+    }
+
+    fn publish(&self) {
+        let phase = self.follow.phase();
+        let (cursor, seen) = (self.follow.cursor(), self.follow.seen());
+        self.status.send_if_modified(|status| {
+            let same = status.cursor == cursor && status.phase == phase && status.seen == seen;
+            if same {
+                return false;
+            }
+            if phase == Phase::Following && status.phase != Phase::Following {
+                tracing::info!(version = %cursor.version, "caught up");
+            }
+            status.cursor = cursor;
+            status.digest = self.store.digest();
+            status.entities = self.store.len();
+            status.seen = seen;
+            status.phase = phase;
+            true
+        });
+    }
+}
+
+/// Pending for ever without a time.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An error with everything that caused it, on one line.
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries already print their cause.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

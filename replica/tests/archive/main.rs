@@ -1,0 +1,12 @@
+//! Archives, audits and foundings, on the embedded log.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod audits;
+mod files;
+mod following;
+mod foundings;
+mod support;

@@ -1,0 +1,10 @@
+//! Who may do what on the broker, with the configuration that docs/examples/nats ships.
+
+#![cfg(test)]
+
+mod auditor;
+mod failures;
+mod processes;
+mod rights;
+mod support;
+mod ways;

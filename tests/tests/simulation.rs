@@ -1,0 +1,127 @@
+//! Simulated runs: new seeds, seeds that have found something, and that a seed replays exactly.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "seeds and figures are for whoever reads the test's output"
+)]
+
+use sluice_tests::sim::soak::{Plan, Summary, soak};
+use sluice_tests::sim::{self, saved};
+use tokio::runtime::{Builder, Runtime};
+
+const THREADS: usize = 2;
+
+/// Single-threaded, with a clock that moves when everybody waits.
+fn runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without IO can always be made")
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn new_seeds_keep_all_promises() {
+    let base = number("SLUICE_TEST_SEED").unwrap_or_else(|| {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or_default()
+    });
+    let seeds = number("SLUICE_SIM_SEEDS").unwrap_or(1000);
+    println!("seeds {base} to {}", base + seeds - 1);
+    let plan = Plan {
+        base,
+        seeds,
+        threads: THREADS,
+        failures_max: usize::try_from(number("SLUICE_SIM_FAILURES").unwrap_or(1)).unwrap_or(1),
+    };
+    let summary = soak(plan, runtime, |_| ());
+    let Summary {
+        seeds,
+        acknowledged,
+        took,
+        failures,
+        broken,
+    } = &summary;
+    println!("{seeds} seeds, {acknowledged} writes acknowledged, {took:?}, broken: {broken:?}");
+    for failure in failures.iter().skip(1) {
+        println!("seed {}: {:?}", failure.seed, failure.broken);
+    }
+    assert!(failures.is_empty(), "{}", failures[0].report());
+}
+
+#[test]
+fn replay() {
+    if let Some(seed) = number("SLUICE_SIM_SEED") {
+        let outcome = sim::run(seed, runtime);
+        println!("{}", outcome.trace());
+        assert!(outcome.broken.is_none(), "{}", outcome.report());
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..20 {
+        let (first, second) = (sim::run(seed, runtime), sim::run(seed, runtime));
+        assert_eq!(first.hash, second.hash, "seed {seed} ran differently");
+    }
+}
+
+#[test]
+fn saved_seeds_keep_all_promises() {
+    for saved in saved::SEEDS {
+        let outcome = sim::run(saved.seed, runtime);
+        let found = saved.found;
+        assert!(
+            outcome.broken.is_none(),
+            "it once found: {found}\n{}",
+            outcome.report()
+        );
+    }
+}
+
+/// Seeds in which a planted bug must show.
+#[cfg(debug_assertions)]
+const SEEDS_PER_BUG_MAX: u64 = 1000;
+
+#[cfg(debug_assertions)]
+#[test]
+fn every_planted_bug_is_caught() {
+    use sluice_replica::planted::Bug;
+    use std::sync::Mutex;
+    let only = std::env::var("SLUICE_SIM_BUG").ok();
+    let seeds_max = number("SLUICE_SIM_SEEDS").unwrap_or(SEEDS_PER_BUG_MAX);
+    let wanted = |bug: &&Bug| only.as_ref().is_none_or(|only| *only == format!("{bug:?}"));
+    let bugs: Mutex<Vec<Bug>> = Mutex::new(Bug::ALL.iter().filter(wanted).copied().collect());
+    let missed = Mutex::new(Vec::new());
+    let hunt = || {
+        loop {
+            let Some(bug) = bugs.lock().unwrap().pop() else {
+                return;
+            };
+            let caught = (0..seeds_max).find_map(|seed| {
+                let broken = sim::run_with(seed, Some(bug), runtime).broken?;
+                // What the bug did not bring about does not count.
+                let clean = sim::run(seed, runtime).broken.is_none();
+                clean.then_some((seed + 1, broken))
+            });
+            match caught {
+                Some((seeds, broken)) => println!("{bug:?}: {seeds} seeds; {broken}"),
+                None => missed.lock().unwrap().push(bug),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(hunt);
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(
+        missed.is_empty(),
+        "not caught in {seeds_max} seeds: {missed:?}"
+    );
+}
