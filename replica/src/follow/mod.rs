@@ -302,11 +302,7 @@ impl Follow {
             Input::FindFailed => self.take_find_failure(&mut actions),
             Input::Loaded(cursor) => self.take_loaded(cursor, &mut actions),
             Input::LoadFailed => self.take_load_failure(false),
-            Input::LoadPostponed => {
-                if let Some((why, _)) = self.end_loading() {
-                    self.retry_find = Some(why);
-                }
-            }
+            Input::LoadPostponed => self.take_load_delay(&mut actions),
             Input::LoadUseless => self.take_load_failure(true),
             Input::Refolded(cursor) => self.take_refolded(cursor, &mut actions),
             Input::RefoldFailed => self.take_refold_failure(),

@@ -146,7 +146,7 @@ impl Follow {
     }
 
     /// Ends a load, and says what it was for.
-    pub(super) fn end_loading(&mut self) -> Option<(Why, Cursor)> {
+    fn end_loading(&mut self) -> Option<(Why, Cursor)> {
         match self.repair.take() {
             Some(Repair::Loading(why, cursor)) => Some((why, cursor)),
             other => {
@@ -308,6 +308,17 @@ impl Follow {
         self.unconfirmed = true;
         (self.doubts, self.low_heads) = (0, 0);
         self.read_on(actions);
+    }
+
+    /// Nothing can be loaded now. Where reading leads on, it does so meanwhile; heads ask for a snapshot again.
+    pub(super) fn take_load_delay(&mut self, actions: &mut Vec<Action>) {
+        match self.end_loading() {
+            Some((Why::Empty | Why::Lag(_), _)) => self.read_on(actions),
+            Some((why @ (Why::Gap(_) | Why::Founded(_) | Why::Fork(_) | Why::Diverged(_)), _)) => {
+                self.retry_find = Some(why);
+            }
+            None => {}
+        }
     }
 
     /// A snapshot could not be loaded now, or will never be.

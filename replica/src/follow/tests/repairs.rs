@@ -292,6 +292,30 @@ fn a_snapshot_that_cannot_be_loaded_now_is_tried_some_times_and_then_another() {
 }
 
 #[test]
+fn a_load_that_is_put_off_says_nothing_of_the_snapshot() {
+    let log = History::new(9);
+    let mut replica = Replica::following(&log, 4);
+    replica
+        .check(log.trimmed(9, 7), &["read 5"])
+        .check(log.page_without(5, 7, 9), &["find"]);
+    for _ in 0..2 * LOAD_FAILURES_MAX {
+        replica
+            .check(roots(&[log.root(6), log.root(8)]), &["load 8"])
+            .check(Input::LoadPostponed, &[])
+            .check(Input::Tick, &["find"]);
+    }
+    // Where the log leads on, it is read meanwhile.
+    let mut replica = Replica::following(&log, 4);
+    replica
+        .check(naming(2000, 0), &["find"])
+        .check(roots(&[root(far(2000))]), &["load 2000"])
+        .check(Input::LoadPostponed, &["read 5"])
+        .check(log.page(5, 9), &["read 10", "apply 5 6 7 8 9"])
+        .check(naming(2000, 0), &[])
+        .check(Input::Applied, &["find"]);
+}
+
+#[test]
 fn reading_does_not_wait_for_snapshots_that_cannot_be_asked_for() {
     let log = History::new(4);
     let mut empty = Replica::at(Cursor::default());
