@@ -186,19 +186,38 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     })
 }
 
-/// Opens the local store and compiles what it holds.
+/// Opens the local store and compiles what it holds, while that is verified.
 fn load_store(data_dir: &Path, mut sink: TableSink) -> anyhow::Result<(Store, TableSink)> {
     let began = std::time::Instant::now();
-    let opened = Store::open(&data_dir.join("store")).context("could not open the local store")?;
+    let directory = data_dir.join("store");
+    let mut stage = |entities: Vec<(Key, Entry)>| {
+        let changes: Vec<Change> = entities.into_iter().map(added).collect();
+        sink.stage(&changes);
+    };
+    let opened =
+        Store::open_into(&directory, &mut stage).context("could not open the local store")?;
     opened.warn();
-    let store = opened.store;
+    let (store, handed_over) = (opened.store, opened.handed_over);
     let (cursor, digest) = (store.cursor(), store.digest());
-    store
-        .read_all(|entities| sink.reload(cursor, digest, entities))
-        .context("could not read the local store")?;
+    if handed_over {
+        sink.commit(cursor, digest);
+    } else {
+        sink.abandon();
+        store
+            .read_all(|entities| sink.reload(cursor, digest, entities))
+            .context("could not read the local store")?;
+    }
     let entities = store.len();
     tracing::info!(version = %cursor.version, entities, took = ?began.elapsed(), "loaded the local store");
     Ok((store, sink))
+}
+
+fn added((key, entry): (Key, Entry)) -> Change {
+    Change {
+        key,
+        before: None,
+        after: Some(entry),
+    }
 }
 
 impl Running {
@@ -274,11 +293,6 @@ impl Sink for TableSink {
         digest: Digest,
         entities: &mut dyn Iterator<Item = (Key, Entry)>,
     ) {
-        let added = |(key, entry)| Change {
-            key,
-            before: None,
-            after: Some(entry),
-        };
         let (mut table, _) = Table::empty().apply(cursor.version, &[]);
         loop {
             let page: Vec<Change> = (&mut *entities).take(RELOAD_PAGE).map(added).collect();

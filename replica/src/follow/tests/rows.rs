@@ -39,6 +39,26 @@ fn an_empty_replica_begins_with_genesis() {
 }
 
 #[test]
+fn the_first_event_of_all_is_taken_from_the_log_only() {
+    let log = History::new(1);
+    let mut replica = Replica::at(Cursor::default());
+    replica
+        .check(Input::Connected, &["find"])
+        .check(roots(&[]), &["read 1"])
+        .check(page_of(1, vec![]), &[]);
+    // Repeated from a life of which the log holds nothing any more.
+    replica
+        .check(log.tail(1), &["read 1"])
+        .check(page_of(1, vec![]), &[])
+        .ends(0, "catching up");
+    replica
+        .check(Input::Tick, &["read 1"])
+        .check(log.page(1, 1), &["apply 1"])
+        .check(Input::Applied, &[])
+        .ends(1, "following");
+}
+
+#[test]
 fn a_duplicate_is_dropped() {
     let log = History::new(5);
     let mut replica = Replica::following(&log, 4);
