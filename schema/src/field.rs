@@ -36,6 +36,11 @@ pub struct Field {
     pub auto: Option<Auto>,
     /// Whether its value must be unique. Shown in `/schemas`; enforced through [`crate::kind::Unique`].
     pub unique: bool,
+    /// Whether its value is secret.
+    pub encrypted: bool,
+    /// Whether its value may be a reference into a vault, `{vault://prefix/name}`, in place of a value of its own. Rules are
+    /// not asked about references.
+    pub referenceable: bool,
     /// What its value must look like.
     pub rules: Rules,
     /// Records only: rules over several of its fields.
@@ -70,10 +75,10 @@ pub enum Type {
     Record(&'static [Field]),
     /// A reference to another entity: `{"id": "<uuid>"}`.
     Foreign(Foreign),
-    /// A reference to a kind this build does not have; Kong's plural name of it. Only null is accepted.
-    ForeignUnknown(&'static str),
-    /// A plugin's configuration: a record that depends on the plugin's name.
+    /// A record that depends on the entity's name: a plugin's configuration, a vault's.
     Config,
+    /// Any JSON value.
+    Json,
 }
 
 /// A reference to another entity.
@@ -244,6 +249,8 @@ pub enum Match {
     Gt(f64),
     /// Has a value.
     Required,
+    /// Has a value, and this rule holds for it.
+    Text(TextRule),
     /// Has no value.
     Null,
     /// Has no elements.
@@ -285,6 +292,8 @@ impl Field {
             default: None,
             auto: None,
             unique: false,
+            encrypted: false,
+            referenceable: false,
             rules: Rules::NONE,
             checks: &[],
             aliases: &[],
@@ -375,6 +384,20 @@ impl Field {
     #[must_use]
     pub const fn unique(mut self) -> Self {
         self.unique = true;
+        self
+    }
+
+    /// Secret.
+    #[must_use]
+    pub const fn encrypted(mut self) -> Self {
+        self.encrypted = true;
+        self
+    }
+
+    /// May be a reference into a vault.
+    #[must_use]
+    pub const fn referenceable(mut self) -> Self {
+        self.referenceable = true;
         self
     }
 

@@ -121,6 +121,11 @@ fn matches(wanted: Match, value: Option<&Value>) -> Result<(), String> {
             format!("value must be greater than {limit}"),
         ),
         Match::Required => (value.is_some(), "required field missing".to_owned()),
+        Match::Text(rule) => match text.map(rule) {
+            Some(Ok(())) => (true, String::new()),
+            Some(Err(error)) => (false, error),
+            None => (false, "required field missing".to_owned()),
+        },
         Match::Null => (value.is_none(), "value must be null".to_owned()),
         Match::Empty => (!is_nonempty(value), "length must be 0".to_owned()),
         Match::Contains(item) => (

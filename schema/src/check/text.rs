@@ -245,6 +245,11 @@ pub(crate) fn tag(text: &str) -> Verdict {
     ))
 }
 
+/// Whether a text stands for a value that a vault holds: `{vault://prefix/name}`.
+pub fn is_vault_reference(text: &str) -> bool {
+    text.starts_with("{vault://") && text.ends_with('}')
+}
+
 /// The name of an HTTP header.
 pub(crate) fn header_name(text: &str) -> Verdict {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';

@@ -14,7 +14,7 @@ pub struct PluginSchema {
     pub config: Field,
     /// Its `protocols` field, if it runs on others than HTTP requests.
     pub protocols: Option<Field>,
-    /// The scopes it cannot have: `consumer`, `service`, `route`.
+    /// The scopes it cannot have: `consumer`, `consumer_group`, `service`, `route`.
     pub no_scope: &'static [&'static str],
     /// Rules over several fields; paths begin with `config.`.
     pub checks: &'static [Check],
@@ -38,9 +38,9 @@ impl PluginSchema {
         Field::record("config", fields)
     }
 
-    /// Not per consumer.
+    /// Not per consumer, nor per group of them: it is what finds the consumer.
     const fn no_consumer(mut self) -> Self {
-        self.no_scope = &["consumer"];
+        self.no_scope = &["consumer", "consumer_group"];
         self
     }
 
