@@ -45,7 +45,7 @@ pub(super) fn check(field: &Field, value: &mut Value) -> Result<(), Value> {
 
 /// Whether a text stands for a secret kept elsewhere. What it refers to is not known here.
 pub(super) fn is_vault_reference(text: &str) -> bool {
-    text.starts_with("{vault://") && text.ends_with('}')
+    text.starts_with("{vault://") && text.ends_with('}') && text.len() <= STRING_BYTES_MAX
 }
 
 fn check_type(field: &Field, value: &mut Value) -> Result<(), Value> {
