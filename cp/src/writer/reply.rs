@@ -113,7 +113,7 @@ fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
         Some(Mutations::Inline(mutations)) => mutations.as_slice(),
         Some(Mutations::Stored(_)) | None => &[],
     };
-    let mut keys = keys.iter().map(sluice_schema::event::Mutation::key);
+    let mut keys = keys.iter().map(Mutation::key);
     match command {
         Command::Write(write) => {
             // What goes with it (a certificate's names) is not what was asked for.
@@ -125,7 +125,7 @@ fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
             }
         }
         Command::Membership(_) => keys.next().map_or(Outcome::Deleted, Outcome::Created),
-        Command::Apply(_) => Outcome::Applied(sluice_schema::decide::Applied::default()),
+        Command::Apply(_) => Outcome::Applied(Applied::default()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checks one value against one field, and brings it to its normal form: whole numbers as integers, sets without
 //! repetition, references as `{"id"}` alone.
 
-use super::{Errors, rules, text};
+use super::{Errors, regex, rules, text};
 use crate::field::{Field, Foreign, ITEMS_MAX, Literal, Rules, STRING_BYTES_MAX, Type};
 use serde_json::{Map, Number, Value, json};
 use uuid::Uuid;
@@ -39,7 +39,8 @@ pub(super) fn check(field: &Field, value: &mut Value) -> Result<(), Value> {
     if field.referenceable && value.as_str().is_some_and(text::is_vault_reference) {
         return Ok(());
     }
-    check_rules(field, value).map_err(Value::String)
+    check_rules(field, value)
+        .map_err(|error| Value::String(field.rules.error.map_or(error, str::to_owned)))
 }
 
 fn check_type(field: &Field, value: &mut Value) -> Result<(), Value> {
@@ -152,7 +153,7 @@ fn check_record(field: &Field, fields: &[Field], value: &mut Value) -> Result<()
     let mut errors = Errors::default();
     check_fields(fields, record, &mut errors);
     for check in field.checks {
-        rules::check(check, record, false, &mut errors);
+        rules::check(check, fields, record, false, &mut errors);
     }
     if errors.is_empty() {
         Ok(())
@@ -184,6 +185,15 @@ fn parse_uuid(text: &str) -> Option<Uuid> {
 
 fn check_rules(field: &Field, value: &Value) -> Result<(), String> {
     let rules = &field.rules;
+    if value
+        .as_str()
+        .is_some_and(|text| rules.not_one_of.contains(&text))
+    {
+        return Err(format!(
+            "must not be one of: {}",
+            rules.not_one_of.join(", ")
+        ));
+    }
     if let Some(options) = rules.one_of {
         check_one_of(options, value)?;
     }
@@ -243,8 +253,10 @@ fn check_number(rules: &Rules, number: f64) -> Result<(), String> {
         return Err("expected a valid timestamp".to_owned());
     }
     if let Some((low, high)) = rules.between
-        && (number < low as f64 || number > high as f64)
+        && (number < low || number > high)
     {
+        // Kong shows the whole part of a limit.
+        let (low, high) = (low.trunc(), high.trunc());
         return Err(format!("value should be between {low} and {high}"));
     }
     Ok(())
@@ -260,6 +272,9 @@ fn check_text(rules: &Rules, text: &str) -> Result<(), String> {
         && !(pattern.matches)(text)
     {
         return Err(format!("invalid value: {text}"));
+    }
+    if rules.regex {
+        regex::plain(text)?;
     }
     rules.text.map_or(Ok(()), |rule| rule(text))
 }
