@@ -35,7 +35,12 @@ pub(super) fn shorthands(
 }
 
 /// Expands the deprecated names in the record `field` of `parent`, and in the records inside it.
-fn expand_aliases(field: &Field, path: &str, parent: &mut Map<String, Value>, errors: &mut Errors) {
+pub(super) fn expand_aliases(
+    field: &Field,
+    path: &str,
+    parent: &mut Map<String, Value>,
+    errors: &mut Errors,
+) {
     let Type::Record(fields) = field.kind else {
         return;
     };

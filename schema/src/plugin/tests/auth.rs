@@ -1,14 +1,7 @@
 use super::*;
 
 #[test]
-fn key_auth_has_defaults_and_no_consumer() {
-    check(
-        json!({"name": "key-auth"}),
-        json!({
-            "key_names": ["apikey"], "hide_credentials": false, "anonymous": null, "realm": null,
-            "key_in_header": true, "key_in_query": true, "key_in_body": false, "run_on_preflight": true,
-        }),
-    );
+fn key_auth_has_no_consumer_and_looks_in_headers_that_can_be() {
     check(
         json!({"name": "key-auth", "consumer": {"id": uuid::Uuid::nil()}, "protocols": ["tcp"]}),
         json!({

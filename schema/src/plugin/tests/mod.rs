@@ -9,7 +9,8 @@ mod scope;
 mod transformer;
 
 use super::*;
-use crate::check::{Base, complete};
+use crate::check::{Base, complete, fill_nulls};
+use crate::entity::Id;
 use crate::entropy::Entropy;
 use crate::kind::Kind;
 use crate::version::Time;
@@ -41,11 +42,15 @@ fn check(input: Value, expected: Value) {
     }
 }
 
-/// What is stored of a valid `config`, whole.
+/// What is stored of a valid `config`, whole; and that what the API shows of it can be put back and changes nothing.
 fn defaults(name: &str, config: Value, expected: Value) {
     let body = completed(json!({"name": name, "config": config}), Base::New);
     let body = body.unwrap_or_else(|errors| panic!("{name} is refused: {errors:?}"));
     assert_eq!(body["config"], expected, "{name}");
+    let mut shown = fill_nulls(Kind::Plugin.schema(), Id(uuid::Uuid::nil()), &body);
+    shown.remove("id");
+    let again = completed(shown.into(), Base::Replace(&body));
+    assert_eq!(again.as_ref(), Ok(&body), "{name}");
 }
 
 /// The errors of each `config`, whole: those under `config`, or, where there are others, all of them.
