@@ -165,6 +165,28 @@ async fn what_cannot_be_joined_is_told() {
 }
 
 #[tokio::test]
+async fn a_repeated_joining_answers_as_the_first() {
+    let (server, _, _) = with_group().await;
+    let path = "/consumer_groups/gold/consumers";
+    let key = [("idempotency-key", "once")];
+    let join = json!({"consumer": "ann"});
+    let first = server.send("POST", path, &key, join.clone()).await;
+    let again = server.send("POST", path, &key, join).await;
+    assert_eq!((first.status, again.status), (201, 201), "{}", again.text);
+    assert_eq!(first.json(), again.json());
+    let (status, _) = server
+        .check(
+            "POST",
+            "/consumer_groups/gold/consumers?dry_run=1",
+            json!({"consumer": "bob"}),
+        )
+        .await;
+    assert_eq!(status, 200);
+    let (_, members) = server.check("GET", path, Value::Null).await;
+    assert_eq!(members["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_plugin_of_a_group_is_reached_through_it() {
     let (server, group, _) = with_group().await;
     let plugin = json!({"name": "rate-limiting", "config": {"minute": 5}});
