@@ -38,16 +38,18 @@ pub(super) fn plugin(name: &str) -> Result<Response, Problem> {
     let mut fields: Vec<Value> = scopes
         .map(|field| named(&field.forbidden("value must be null")))
         .collect();
-    fields.extend(
-        plugin
-            .protocols
-            .as_ref()
-            .or(schema.field("protocols"))
-            .map(named),
-    );
-    fields.push(named(&plugin.config));
+    fields.extend([&plugin.protocols, &plugin.config].map(named));
     Ok(answer::ok(
         &json!({ "fields": fields, "entity_checks": checks(plugin.checks) }),
+    ))
+}
+
+/// `GET /schemas/vaults/:name`.
+pub(super) fn vault(name: &str) -> Result<Response, Problem> {
+    let config = Kind::Vault.schema().config(name);
+    let config = config.ok_or_else(|| Problem::NoSuchVault(name.to_owned()))?;
+    Ok(answer::ok(
+        &json!({ "fields": [named(config)], "entity_checks": [] }),
     ))
 }
 
@@ -56,6 +58,10 @@ pub(super) async fn validate(call: &Call<'_>, name: &str, body: Body) -> Result<
     let kind = Kind::from_entity(name).ok_or_else(|| Problem::NoSuchEntity(name.to_owned()))?;
     let schema = kind.schema();
     let mut fields = call.fields(body, schema, || None).await?;
+    if let Some(names) = schema.names {
+        // Not part of the entity.
+        fields.remove(names.field.name);
+    }
     if let Some(id) = fields.remove("id")
         && !id.is_null()
         && id.as_str().is_none_or(|id| Uuid::try_parse(id).is_err())
@@ -87,6 +93,9 @@ fn describe(field: &Field) -> Value {
         ("required", field.required),
         ("unique", field.unique),
         ("auto", field.auto.is_some()),
+        ("referenceable", field.referenceable),
+        ("encrypted", field.encrypted),
+        ("is_regex", field.rules.regex),
         ("timestamp", field.rules.timestamp),
         ("uuid", field.rules.uuid),
     ];
@@ -103,7 +112,9 @@ fn describe(field: &Field) -> Value {
     if !field.aliases.is_empty() {
         let alias = |alias: &sluice_schema::field::Alias| {
             let mut shown = describe(&alias.field);
-            shown["deprecation"] = json!({ "replaced_with": [{ "path": alias.path }] });
+            if !alias.path.is_empty() {
+                shown["deprecation"] = json!({ "replaced_with": [{ "path": alias.path }] });
+            }
             json!({ alias.field.name: shown })
         };
         shown.insert(
@@ -145,14 +156,11 @@ fn describe_type(field: &Field, shown: &mut Map<String, Value>) {
             }
             "foreign"
         }
-        Type::ForeignUnknown(entity) => {
-            add("reference", entity.into());
-            "foreign"
-        }
         Type::Config => {
             add("abstract", true.into());
             "record"
         }
+        Type::Json => "json",
     };
     add("type", kind.into());
 }
@@ -163,15 +171,22 @@ fn describe_rules(rules: &Rules, shown: &mut Map<String, Value>) {
     }
     let described = [
         ("one_of", rules.one_of.map(Literal::value)),
+        (
+            "not_one_of",
+            (!rules.not_one_of.is_empty()).then(|| json!(rules.not_one_of)),
+        ),
         ("gt", rules.gt.map(whole)),
         (
             "between",
-            rules.between.map(|(low, high)| json!([low, high])),
+            rules
+                .between
+                .map(|(low, high)| json!([whole(low), whole(high)])),
         ),
         ("len_min", rules.len_min.map(Value::from)),
         ("len_max", rules.len_max.map(Value::from)),
         ("starts_with", rules.starts_with.map(Value::from)),
         ("match", rules.pattern.map(|pattern| pattern.lua.into())),
+        ("err", rules.error.map(Value::from)),
         (
             "mutually_exclusive_subsets",
             (!rules.exclusive.is_empty()).then(|| json!(rules.exclusive)),
@@ -248,7 +263,7 @@ fn condition(condition: &Match) -> Value {
         Match::OneOf(texts) => json!({ "one_of": texts }),
         Match::NotOneOf(texts) => json!({ "not_one_of": texts }),
         Match::Gt(limit) => json!({ "gt": whole(*limit) }),
-        Match::Required => json!({ "required": true }),
+        Match::Required | Match::Text(_) => json!({ "required": true }),
         Match::Null => json!({ "eq": null }),
         Match::Empty => json!({ "len_eq": 0 }),
         Match::Contains(text) => json!({ "contains": text }),
