@@ -5,8 +5,8 @@ use crate::view::View;
 use sluice_replica::log::Source;
 use sluice_replica::planted::{Bug, planted};
 use sluice_replica::run::chain;
-use sluice_schema::decide::{Action, Applied, Command, Outcome};
-use sluice_schema::event::{Event, EventId, Mutation, Mutations};
+use sluice_schema::decide::{Action, Command, Outcome};
+use sluice_schema::event::{Event, EventId, Mutations};
 use sluice_schema::version::{Cursor, Epoch, Version};
 use tokio::sync::mpsc;
 
