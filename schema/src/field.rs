@@ -36,11 +36,10 @@ pub struct Field {
     pub auto: Option<Auto>,
     /// Whether its value must be unique. Shown in `/schemas`; enforced through [`crate::kind::Unique`].
     pub unique: bool,
-    /// Whether its value is secret.
-    pub encrypted: bool,
-    /// Whether its value may be a reference into a vault, `{vault://prefix/name}`, in place of a value of its own. Rules are
-    /// not asked about references.
+    /// Whether a text that refers to a secret (`{vault://...}`) may stand for its value; rules do not apply to it.
     pub referenceable: bool,
+    /// Whether its value is a secret: not to be shown to those who may not see it, nor stored in clear text.
+    pub encrypted: bool,
     /// What its value must look like.
     pub rules: Rules,
     /// Records only: rules over several of its fields.
@@ -114,6 +113,10 @@ pub enum Literal {
     Texts(&'static [&'static str]),
     /// A list of whole numbers.
     Ints(&'static [i64]),
+    /// A list of anything.
+    List(&'static [Self]),
+    /// A record.
+    Record(&'static [(&'static str, Self)]),
 }
 
 impl Literal {
@@ -126,6 +129,11 @@ impl Literal {
             Self::Text(value) => value.into(),
             Self::Texts(values) => values.into(),
             Self::Ints(values) => values.into(),
+            Self::List(values) => values.iter().map(|value| value.value()).collect(),
+            Self::Record(fields) => {
+                let field = |(name, value): &(&str, Self)| ((*name).to_owned(), value.value());
+                Value::Object(fields.iter().map(field).collect())
+            }
         }
     }
 }
@@ -152,10 +160,12 @@ pub struct Rules {
     pub forbidden: Option<&'static str>,
     /// One of these: `Texts` or `Ints`.
     pub one_of: Option<Literal>,
+    /// None of these texts.
+    pub not_one_of: &'static [&'static str],
     /// Greater than this.
     pub gt: Option<f64>,
     /// Not outside these.
-    pub between: Option<(i64, i64)>,
+    pub between: Option<(f64, f64)>,
     /// A time: greater than zero.
     pub timestamp: bool,
     /// A UUID.
@@ -168,6 +178,10 @@ pub struct Rules {
     pub starts_with: Option<&'static str>,
     /// Looks like this.
     pub pattern: Option<Pattern>,
+    /// A regular expression that compiles.
+    pub regex: bool,
+    /// The error if any of these does not hold, instead of the rule's own.
+    pub error: Option<&'static str>,
     /// A set that has elements of at most one of these groups.
     pub exclusive: &'static [&'static [&'static str]],
     /// Any other rule for a text.
@@ -190,8 +204,33 @@ pub struct Pattern {
 pub struct Alias {
     /// The old field.
     pub field: Field,
-    /// Where its value lives now.
+    /// Where its value lives now; empty if it means nothing any more.
     pub path: &'static [&'static str],
+    /// Makes a new value of an old one that has the right form.
+    pub convert: Option<fn(Value) -> Value>,
+}
+
+impl Alias {
+    /// `field`, whose value lives at `path` now.
+    pub const fn new(field: Field, path: &'static [&'static str]) -> Self {
+        Self {
+            field,
+            path,
+            convert: None,
+        }
+    }
+
+    /// `field`, which is accepted and dropped.
+    pub const fn dropped(field: Field) -> Self {
+        Self::new(field, &[])
+    }
+
+    /// Old values mean something else now.
+    #[must_use]
+    pub const fn convert(mut self, convert: fn(Value) -> Value) -> Self {
+        self.convert = Some(convert);
+        self
+    }
 }
 
 /// A rule over several fields. Fields are named by their path from the entity: `config.redis.host`.
@@ -267,6 +306,7 @@ impl Rules {
     const NONE: Self = Self {
         forbidden: None,
         one_of: None,
+        not_one_of: &[],
         gt: None,
         between: None,
         timestamp: false,
@@ -275,6 +315,8 @@ impl Rules {
         len_max: None,
         starts_with: None,
         pattern: None,
+        regex: false,
+        error: None,
         exclusive: &[],
         text: None,
         custom: None,
@@ -292,8 +334,8 @@ impl Field {
             default: None,
             auto: None,
             unique: false,
-            encrypted: false,
             referenceable: false,
+            encrypted: false,
             rules: Rules::NONE,
             checks: &[],
             aliases: &[],
@@ -387,18 +429,24 @@ impl Field {
         self
     }
 
-    /// Secret.
+    /// A text `{vault://...}` may stand for its value.
+    #[must_use]
+    pub const fn referenceable(mut self) -> Self {
+        self.referenceable = true;
+        self
+    }
+
+    /// A secret.
     #[must_use]
     pub const fn encrypted(mut self) -> Self {
         self.encrypted = true;
         self
     }
 
-    /// May be a reference into a vault.
+    /// A secret, or a reference to one.
     #[must_use]
-    pub const fn referenceable(mut self) -> Self {
-        self.referenceable = true;
-        self
+    pub const fn secret(self) -> Self {
+        self.referenceable().encrypted()
     }
 
     /// Must be null; the error otherwise.
@@ -422,6 +470,13 @@ impl Field {
         self
     }
 
+    /// None of these texts.
+    #[must_use]
+    pub const fn not_one_of(mut self, options: &'static [&'static str]) -> Self {
+        self.rules.not_one_of = options;
+        self
+    }
+
     /// Greater than this.
     #[must_use]
     pub const fn gt(mut self, limit: f64) -> Self {
@@ -431,7 +486,13 @@ impl Field {
 
     /// Not outside these.
     #[must_use]
-    pub const fn between(mut self, low: i64, high: i64) -> Self {
+    pub const fn between(self, low: i64, high: i64) -> Self {
+        self.between_numbers(low as f64, high as f64)
+    }
+
+    /// Not outside these.
+    #[must_use]
+    pub const fn between_numbers(mut self, low: f64, high: f64) -> Self {
         self.rules.between = Some((low, high));
         self
     }
@@ -475,6 +536,20 @@ impl Field {
     #[must_use]
     pub const fn pattern(mut self, lua: &'static str, matches: fn(&str) -> bool) -> Self {
         self.rules.pattern = Some(Pattern { lua, matches });
+        self
+    }
+
+    /// A regular expression.
+    #[must_use]
+    pub const fn regex(mut self) -> Self {
+        self.rules.regex = true;
+        self
+    }
+
+    /// The error if any rule does not hold.
+    #[must_use]
+    pub const fn error(mut self, error: &'static str) -> Self {
+        self.rules.error = Some(error);
         self
     }
 

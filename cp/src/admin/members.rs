@@ -10,13 +10,15 @@ use super::error::Problem;
 use super::inside::Inside;
 use super::list::{self, Page, aside};
 use super::request::Call;
+use crate::writer::WriteError;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use sluice_schema::decide::{Command, Membership, MembershipChange, Selector};
+use sluice_schema::decide::{Command, Membership, MembershipChange, Refusal, Selector};
 use sluice_schema::entity::{Entry, Id};
 use sluice_schema::kind::Kind;
+use sluice_schema::rejection::Code;
 use sluice_schema::state::reference_id;
 
 const MEMBER: Kind = Kind::ConsumerGroupConsumer;
@@ -224,23 +226,18 @@ async fn join(
         return Err(Problem::Bad(format!("must provide {argument}")));
     }
     let mut others = Vec::with_capacity(named.len());
-    for one in named {
-        let other = side.other().find(&call.inside, &Selector::parse(one))?;
-        if belongs(&call.inside, side, id, other) || others.contains(&other) {
-            let error = match side {
-                Side::Group => format!("Consumer '{one}' already in group '{id}'"),
-                Side::Consumer => format!("Consumer '{}' already in group '{one}'", text(name)),
-            };
-            return Err(Problem::Conflict(error));
-        }
-        others.push(other);
+    for one in &named {
+        others.push(side.other().find(&call.inside, &Selector::parse(one))?);
     }
     let membership = membership(call, side, id, others.clone(), MembershipChange::Join);
     let (request, writer) = (call.request()?, &call.admin.control_plane.writer);
     if call.query.flag("dry_run")? {
-        return Ok(preview(call, &writer.preview(membership, request).await?));
+        let decided = writer.preview(membership, request).await;
+        let decided = decided.map_err(|error| already_joined(call, side, name, &named, error))?;
+        return Ok(preview(call, &decided));
     }
-    let written = writer.write(membership, request).await?;
+    let written = writer.write(membership, request).await;
+    let written = written.map_err(|error| already_joined(call, side, name, &named, error))?;
     let after = call.inside.of(&written.state);
     let joined = others
         .iter()
@@ -253,6 +250,40 @@ async fn join(
         answer::json(StatusCode::CREATED, &body),
         &written,
     ))
+}
+
+/// A unique violation in Kong's words: one of `named` belongs to it already.
+fn already_joined(
+    call: &Call<'_>,
+    side: Side,
+    name: &Selector,
+    named: &[&str],
+    error: WriteError,
+) -> Problem {
+    let taken = match &error {
+        WriteError::Refused(Refusal::Rejected(rejection)) => {
+            rejection.code == Code::UniqueViolation
+        }
+        WriteError::Refused(Refusal::Mistaken(_))
+        | WriteError::Reused
+        | WriteError::Unavailable { .. }
+        | WriteError::Unknown { .. } => false,
+    };
+    // Somebody else may have been quicker, so that it is looked for in what is there now.
+    let inside = call.inside.of(&call.admin.control_plane.view.state());
+    let Some(id) = side.find(&inside, name).ok().filter(|_| taken) else {
+        return error.into();
+    };
+    let joined = |one: &&&str| {
+        let other = side.other().find(&inside, &Selector::parse(one));
+        other.is_ok_and(|other| belongs(&inside, side, id, other))
+    };
+    let one = named.iter().find(joined).or(named.last());
+    let one = one.copied().unwrap_or_default();
+    Problem::Conflict(match side {
+        Side::Group => format!("Consumer '{one}' already in group '{id}'"),
+        Side::Consumer => format!("Consumer '{}' already in group '{one}'", text(name)),
+    })
 }
 
 async fn leave(call: &Call<'_>, side: Side, id: Id, others: Vec<Id>) -> Result<Response, Problem> {

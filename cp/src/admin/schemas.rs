@@ -38,14 +38,7 @@ pub(super) fn plugin(name: &str) -> Result<Response, Problem> {
     let mut fields: Vec<Value> = scopes
         .map(|field| named(&field.forbidden("value must be null")))
         .collect();
-    fields.extend(
-        plugin
-            .protocols
-            .as_ref()
-            .or(schema.field("protocols"))
-            .map(named),
-    );
-    fields.push(named(&plugin.config));
+    fields.extend([&plugin.protocols, &plugin.config].map(named));
     Ok(answer::ok(
         &json!({ "fields": fields, "entity_checks": checks(plugin.checks) }),
     ))
@@ -100,8 +93,9 @@ fn describe(field: &Field) -> Value {
         ("required", field.required),
         ("unique", field.unique),
         ("auto", field.auto.is_some()),
-        ("encrypted", field.encrypted),
         ("referenceable", field.referenceable),
+        ("encrypted", field.encrypted),
+        ("is_regex", field.rules.regex),
         ("timestamp", field.rules.timestamp),
         ("uuid", field.rules.uuid),
     ];
@@ -118,7 +112,9 @@ fn describe(field: &Field) -> Value {
     if !field.aliases.is_empty() {
         let alias = |alias: &sluice_schema::field::Alias| {
             let mut shown = describe(&alias.field);
-            shown["deprecation"] = json!({ "replaced_with": [{ "path": alias.path }] });
+            if !alias.path.is_empty() {
+                shown["deprecation"] = json!({ "replaced_with": [{ "path": alias.path }] });
+            }
             json!({ alias.field.name: shown })
         };
         shown.insert(
@@ -175,15 +171,22 @@ fn describe_rules(rules: &Rules, shown: &mut Map<String, Value>) {
     }
     let described = [
         ("one_of", rules.one_of.map(Literal::value)),
+        (
+            "not_one_of",
+            (!rules.not_one_of.is_empty()).then(|| json!(rules.not_one_of)),
+        ),
         ("gt", rules.gt.map(whole)),
         (
             "between",
-            rules.between.map(|(low, high)| json!([low, high])),
+            rules
+                .between
+                .map(|(low, high)| json!([whole(low), whole(high)])),
         ),
         ("len_min", rules.len_min.map(Value::from)),
         ("len_max", rules.len_max.map(Value::from)),
         ("starts_with", rules.starts_with.map(Value::from)),
         ("match", rules.pattern.map(|pattern| pattern.lua.into())),
+        ("err", rules.error.map(Value::from)),
         (
             "mutually_exclusive_subsets",
             (!rules.exclusive.is_empty()).then(|| json!(rules.exclusive)),

@@ -5,8 +5,8 @@ use crate::view::View;
 use sluice_replica::log::Source;
 use sluice_replica::planted::{Bug, planted};
 use sluice_replica::run::chain;
-use sluice_schema::decide::{Action, Command, Outcome};
-use sluice_schema::event::{Event, EventId, Mutations};
+use sluice_schema::decide::{Action, Applied, Command, Outcome};
+use sluice_schema::event::{Event, EventId, Mutation, Mutations};
 use sluice_schema::version::{Cursor, Epoch, Version};
 use tokio::sync::mpsc;
 
@@ -113,7 +113,7 @@ fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
         Some(Mutations::Inline(mutations)) => mutations.as_slice(),
         Some(Mutations::Stored(_)) | None => &[],
     };
-    let mut keys = keys.iter().map(sluice_schema::event::Mutation::key);
+    let mut keys = keys.iter().map(Mutation::key);
     match command {
         Command::Write(write) => {
             // What goes with it (a certificate's names) is not what was asked for.
@@ -125,7 +125,7 @@ fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
             }
         }
         Command::Membership(_) => keys.next().map_or(Outcome::Deleted, Outcome::Created),
-        Command::Apply(_) => Outcome::Applied(sluice_schema::decide::Applied::default()),
+        Command::Apply(_) => Outcome::Applied(Applied::default()),
     }
 }
 

@@ -52,10 +52,10 @@ async fn kongs_clients_find_what_they_look_for() {
     let paths = endpoints["data"].as_array().unwrap();
     for path in [
         "/services",
-        "/services/:services/routes/:routes",
-        "/upstreams/:upstreams/targets",
-        "/consumers/:consumers/key-auth/:key-auth",
-        "/routes/:routes/service",
+        "/services/{services}/routes/{routes}",
+        "/upstreams/{upstreams}/targets",
+        "/consumers/{consumers}/key-auth/{key-auth}",
+        "/routes/{routes}/service",
         "/log/head",
     ] {
         assert!(paths.contains(&json!(path)), "{path}");
@@ -126,12 +126,47 @@ async fn schemas_of_plugins_tell_their_configuration() {
         .check("GET", "/schemas/plugins/key-auth", Value::Null)
         .await;
     assert_eq!(field(&plugin, "consumer").get("eq"), Some(&Value::Null));
+    let elements = &field(&plugin, "protocols")["elements"];
+    assert_eq!(
+        elements["one_of"],
+        json!(["grpc", "grpcs", "http", "https"])
+    );
     for (path, message) in [
         ("/schemas/nope", "No entity named 'nope'"),
         ("/schemas/plugins/nope", "No plugin named 'nope'"),
     ] {
         let found = server.check("GET", path, Value::Null).await;
         assert_eq!(found, (404, json!({ "message": message })));
+    }
+}
+
+#[tokio::test]
+async fn schemas_of_plugins_tell_their_rules_by_kongs_names() {
+    let server = Server::start().await;
+    for (plugin, path, rule, expected) in [
+        ("http-log", "http_endpoint", "referenceable", json!(true)),
+        ("http-log", "http_endpoint", "encrypted", json!(true)),
+        (
+            "opentelemetry",
+            "queue",
+            "default",
+            json!({"max_batch_size": 200}),
+        ),
+        ("file-log", "path", "err", json!("not a valid filename")),
+        ("zipkin", "sample_ratio", "between", json!([0, 1])),
+        ("zipkin", "sample_ratio", "default", json!(0.001)),
+        (
+            "bot-detection",
+            "allow",
+            "elements",
+            json!({"type": "string", "is_regex": true}),
+        ),
+        ("session", "secret", "auto", json!(true)),
+    ] {
+        let schema = format!("/schemas/plugins/{plugin}");
+        let (_, schema) = server.check("GET", &schema, Value::Null).await;
+        let found = &field(field(&schema, "config"), path)[rule];
+        assert_eq!(*found, expected, "{rule} of {path} of {plugin}");
     }
 }
 

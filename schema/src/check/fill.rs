@@ -35,7 +35,12 @@ pub(super) fn shorthands(
 }
 
 /// Expands the deprecated names in the record `field` of `parent`, and in the records inside it.
-fn expand_aliases(field: &Field, path: &str, parent: &mut Map<String, Value>, errors: &mut Errors) {
+pub(super) fn expand_aliases(
+    field: &Field,
+    path: &str,
+    parent: &mut Map<String, Value>,
+    errors: &mut Errors,
+) {
     let Type::Record(fields) = field.kind else {
         return;
     };
@@ -60,6 +65,9 @@ fn expand_alias(
     record: &mut Map<String, Value>,
 ) -> Result<(), Value> {
     value::check(&alias.field, &mut given)?;
+    if let Some(convert) = alias.convert {
+        given = convert(given);
+    }
     let Some((last, records)) = alias.path.split_last() else {
         return Ok(());
     };
@@ -144,7 +152,7 @@ pub(super) fn keep_unknown(
     }
 }
 
-/// Fills the fields the control plane fills.
+/// Fills the fields the control plane fills, also inside records.
 pub(super) fn autos(
     fields: &[Field],
     body: &mut Map<String, Value>,
@@ -153,6 +161,15 @@ pub(super) fn autos(
     entropy: &mut Entropy,
 ) {
     for field in fields {
+        if let Type::Record(fields) = field.kind {
+            if field.required && field.default.is_none() && has_autos(fields) {
+                body.entry(field.name).or_insert_with(|| Map::new().into());
+            }
+            let before = before.and_then(|before| before.get(field.name)?.as_object());
+            if let Some(Value::Object(record)) = body.get_mut(field.name) {
+                autos(fields, record, before, now, entropy);
+            }
+        }
         let Some(auto) = field.auto else { continue };
         let kept = body
             .get(field.name)
@@ -169,6 +186,11 @@ pub(super) fn autos(
         };
         body.insert(field.name.to_owned(), value);
     }
+}
+
+/// Whether the control plane fills one of these.
+fn has_autos(fields: &[Field]) -> bool {
+    fields.iter().any(|field| field.auto.is_some())
 }
 
 /// Seconds with milliseconds.

@@ -9,8 +9,10 @@ mod fill;
 mod form;
 mod output;
 pub mod path;
+pub(crate) mod regex;
 mod rules;
 pub mod text;
+pub(crate) mod url;
 mod value;
 
 pub use form::form_value;
@@ -179,7 +181,7 @@ pub fn complete(
     value::check_fields(&shape.fields, &mut body, &mut errors);
     let updating = matches!(base, Base::Merge(_));
     for check in schema.checks.iter().chain(shape.checks) {
-        rules::check(check, &body, updating, &mut errors);
+        rules::check(check, &shape.fields, &body, updating, &mut errors);
     }
     if let Some(verify) = schema.verify {
         verify(&body, base.before(), now, &mut errors);

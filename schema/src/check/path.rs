@@ -1,10 +1,8 @@
 //! Rules for paths: plain, normal, and regular expressions.
 
+use super::regex::REGEX_BYTES_MAX;
 use super::text::Verdict;
-use regex::bytes::{Regex, RegexBuilder};
-
-/// The memory one compiled regular expression may take.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+use ::regex::bytes::{Regex, RegexBuilder};
 
 /// A path of a URL: only characters RFC 3986 allows, properly percent-encoded, no empty segment.
 pub(crate) fn plain(text: &str) -> Verdict {
@@ -141,7 +139,7 @@ pub fn regex(pattern: &str) -> Result<Regex, String> {
         .size_limit(REGEX_BYTES_MAX)
         .build();
     compiled.map_err(|error| {
-        let reason = if let regex::Error::CompiledTooBig(limit) = error {
+        let reason = if let ::regex::Error::CompiledTooBig(limit) = error {
             format!("compiles to more than {limit} bytes")
         } else {
             let text = error.to_string();

@@ -1,11 +1,21 @@
 //! Rules over several fields of an entity or record.
 
-use super::{Errors, is_nonempty, lookup};
-use crate::field::{Check, Literal, Match};
+use super::{Errors, is_nonempty, lookup, text as texts};
+use crate::field::{Check, Field, Literal, Match, Type};
 use serde_json::{Map, Value};
 
-/// Checks one rule. `updating` words the errors for a patch.
-pub(super) fn check(check: &Check, body: &Map<String, Value>, updating: bool, errors: &mut Errors) {
+/// Checks one rule over some of `fields`. `updating` words the errors for a patch. A rule does not apply while one of
+/// its fields refers to a secret, whose value is not known here.
+pub(super) fn check(
+    check: &Check,
+    fields: &[Field],
+    body: &Map<String, Value>,
+    updating: bool,
+    errors: &mut Errors,
+) {
+    if names(check).any(|path| is_referred(fields, body, path)) {
+        return;
+    }
     match *check {
         Check::AtLeastOneOf(names) => {
             let when = if updating { "when updating, " } else { "" };
@@ -73,6 +83,59 @@ pub(super) fn check(check: &Check, body: &Map<String, Value>, updating: bool, er
     }
 }
 
+/// The fields a rule is about.
+fn names<'a>(check: &'a Check) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+    match check {
+        Check::AtLeastOneOf(names)
+        | Check::OnlyOneOf(names)
+        | Check::Distinct(names)
+        | Check::MutuallyRequired(names)
+        | Check::MutuallyExclusive(names)
+        | Check::Custom { fields: names, .. } => Box::new(names.iter().copied()),
+        Check::Conditional {
+            if_field,
+            then_field,
+            ..
+        } => Box::new([*if_field, *then_field].into_iter()),
+        Check::ConditionalAtLeastOneOf { if_field, arms } => {
+            let others = arms.iter().flat_map(|(_, names, _)| names.iter().copied());
+            Box::new(std::iter::once(*if_field).chain(others))
+        }
+    }
+}
+
+/// Whether the value at a path is a reference to a secret.
+fn is_referred(fields: &[Field], body: &Map<String, Value>, path: &str) -> bool {
+    let text = lookup(body, path).and_then(Value::as_str);
+    text.is_some_and(texts::is_vault_reference)
+        && field_at(fields, path).is_some_and(|field| field.referenceable)
+}
+
+fn field_at<'a>(fields: &'a [Field], path: &str) -> Option<&'a Field> {
+    let (name, below) = match path.split_once('.') {
+        Some((name, below)) => (name, Some(below)),
+        None => (path, None),
+    };
+    let field = fields.iter().find(|field| field.name == name)?;
+    match (below, field.kind) {
+        (None, _) => Some(field),
+        (Some(below), Type::Record(fields)) => field_at(fields, below),
+        (
+            Some(_),
+            Type::String
+            | Type::Integer
+            | Type::Number
+            | Type::Boolean
+            | Type::Array(_)
+            | Type::Set(_)
+            | Type::Map { .. }
+            | Type::Foreign(_)
+            | Type::Config
+            | Type::Json,
+        ) => None,
+    }
+}
+
 /// The fields among `names` that have a value.
 fn given<'a>(body: &Map<String, Value>, names: &'a [&'a str]) -> impl Iterator<Item = &'a &'a str> {
     names.iter().filter(|name| is_nonempty(lookup(body, name)))
@@ -129,7 +192,8 @@ fn matches(wanted: Match, value: Option<&Value>) -> Result<(), String> {
         Match::Null => (value.is_none(), "value must be null".to_owned()),
         Match::Empty => (!is_nonempty(value), "length must be 0".to_owned()),
         Match::Contains(item) => (
-            list().iter().any(|found| found == item),
+            // Null is not a value here either.
+            value.is_none() || list().iter().any(|found| found == item),
             format!("expected to contain: {item}"),
         ),
         Match::All(options) => (

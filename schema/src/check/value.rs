@@ -1,7 +1,7 @@
 //! Checks one value against one field, and brings it to its normal form: whole numbers as integers, sets without
 //! repetition, references as `{"id"}` alone.
 
-use super::{Errors, rules, text};
+use super::{Errors, regex, rules, text};
 use crate::field::{Field, Foreign, ITEMS_MAX, Literal, Rules, STRING_BYTES_MAX, Type};
 use serde_json::{Map, Number, Value, json};
 use uuid::Uuid;
@@ -39,7 +39,8 @@ pub(super) fn check(field: &Field, value: &mut Value) -> Result<(), Value> {
     if field.referenceable && value.as_str().is_some_and(text::is_vault_reference) {
         return Ok(());
     }
-    check_rules(field, value).map_err(Value::String)
+    check_rules(field, value)
+        .map_err(|error| Value::String(field.rules.error.map_or(error, str::to_owned)))
 }
 
 fn check_type(field: &Field, value: &mut Value) -> Result<(), Value> {
@@ -152,7 +153,7 @@ fn check_record(field: &Field, fields: &[Field], value: &mut Value) -> Result<()
     let mut errors = Errors::default();
     check_fields(fields, record, &mut errors);
     for check in field.checks {
-        rules::check(check, record, false, &mut errors);
+        rules::check(check, fields, record, false, &mut errors);
     }
     if errors.is_empty() {
         Ok(())
@@ -184,6 +185,15 @@ fn parse_uuid(text: &str) -> Option<Uuid> {
 
 fn check_rules(field: &Field, value: &Value) -> Result<(), String> {
     let rules = &field.rules;
+    if value
+        .as_str()
+        .is_some_and(|text| rules.not_one_of.contains(&text))
+    {
+        return Err(format!(
+            "must not be one of: {}",
+            rules.not_one_of.join(", ")
+        ));
+    }
     if let Some(options) = rules.one_of {
         check_one_of(options, value)?;
     }
@@ -243,8 +253,10 @@ fn check_number(rules: &Rules, number: f64) -> Result<(), String> {
         return Err("expected a valid timestamp".to_owned());
     }
     if let Some((low, high)) = rules.between
-        && (number < low as f64 || number > high as f64)
+        && (number < low || number > high)
     {
+        // Kong shows the whole part of a limit.
+        let (low, high) = (low.trunc(), high.trunc());
         return Err(format!("value should be between {low} and {high}"));
     }
     Ok(())
@@ -260,6 +272,9 @@ fn check_text(rules: &Rules, text: &str) -> Result<(), String> {
         && !(pattern.matches)(text)
     {
         return Err(format!("invalid value: {text}"));
+    }
+    if rules.regex {
+        regex::plain(text)?;
     }
     rules.text.map_or(Ok(()), |rule| rule(text))
 }
@@ -282,4 +297,124 @@ fn check_exclusive(groups: &[&[&str]], items: &[Value]) -> Result<(), String> {
         "these sets are mutually exclusive: {}",
         used.join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::fill;
+    use crate::entropy::Entropy;
+    use crate::field::{Alias, Auto, Check};
+    use crate::version::Time;
+
+    fn text() -> Field {
+        Field::string("x")
+    }
+
+    #[test]
+    fn each_rule_tells_what_it_wants() {
+        let number = Field::number("x").between_numbers(0.5, 9.5);
+        for (field, value, expected) in [
+            (
+                text().not_one_of(&["a", "b"]),
+                json!("b"),
+                "must not be one of: a, b",
+            ),
+            (text().not_one_of(&["a", "b"]), json!("c"), ""),
+            (text().regex(), json!("a(b"), "not a valid regex: a(b"),
+            (text().regex(), json!("a(b)?"), ""),
+            (text().len_max(1).error("too much"), json!("ab"), "too much"),
+            (
+                text().len_max(1).error("too much"),
+                json!(1),
+                "expected a string",
+            ),
+            (number, json!(0.4), "value should be between 0 and 9"),
+            (number, json!(9.5), ""),
+            (
+                text().len_max(1),
+                json!("{vault://a/b}"),
+                "length must be at most 1",
+            ),
+            (
+                text().len_max(1).referenceable(),
+                json!("{vault://a/b}"),
+                "",
+            ),
+            (
+                text().len_max(1).referenceable(),
+                json!("{vault://a/b"),
+                "length must be at most 1",
+            ),
+        ] {
+            let mut given = value.clone();
+            let error = check(&field, &mut given).err();
+            let error = error.as_ref().and_then(Value::as_str).unwrap_or_default();
+            assert_eq!(error, expected, "{value}");
+        }
+    }
+
+    const PAIR: &[Check] = &[Check::MutuallyRequired(&["name", "inner.key"])];
+    const FIELDS: &[Field] = &[Field::record("pair", NAME_AND_INNER)
+        .required()
+        .checks(PAIR)];
+    const NAME_AND_INNER: &[Field] = &[
+        Field::string("name"),
+        Field::record(
+            "inner",
+            &[
+                Field::string("key").referenceable(),
+                Field::string("drawn").auto(Auto::Random),
+                Field::array("list", &Field::integer(""))
+                    .default(Literal::List(&[Literal::Record(&[("a", Literal::Int(1))])])),
+            ],
+        )
+        .required(),
+    ];
+
+    fn errors(pair: Value) -> Errors {
+        let mut body = Map::from_iter([("pair".to_owned(), pair)]);
+        let mut errors = Errors::default();
+        check_fields(FIELDS, &mut body, &mut errors);
+        errors
+    }
+
+    #[test]
+    fn a_rule_waits_while_one_of_its_fields_is_a_reference() {
+        assert!(!errors(json!({"inner": {"key": "k"}})).is_empty());
+        assert!(errors(json!({"inner": {"key": "{vault://env/k}"}})).is_empty());
+        assert!(errors(json!({"inner": {"key": "k"}, "name": "n"})).is_empty());
+        // Only where a reference may stand.
+        assert!(!errors(json!({"name": "{vault://env/k}"})).is_empty());
+    }
+
+    #[test]
+    fn values_are_drawn_and_defaults_filled_inside_records() {
+        let mut body = Map::new();
+        let mut entropy = Entropy::new([1; 32]);
+        let before = json!({"inner": {"drawn": "as it was"}});
+        let before = before.as_object();
+        fill::autos(NAME_AND_INNER, &mut body, before, Time(0), &mut entropy);
+        fill::defaults(NAME_AND_INNER, &mut body);
+        assert_eq!(body["inner"]["drawn"], "as it was");
+        assert_eq!(body["inner"]["list"], json!([{"a": 1}]));
+        let mut body = Map::new();
+        fill::autos(NAME_AND_INNER, &mut body, None, Time(0), &mut entropy);
+        assert_eq!(body["inner"]["drawn"].as_str().map(str::len), Some(32));
+    }
+
+    #[test]
+    fn an_alias_may_convert_its_value_or_drop_it() {
+        const ALIASES: &[Alias] = &[
+            Alias::new(Field::integer("old"), &["inner", "key"])
+                .convert(|value| value.to_string().into()),
+            Alias::dropped(Field::integer("older")),
+        ];
+        let field = Field::record("pair", NAME_AND_INNER).aliases(ALIASES);
+        let mut parent = Map::from_iter([("pair".to_owned(), json!({"old": 5, "older": 6}))]);
+        let mut errors = Errors::default();
+        fill::expand_aliases(&field, "pair", &mut parent, &mut errors);
+        assert_eq!(parent["pair"], json!({"inner": {"key": "5"}}));
+        assert!(errors.is_empty());
+    }
 }

@@ -1,6 +1,6 @@
 //! Plugins: behaviour added to requests of a scope.
 
-use super::common::{CREATED_AT, NAME, PROTOCOL, PROTOCOLS_HTTP, TAGS, UPDATED_AT};
+use super::common::{CREATED_AT, NAME, PROTOCOL, TAGS, UPDATED_AT};
 use super::{Kind, Nulls, Reference, Schema, Unique, Variant};
 use crate::check::{Errors, Shape};
 use crate::field::{Field, Literal, OnDelete, Type};
@@ -108,7 +108,7 @@ fn vary(body: &Map<String, Value>, shape: &mut Shape) -> Result<(), Errors> {
         return Err(errors);
     };
     shape.refine(plugin.config);
-    shape.refine(plugin.protocols.unwrap_or(PROTOCOLS_HTTP));
+    shape.refine(plugin.protocols);
     for scope in plugin.no_scope {
         if let Some(field) = shape.field(scope) {
             *field = field.forbidden("value must be null");

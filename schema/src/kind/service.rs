@@ -3,6 +3,7 @@
 use super::common::{CREATED_AT, HOST, NAME, PATH, PORT, PROTOCOL, TAGS, UPDATED_AT};
 use super::{IdList, Kind, Reference, Schema, Unique};
 use crate::check::Errors;
+use crate::check::url::Url;
 use crate::field::{Check, Field, Literal, Match, OnDelete};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -128,51 +129,4 @@ fn expand_url(input: &mut Map<String, Value>, _: &mut Errors) {
     input.insert("host".to_owned(), text(parts.host));
     input.insert("port".to_owned(), port);
     input.insert("path".to_owned(), text(parts.path));
-}
-
-/// A URL taken apart, as forgivingly as Kong does it: what is wrong with a part is said when the field is checked.
-struct Url<'a> {
-    scheme: Option<&'a str>,
-    host: Option<&'a str>,
-    port: Option<&'a str>,
-    path: Option<&'a str>,
-}
-
-impl<'a> Url<'a> {
-    fn split(url: &'a str) -> Self {
-        let url = url.split('#').next().unwrap_or_default();
-        let scheme = url.split_once(':').filter(|(scheme, _)| {
-            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-        });
-        let (scheme, rest) = match scheme {
-            Some((scheme, rest)) if rest.starts_with("//") => (Some(scheme), rest),
-            Some(_) | None => (None, url),
-        };
-        let (authority, path) = match rest.strip_prefix("//") {
-            None => (None, rest),
-            Some(rest) => {
-                let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-                (Some(authority), path)
-            }
-        };
-        let path = path
-            .split(['?', ';'])
-            .next()
-            .filter(|path| !path.is_empty());
-        let authority = authority.map(|text| text.rsplit_once('@').map_or(text, |(_, host)| host));
-        let (host, port) = match authority.and_then(|text| text.rsplit_once(':')) {
-            Some((host, port)) if !port.contains(']') => (Some(host), Some(port)),
-            Some(_) | None => (authority, None),
-        };
-        let host = host.map(|host| host.trim_start_matches('[').trim_end_matches(']'));
-        Self {
-            scheme,
-            host: host.filter(|host| !host.is_empty()),
-            port: port.filter(|port| !port.is_empty()),
-            path,
-        }
-    }
 }

@@ -1,9 +1,31 @@
-//! The configuration of each plugin: one file per plugin, one table of fields in it.
+//! The configuration of each plugin: tables of fields, one file per plugin or per family of small ones.
+//!
+//! The tables say what Kong's plugins of the same name take, also of those no data plane of this build runs. They
+//! hold no behaviour. What Kong checks by running Lua (code in `pre-function`, templates) is taken as text.
 
-mod key_auth;
+mod acme;
+mod ai;
+mod auth;
+mod cloud;
+mod common;
+mod function;
+mod grpc;
+mod guard;
+mod llm;
+mod log;
+mod metrics;
+mod oauth2;
+mod proxy_cache;
 mod rate_limiting;
+mod redis;
+mod response;
+mod response_ratelimiting;
+mod session;
+mod tracing;
+mod transformer;
 
-use crate::field::{Check, Field};
+use crate::field::{Check, Field, Literal};
+use crate::kind::common::{HTTP_PROTOCOLS, PROTOCOL, PROTOCOLS_HTTP};
 
 /// What the control plane knows about a plugin.
 #[derive(Debug)]
@@ -12,8 +34,8 @@ pub struct PluginSchema {
     pub name: &'static str,
     /// Its `config` record.
     pub config: Field,
-    /// Its `protocols` field, if it runs on others than HTTP requests.
-    pub protocols: Option<Field>,
+    /// Its `protocols` field: those it may run on.
+    pub protocols: Field,
     /// The scopes it cannot have: `consumer`, `consumer_group`, `service`, `route`.
     pub no_scope: &'static [&'static str],
     /// Rules over several fields; paths begin with `config.`.
@@ -27,10 +49,15 @@ impl PluginSchema {
         Self {
             name,
             config: config.required(),
-            protocols: None,
+            protocols: PROTOCOLS_HTTP,
             no_scope: &[],
             checks: &[],
         }
+    }
+
+    /// A plugin on HTTP requests, in any scope, with these fields.
+    const fn of(name: &'static str, fields: &'static [Field]) -> Self {
+        Self::new(name, Self::config(fields))
     }
 
     /// The `config` record with these fields.
@@ -38,9 +65,28 @@ impl PluginSchema {
         Field::record("config", fields)
     }
 
-    /// Not per consumer, nor per group of them: it is what finds the consumer.
+    /// Not per consumer or group of consumers.
     const fn no_consumer(mut self) -> Self {
         self.no_scope = &["consumer", "consumer_group"];
+        self
+    }
+
+    /// For all requests or none.
+    const fn global(mut self) -> Self {
+        self.no_scope = &["consumer", "consumer_group", "service", "route"];
+        self
+    }
+
+    /// May run on connections too; on HTTP requests unless told otherwise.
+    const fn any_protocol(self) -> Self {
+        self.any_protocol_by_default(HTTP_PROTOCOLS)
+    }
+
+    /// May run on connections too; on these protocols unless told otherwise.
+    const fn any_protocol_by_default(mut self, protocols: &'static [&'static str]) -> Self {
+        self.protocols = Field::set("protocols", &PROTOCOL)
+            .required()
+            .default(Literal::Texts(protocols));
         self
     }
 
@@ -52,7 +98,53 @@ impl PluginSchema {
 }
 
 /// All plugins this build knows, by name.
-pub static PLUGINS: &[&PluginSchema] = &[&key_auth::SCHEMA, &rate_limiting::SCHEMA];
+pub static PLUGINS: &[&PluginSchema] = &[
+    &auth::ACL,
+    &acme::SCHEMA,
+    &ai::PROMPT_DECORATOR,
+    &ai::PROMPT_GUARD,
+    &ai::PROMPT_TEMPLATE,
+    &ai::PROXY,
+    &ai::REQUEST_TRANSFORMER,
+    &ai::RESPONSE_TRANSFORMER,
+    &cloud::AWS_LAMBDA,
+    &cloud::AZURE_FUNCTIONS,
+    &auth::BASIC_AUTH,
+    &guard::BOT_DETECTION,
+    &tracing::CORRELATION_ID,
+    &guard::CORS,
+    &metrics::DATADOG,
+    &log::FILE_LOG,
+    &grpc::GATEWAY,
+    &grpc::WEB,
+    &auth::HMAC_AUTH,
+    &log::HTTP_LOG,
+    &guard::IP_RESTRICTION,
+    &auth::JWT,
+    &auth::KEY_AUTH,
+    &auth::LDAP_AUTH,
+    &log::LOGGLY,
+    &oauth2::SCHEMA,
+    &tracing::OPENTELEMETRY,
+    &function::POST_FUNCTION,
+    &function::PRE_FUNCTION,
+    &metrics::PROMETHEUS,
+    &proxy_cache::SCHEMA,
+    &rate_limiting::SCHEMA,
+    &response::REDIRECT,
+    &guard::REQUEST_SIZE_LIMITING,
+    &response::REQUEST_TERMINATION,
+    &transformer::REQUEST,
+    &response_ratelimiting::SCHEMA,
+    &transformer::RESPONSE,
+    &session::SCHEMA,
+    &auth::STANDARD_WEBHOOKS,
+    &metrics::STATSD,
+    &log::SYSLOG,
+    &log::TCP_LOG,
+    &log::UDP_LOG,
+    &tracing::ZIPKIN,
+];
 
 /// The plugin with this name.
 pub fn plugin(name: &str) -> Option<&'static PluginSchema> {
