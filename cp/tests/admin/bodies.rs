@@ -33,8 +33,14 @@ async fn a_multipart_body_is_a_form() {
     let created = server.send_text("POST", "/plugins", &headers, &body).await;
     let plugin = created.json();
     assert_eq!(created.status, 201, "{plugin}");
-    assert_eq!((&plugin["config"]["minute"], &plugin["config"]["hour"]), (&json!(5), &json!(50)));
-    assert_eq!((&plugin["tags"], &plugin["enabled"]), (&json!(["a", "b"]), &json!(false)));
+    assert_eq!(
+        (&plugin["config"]["minute"], &plugin["config"]["hour"]),
+        (&json!(5), &json!(50))
+    );
+    assert_eq!(
+        (&plugin["tags"], &plugin["enabled"]),
+        (&json!(["a", "b"]), &json!(false))
+    );
 
     let pem = |name: &str| {
         let path = format!("{}/../schema/tests/pem/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -42,7 +48,9 @@ async fn a_multipart_body_is_a_form() {
     };
     let (cert, key) = (pem("p256.crt"), pem("p256.key"));
     let body = multipart(&[("cert", &cert), ("key", &key), ("snis[1]", "a.example")]);
-    let created = server.send_text("POST", "/certificates", &headers, &body).await;
+    let created = server
+        .send_text("POST", "/certificates", &headers, &body)
+        .await;
     assert_eq!(created.status, 201, "{}", created.text);
     assert_eq!(created.json()["snis"], json!(["a.example"]));
 }
@@ -53,23 +61,41 @@ async fn a_multipart_body_that_is_none_is_refused() {
     let before = server.version();
     let good = content_type();
     let many: Vec<(&str, &str)> = (0..1001).map(|_| ("tags[]", "x")).collect();
-    let unnamed = format!("--{BOUNDARY}\r\nContent-Disposition: form-data\r\n\r\nx\r\n--{BOUNDARY}--\r\n");
+    let unnamed =
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data\r\n\r\nx\r\n--{BOUNDARY}--\r\n");
     for (content_type, body, message) in [
-        ("multipart/form-data", String::new() + "x", "Cannot parse multipart body"),
+        (
+            "multipart/form-data",
+            String::new() + "x",
+            "Cannot parse multipart body",
+        ),
         (&good, "host=a".to_owned(), "Cannot parse multipart body"),
-        (&good, multipart(&[("host", "a.example")]).replace("--\r\n", ""), "Cannot parse multipart body"),
+        (
+            &good,
+            multipart(&[("host", "a.example")]).replace("--\r\n", ""),
+            "Cannot parse multipart body",
+        ),
         (&good, unnamed, "Cannot parse multipart body"),
         (&good, multipart(&many), "Too many arguments"),
     ] {
         let headers = [("content-type", content_type)];
         let answer = server.send_text("POST", "/services", &headers, &body).await;
         let refused = (answer.status, answer.json());
-        assert_eq!(refused, (400, json!({ "message": message })), "{content_type}");
+        assert_eq!(
+            refused,
+            (400, json!({ "message": message })),
+            "{content_type}"
+        );
     }
     let headers = [("content-type", good.as_str())];
     let bytes = multipart(&[("host", "\u{1}")]).into_bytes();
-    let bytes: Vec<u8> = bytes.into_iter().map(|byte| if byte == 1 { 0xff } else { byte }).collect();
-    let answer = server.send_bytes("POST", "/services", &headers, &bytes).await;
+    let bytes: Vec<u8> = bytes
+        .into_iter()
+        .map(|byte| if byte == 1 { 0xff } else { byte })
+        .collect();
+    let answer = server
+        .send_bytes("POST", "/services", &headers, &bytes)
+        .await;
     assert_eq!(answer.status, 400);
     assert_eq!(server.version(), before, "nothing was appended");
 }
@@ -80,8 +106,13 @@ async fn an_empty_text_in_a_form_clears() {
     let service = json!({"name": "s", "host": "a.example", "path": "/x"});
     server.create("/services", service).await;
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let answer = server.send_text("PATCH", "/services/s", &form, "path=&retries=7").await;
+    let answer = server
+        .send_text("PATCH", "/services/s", &form, "path=&retries=7")
+        .await;
     let service = answer.json();
     assert_eq!(answer.status, 200, "{service}");
-    assert_eq!((&service["path"], &service["retries"]), (&Value::Null, &json!(7)));
+    assert_eq!(
+        (&service["path"], &service["retries"]),
+        (&Value::Null, &json!(7))
+    );
 }

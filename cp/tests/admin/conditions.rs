@@ -47,18 +47,27 @@ async fn writes_and_reads_depend_on_the_tag_they_name() {
         let before = server.version();
         let value = value.replace("$tag", &tag);
         let (method, path) = request.split_once(' ').unwrap();
-        let body = match *method {
-            *"GET" | *"HEAD" | *"DELETE" => Value::Null,
+        let body = match method {
+            "GET" | "HEAD" | "DELETE" => Value::Null,
             _ => json!({"host": "b.example"}),
         };
-        let answer = server.send(method, path, &[(header, value.as_str())], body).await;
-        assert_eq!(answer.status, *status, "{request} {header}: {value}: {}", answer.text);
+        let answer = server
+            .send(method, path, &[(header, value.as_str())], body)
+            .await;
+        assert_eq!(
+            answer.status, *status,
+            "{request} {header}: {value}: {}",
+            answer.text
+        );
         if *status == 412 {
             assert_eq!(server.version(), before, "{request} {header}: {value}");
             assert!(answer.json()["message"].is_string());
         }
         if *status == 304 {
-            assert_eq!((answer.text.as_str(), answer.header("etag")), ("", Some(tag.as_str())));
+            assert_eq!(
+                (answer.text.as_str(), answer.header("etag")),
+                ("", Some(tag.as_str()))
+            );
         }
     }
 }
@@ -77,10 +86,17 @@ async fn the_tag_of_a_certificate_tells_its_names() {
     let path = format!("/certificates/{id}");
     let tag = created.header("etag").unwrap().to_owned();
     let matching = [("if-match", tag.as_str())];
-    server.create(&format!("{path}/snis"), json!({"name": "b.example"})).await;
+    server
+        .create(&format!("{path}/snis"), json!({"name": "b.example"}))
+        .await;
     let known = [("if-none-match", tag.as_str())];
-    assert_eq!(server.send("GET", &path, &known, Value::Null).await.status, 200);
-    let stale = server.send("PATCH", &path, &matching, json!({"snis": ["a.example"]})).await;
+    assert_eq!(
+        server.send("GET", &path, &known, Value::Null).await.status,
+        200
+    );
+    let stale = server
+        .send("PATCH", &path, &matching, json!({"snis": ["a.example"]}))
+        .await;
     assert_eq!(stale.status, 412, "the other name would be lost");
 }
 
@@ -92,8 +108,18 @@ async fn a_dry_run_tells_what_would_be_and_appends_nothing() {
     for (method, path, body, outcome) in [
         ("POST", "/services?dry_run=1", wanted.clone(), "created"),
         ("PUT", "/services/t?dry_run=1", wanted.clone(), "created"),
-        ("PUT", "/services/s?dry_run=true", json!({"host": "b.example"}), "updated"),
-        ("PATCH", "/services/s?dry_run=1", json!({"host": "b.example"}), "updated"),
+        (
+            "PUT",
+            "/services/s?dry_run=true",
+            json!({"host": "b.example"}),
+            "updated",
+        ),
+        (
+            "PATCH",
+            "/services/s?dry_run=1",
+            json!({"host": "b.example"}),
+            "updated",
+        ),
         ("DELETE", "/services/s?dry_run=1", Value::Null, "deleted"),
     ] {
         let answer = server.send(method, path, &[], body).await;
@@ -106,19 +132,37 @@ async fn a_dry_run_tells_what_would_be_and_appends_nothing() {
             assert_eq!(shown["entity"]["host"], "b.example", "{method} {path}");
         }
     }
-    let refused = server.check("POST", "/services?dry_run=1", json!({"host": "-"})).await;
+    let refused = server
+        .check("POST", "/services?dry_run=1", json!({"host": "-"}))
+        .await;
     assert_eq!(refused.0, 400);
     let stale = [("if-match", "\"0\"")];
-    let answer = server.send("DELETE", "/services/s?dry_run=1", &stale, Value::Null).await;
+    let answer = server
+        .send("DELETE", "/services/s?dry_run=1", &stale, Value::Null)
+        .await;
     assert_eq!(answer.status, 412);
-    assert_eq!(server.check("DELETE", "/services/s?dry_run=maybe", Value::Null).await.0, 400);
+    assert_eq!(
+        server
+            .check("DELETE", "/services/s?dry_run=maybe", Value::Null)
+            .await
+            .0,
+        400
+    );
     assert_eq!(server.version(), before);
     let known = [("if-none-match", tag.as_str())];
-    assert_eq!(server.send("GET", "/services/s", &known, Value::Null).await.status, 304);
+    assert_eq!(
+        server
+            .send("GET", "/services/s", &known, Value::Null)
+            .await
+            .status,
+        304
+    );
 }
 
 async fn keyed(server: &Server, method: &str, path: &str, key: &str, body: Value) -> Answer {
-    server.send(method, path, &[("idempotency-key", key)], body).await
+    server
+        .send(method, path, &[("idempotency-key", key)], body)
+        .await
 }
 
 #[tokio::test]
@@ -130,7 +174,10 @@ async fn a_key_stands_for_one_request_only() {
     let after = server.version();
     let again = keyed(&server, "POST", "/consumers", "k", ann.clone()).await;
     assert_eq!((again.status, again.json()), (201, first.json()));
-    assert_eq!((again.version(), server.version()), (first.version(), after));
+    assert_eq!(
+        (again.version(), server.version()),
+        (first.version(), after)
+    );
     for (method, path, body) in [
         ("POST", "/consumers", json!({"username": "bob"})),
         ("POST", "/consumers", json!({"username": ""})),
@@ -144,7 +191,14 @@ async fn a_key_stands_for_one_request_only() {
         assert!(message.contains("Idempotency-Key"), "{message}");
     }
     assert_eq!(server.version(), after, "nothing was appended");
-    let other = keyed(&server, "POST", "/consumers", "l", json!({"username": "bob"})).await;
+    let other = keyed(
+        &server,
+        "POST",
+        "/consumers",
+        "l",
+        json!({"username": "bob"}),
+    )
+    .await;
     assert_eq!(other.status, 201);
 }
 
@@ -163,7 +217,14 @@ async fn of_two_requests_at_once_with_one_key_only_one_is_carried_out() {
         .map(|answer| answer.json()["username"].to_string())
         .collect();
     assert_eq!(created.len(), 4, "{answers:?}");
-    assert!(created.iter().all(|name| *name == created[0]), "{created:?}");
-    assert!(answers.iter().all(|answer| [201, 422].contains(&answer.status)));
+    assert!(
+        created.iter().all(|name| *name == created[0]),
+        "{created:?}"
+    );
+    assert!(
+        answers
+            .iter()
+            .all(|answer| [201, 422].contains(&answer.status))
+    );
     assert_eq!(server.version(), before + 1);
 }
