@@ -101,7 +101,15 @@ async fn every_endpoint_answers_every_method_as_documented() {
             let operation = item.get(method.to_lowercase());
             let answer = ask(&server, method, &path).await;
             let Some(documented) = documented(operation) else {
-                let wrong = (405, json!({"message": "Method not allowed"}));
+                let message = json!({"message": "Method not allowed"});
+                let wrong = (
+                    405,
+                    if method == "HEAD" {
+                        Value::Null
+                    } else {
+                        message
+                    },
+                );
                 assert_eq!((answer.status, answer.json()), wrong, "{method} {path}");
                 assert_eq!(answer.header("allow"), Some(allow.as_str()), "{path}");
                 continue;
@@ -176,7 +184,7 @@ const KONG: &[(&str, [u16; 5])] = &[
     ("/consumers/x/basic-auth", [200, 400, 405, 405, 405]),
     ("/consumers/x/acls", [200, 400, 405, 405, 405]),
     ("/consumers/x/jwt", [200, 201, 405, 405, 405]),
-    ("/key-auths/x/consumer", [200, 405, 200, 200, 405]),
+    ("/key-auths/x/consumer", [200, 405, 400, 200, 405]),
     ("/upstreams/x/health", [200, 405, 405, 405, 405]),
     ("/upstreams/none/health", [404, 405, 405, 405, 405]),
     ("/upstreams/x/targets", [200, 400, 405, 405, 405]),
