@@ -17,6 +17,7 @@ pub mod hash;
 pub mod kind;
 pub mod pki;
 pub mod plugin;
+pub mod reference;
 pub mod rejection;
 pub mod state;
 pub mod version;

@@ -1,11 +1,11 @@
 //! Whole configurations: `/apply` takes a declarative file as one transaction, `/dump` gives one.
 
-use super::WORKSPACE;
 use super::answer;
+use super::entities::preview;
 use super::error::Problem;
-use super::event_view;
 use super::list::aside;
 use super::request::{Call, FILE_BYTES_MAX};
+use super::warnings;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
@@ -27,15 +27,13 @@ pub(super) async fn apply(call: &Call<'_>, body: Body) -> Result<Response, Probl
         .await?
         .map_err(Problem::Mistaken)?;
     let command = Command::Apply(Box::new(Plan {
-        workspace: WORKSPACE,
+        workspace: call.inside.workspace.clone(),
         document,
         prune,
     }));
     let writer = &call.admin.control_plane.writer;
     if dry_run {
-        return Ok(event_view::preview(
-            &writer.preview(command, request).await?,
-        ));
+        return Ok(preview(call, &writer.preview(command, request).await?));
     }
     let written = writer.write(command, request).await?;
     let mut answered = match written.outcome {
@@ -45,6 +43,7 @@ pub(super) async fn apply(call: &Call<'_>, body: Body) -> Result<Response, Probl
     answered["version"] = written.version.0.into();
     let mut response = answer::ok(&answered);
     answer::set_version(&mut response, written.version);
+    warnings::about_all(&call.inside.of(&written.state), call, &mut response);
     Ok(response)
 }
 
@@ -60,8 +59,9 @@ pub(super) fn counts(applied: Applied) -> serde_json::Value {
 
 /// `GET /dump`.
 pub(super) async fn dump(call: &Call<'_>) -> Result<Response, Problem> {
-    let state = call.state.clone();
-    let text = aside(move || format!("{:#}\n", declare::write(&state, &WORKSPACE))).await?;
+    let inside = call.inside.clone();
+    let dump = move || declare::write(&inside.state, &inside.workspace);
+    let text = aside(move || format!("{:#}\n", dump())).await?;
     Ok(answer::with_body(
         StatusCode::OK,
         "application/json; charset=utf-8",

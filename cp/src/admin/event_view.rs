@@ -37,8 +37,8 @@ pub(super) fn record(record: &Record, detail: Detail) -> Value {
     shown.into()
 }
 
-/// What a command would append.
-pub(super) fn preview(written: &Written) -> Response {
+/// What a command would append, and the entity it would leave.
+pub(super) fn preview(written: &Written, entity: Option<Value>) -> Response {
     let mut shown = match &written.outcome {
         Outcome::Created(key) => json!({ "outcome": "created", "id": key.id.to_string() }),
         Outcome::Updated(key) => json!({ "outcome": "updated", "id": key.id.to_string() }),
@@ -54,7 +54,12 @@ pub(super) fn preview(written: &Written) -> Response {
     shown["event"] = event
         .map(|event| Value::Object(event_object(event, Detail::Full)))
         .into();
-    answer::ok(&shown)
+    if let Some(entity) = entity {
+        shown["entity"] = entity;
+    }
+    let mut response = answer::ok(&shown);
+    answer::set(response.headers_mut(), answer::SLUICE_DRY_RUN, "true");
+    response
 }
 
 fn event_object(event: &Event, detail: Detail) -> Map<String, Value> {

@@ -254,6 +254,7 @@ impl Applying<'_, '_> {
     fn prune(&mut self) {
         let doomed: Vec<(Kind, Key)> = Kind::ALL
             .iter()
+            .filter(|kind| kind.in_files())
             .flat_map(|kind| {
                 self.draft
                     .base()

@@ -97,7 +97,7 @@ impl Reader {
                 }
             }
             "_info" => self.read_info(&node),
-            _ => match Kind::from_entity(name) {
+            _ => match Kind::from_entity(name).filter(|kind| kind.in_files()) {
                 Some(kind) => self.read_list(kind, name, node, None),
                 None => self.mistake(
                     node.at,

@@ -15,7 +15,7 @@ pub fn write(state: &State, workspace: &Workspace) -> Value {
     let mut file = Map::new();
     file.insert("_format_version".into(), json!(FORMAT_VERSION));
     file.insert("_transform".into(), json!(false));
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().filter(|kind| kind.in_files()) {
         let schema = kind.schema();
         let entities: Vec<Value> = state
             .list(*kind, workspace, None)
