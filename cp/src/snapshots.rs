@@ -4,10 +4,9 @@
 //! has been there.
 
 use crate::View;
-use bytes::Bytes;
 use sluice_replica::environment::Environment;
 use sluice_replica::follow::Phase;
-use sluice_replica::keys::{Keychain, RING_NAME, RingError, SigningKey};
+use sluice_replica::keys::{Keychain, RING_NAME, RingError, SigningKey, stored_ring};
 use sluice_replica::log::{LogError, Source, StoredRoot};
 use sluice_replica::node::SnapshotReference;
 use sluice_replica::planted::{Bug, planted};
@@ -321,8 +320,7 @@ impl Task {
     /// Takes up the keyring in the chunk store, or puts the own one there if that is newer: replicas look there.
     async fn exchange_rings(&self, stored: &[StoredRoot]) -> Result<(), LogError> {
         let keychain = &self.parts.keychain;
-        let there = stored.iter().find(|stored| stored.name == RING_NAME);
-        let offered = there.map(|ring| keychain.offer(&ring.root));
+        let offered = stored_ring(stored).map(|ring| keychain.offer(ring));
         let own_is_newer = match offered {
             Some(Ok(true)) => {
                 tracing::info!(
@@ -386,12 +384,9 @@ impl Task {
         }
         let state = self.parts.view.state();
         let written_bytes = self.parts.view.written_bytes();
-        let charter = self.charter(state.epoch());
         let trusted = self.parts.keychain.current();
         let (chunks, parts) = (&*self.parts.source.chunks, &self.parts);
-        let cutting = self
-            .cutter
-            .cut(chunks, &state, &parts.key, &trusted, charter);
+        let cutting = self.cutter.cut(chunks, &state, &parts.key, &trusted);
         let cut = match tokio::time::timeout(CUT_TIMEOUT, cutting).await {
             Ok(Ok(cut)) => cut,
             Ok(Err(error)) => return Err(SnapshotError::Failed(chain(&error))),
@@ -402,13 +397,6 @@ impl Task {
         tracing::info!(version = %cut.root.cursor.version, chunks = cut.chunks, written = cut.written, bytes = cut.written_bytes, "cut a snapshot");
         self.clean().await;
         Ok(cut)
-    }
-
-    /// The charter of an epoch, from a snapshot that has it.
-    fn charter(&self, epoch: Epoch) -> Option<Bytes> {
-        let newest = self.known.borrow();
-        let root = newest.as_ref().filter(|root| root.cursor.epoch == epoch)?;
-        root.charter.clone()
     }
 
     async fn clean(&self) {

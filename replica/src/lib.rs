@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod audit;
 pub mod environment;
+pub mod files;
 pub mod follow;
 pub mod keys;
 pub mod log;

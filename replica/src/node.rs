@@ -86,26 +86,9 @@ pub struct SnapshotReference {
 
 #[derive(Serialize, Deserialize)]
 struct SignedHead {
-    #[serde(with = "serde_bytes_compat")]
-    head: Vec<u8>,
+    head: Bytes,
     key: String,
-    #[serde(with = "serde_bytes_compat")]
-    signature: Vec<u8>,
-}
-
-/// Byte strings as MessagePack `bin`, without another dependency.
-mod serde_bytes_compat {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
-        bytes::Bytes::deserialize(deserializer).map(|bytes| bytes.to_vec())
-    }
+    signature: Bytes,
 }
 
 /// A head that is not to be believed.
@@ -127,9 +110,9 @@ impl Head {
         codec::encode(
             SIGNED_HEAD_FORMAT,
             &SignedHead {
-                head,
+                head: head.into(),
                 key,
-                signature: bytes.to_vec(),
+                signature: Bytes::copy_from_slice(&bytes),
             },
         )
         .into()
@@ -145,7 +128,7 @@ impl Head {
             key,
             signature,
         } = codec::decode(SIGNED_HEAD_FORMAT, message)?;
-        let signature: Option<[u8; 64]> = signature.try_into().ok();
+        let signature: Option<[u8; 64]> = signature.as_ref().try_into().ok();
         let valid = signature
             .map(|bytes| Signature {
                 key: key.clone(),

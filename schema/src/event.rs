@@ -209,6 +209,14 @@ impl Event {
         self.begins() && self.mutations == alone && self.digest != empty
     }
 
+    /// Whether it was decided on what a replica at `cursor` has applied.
+    pub fn follows(&self, cursor: &Cursor) -> bool {
+        let fresh = cursor.version == Version::ZERO;
+        self.previous == cursor.version
+            && self.previous_chain == cursor.chain
+            && (fresh || self.epoch == cursor.epoch)
+    }
+
     /// The version it has if it is in the log.
     pub fn version(&self) -> Version {
         self.previous.next()

@@ -117,11 +117,7 @@ impl State {
     /// # Errors
     /// If the event does not follow this state or leads to another state than its author's.
     pub fn apply(&self, event: &Event, bytes: &[u8]) -> Result<(Self, Vec<Change>), ApplyError> {
-        let fresh = self.cursor.version == Version::ZERO;
-        let follows = event.previous == self.cursor.version
-            && event.previous_chain == self.cursor.chain
-            && (fresh || event.epoch == self.cursor.epoch);
-        if !follows {
+        if !event.follows(&self.cursor) {
             return Err(ApplyError::OutOfOrder {
                 previous: event.previous,
                 at: self.version(),

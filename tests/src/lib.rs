@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod cluster;
 pub mod sim;
+pub mod tail;
 
 pub use sluice_tools::processes;
 pub use sluice_tools::processes::nats;

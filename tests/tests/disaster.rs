@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sluice_tests::cluster::Cluster;
 use sluice_tests::processes::binary;
 use sluice_tools::admin::Connection;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn service(name: &str, cluster: &Cluster) -> Value {
@@ -159,9 +159,8 @@ fn a_log_that_was_deleted_is_begun_anew_from_an_archive() {
     comes_over(&cluster, &old);
 }
 
-#[test]
-fn a_log_restored_from_an_old_copy_is_replaced_by_the_newer_archive() {
-    let mut cluster = started();
+/// Copies what the broker has stored, and writes something more. Gives back where it stores and where the copy is.
+fn copied_and_written_on(cluster: &mut Cluster) -> (PathBuf, PathBuf) {
     let store = cluster.nats.directory().join("jetstream");
     let copy = cluster.directory.path().join("old-copy");
     cluster.nats.kill();
@@ -175,6 +174,13 @@ fn a_log_restored_from_an_old_copy_is_replaced_by_the_newer_archive() {
             Ok(status == 201 || status == 409)
         })
         .unwrap();
+    (store, copy)
+}
+
+#[test]
+fn a_log_restored_from_an_old_copy_is_replaced_by_the_newer_archive() {
+    let mut cluster = started();
+    let (store, copy) = copied_and_written_on(&mut cluster);
     for number in 0..5 {
         write(&cluster, &format!("later-{number}"));
     }
@@ -200,19 +206,7 @@ fn a_log_restored_from_an_old_copy_is_replaced_by_the_newer_archive() {
 #[test]
 fn a_control_plane_with_nothing_does_not_write_over_what_a_restored_log_has_lost() {
     let mut cluster = started();
-    let store = cluster.nats.directory().join("jetstream");
-    let copy = cluster.directory.path().join("old-copy");
-    cluster.nats.kill();
-    copy_tree(&store, &copy);
-    cluster.nats.restart().unwrap();
-    cluster
-        .wait_until("writes work again", |cluster| {
-            let status = cluster
-                .post(0, "/consumers", &json!({ "username": "later" }))?
-                .status;
-            Ok(status == 201 || status == 409)
-        })
-        .unwrap();
+    let (store, copy) = copied_and_written_on(&mut cluster);
     let version = cluster.converge().unwrap();
 
     cluster.controls[1].kill();

@@ -3,26 +3,20 @@
 #![cfg(test)]
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use sluice_replica::log::jetstream::{JetStream, Options, Role};
-use sluice_replica::log::{
-    Append, AppendError, ChunkUse, Interest, Log, LogError, Signature, Source, TailItem,
-};
-use sluice_schema::event::EventId;
+use sluice_replica::log::{AppendError, ChunkUse, Interest, Log, LogError, TailItem};
 use sluice_schema::hash::Hash32;
 use sluice_schema::version::{Time, Version};
 use sluice_tests::nats::Nats;
 use sluice_tests::processes::freeze;
+use sluice_tests::tail::{PATIENCE, connected, event, wait_until};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Between attempts against a broker that may be away.
 const PACE: Duration = Duration::from_millis(10);
 
@@ -34,39 +28,6 @@ fn options(url: String, role: Role) -> Options {
         ping_interval: Duration::from_millis(200),
         ..Options::new(role, "broker-test")
     }
-}
-
-fn event(text: &str) -> Append {
-    Append {
-        subject: "default.service.x".into(),
-        id: EventId(Uuid::now_v7()),
-        event: text.as_bytes().to_vec().into(),
-        signature: Signature {
-            key: "00112233aabbccdd".into(),
-            bytes: [1; 64],
-        },
-    }
-}
-
-async fn next(tail: &mut BoxStream<'static, TailItem>) -> TailItem {
-    tokio::time::timeout(PATIENCE, tail.next())
-        .await
-        .expect("an item comes")
-        .expect("no end")
-}
-
-async fn wait_until(
-    tail: &mut BoxStream<'static, TailItem>,
-    mut wanted: impl FnMut(&TailItem) -> bool,
-) {
-    while !wanted(&next(tail).await) {}
-}
-
-async fn connected(options: Options) -> Source {
-    let source = JetStream::connect(options).await.unwrap();
-    let mut tail = source.log.tail(Interest::Follow).await.unwrap();
-    wait_until(&mut tail, |item| matches!(item, TailItem::Connected)).await;
-    source
 }
 
 /// Appends `texts` as one batch, whatever it takes, the way a writer does: an unknown outcome is looked up, nothing

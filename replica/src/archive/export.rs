@@ -120,18 +120,7 @@ pub fn export_store<W: Write>(
         made: about.made,
         software: about.software.clone(),
     };
-    let root = Root {
-        cursor: state.cursor(),
-        digest: state.digest(),
-        entities: state.len() as u64,
-        bytes: tree.root().map_or(0, |root| root.bytes),
-        tree: tree.root().cloned(),
-        height: tree.height(),
-        time: about.made,
-        announcer: Uuid::nil(),
-        charter: None,
-        chartered: false,
-    };
+    let root = Root::of(&state, state.cursor(), &tree, (about.made, Uuid::nil()));
     let mut writer = Writer::begin(out, &header)?;
     writer.unsigned_root(&root)?;
     let mut failed = None;

@@ -174,6 +174,8 @@ pub struct Follow {
     unconfirmed: bool,
     /// How often in a row the log showed trouble.
     doubts: u32,
+    /// That trouble.
+    doubt: Option<Fork>,
     /// Whether one was counted since the last tick: readings in quick succession come from the same copy.
     doubted: bool,
     /// How many heads in a row were below the cursor.
@@ -217,6 +219,7 @@ impl Follow {
             retry_refold: false,
             unconfirmed: false,
             doubts: 0,
+            doubt: None,
             doubted: false,
             low_heads: 0,
             seen: cursor.version,

@@ -131,6 +131,11 @@ impl Follow {
     /// Whether trouble has been shown often enough to be believed. If not, a tick reads again.
     pub(super) fn is_certain(&mut self, trouble: &Fork) -> bool {
         self.retry = true;
+        // A copy that lags shows another trouble each time, as the live events move on.
+        if self.doubt.as_ref() != Some(trouble) {
+            self.doubts = 0;
+            self.doubt = Some(trouble.clone());
+        }
         // Answers that come fast say no more than one.
         if !std::mem::replace(&mut self.doubted, true) {
             self.doubts += 1;

@@ -27,6 +27,7 @@ pub use ring::{
     Standing,
 };
 pub use signing::SigningKey;
+pub use stored::stored_ring;
 pub use trusted::{KnownKey, TrustedKeys};
 
 use std::io;

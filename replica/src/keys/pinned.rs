@@ -1,11 +1,11 @@
 //! Pinned keys: those an operator gives a program, in files or in memory.
 
-use super::file::directory_of;
 use super::public::{PublicKey, PublicLine, Role};
 use super::ring::RING_BYTES_MAX;
 use super::signing::SigningKey;
 use super::trusted::{TrustedKeys, public_files};
 use super::{KeyError, file_error};
+use crate::files::directory_of;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;

@@ -4,32 +4,33 @@
 //! status. What is staged is saved and synced a little later, many changes at a time, and shows as `durable` when it is
 //! done: docs/decisions/0003. A snapshot goes the same way, in parts that nobody sees before the last: `loading`.
 
+mod applying;
 mod fold;
 mod loading;
 mod resolve;
+mod ring;
+mod saving;
 
 pub use fold::{FoldError, fold_log};
 
 use crate::environment::Environment;
-use crate::follow::{Action, Alarm, Follow, Input, Phase, Verified};
-use crate::keys::{Keychain, RING_NAME, TrustedKeys};
+use crate::follow::{Action, Alarm, Follow, Input, Phase};
+use crate::keys::{Keychain, TrustedKeys};
 use crate::log::{Interest, LogError, Page, Source, StoredRoot, TailItem};
 use crate::node::{Head, HeadError, SyncMode};
-use crate::planted::{Bug, planted};
 use crate::snapshot::Root;
 use crate::store::good::Refreshed;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
-use fold::fold_past;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, OptionFuture};
 use futures::stream::BoxStream;
 use loading::Loading;
 pub(crate) use resolve::{ResolveError, resolve};
+use saving::SAVE_DELAY;
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::event::EventId;
-use sluice_schema::state::ApplyError;
 use sluice_schema::version::{Cursor, Version};
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -40,14 +41,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_millis(200);
-/// How long a change may wait to be saved and synced together with others: both cost many times what a change does.
-const SAVE_DELAY: Duration = Duration::from_millis(100);
-/// Staged entities after which they are saved at once.
-const STAGED_SAVE: usize = 4096;
-/// Staged entities after which nothing more is applied before they are saved: the disk refuses.
-const STAGED_MAX: usize = 200_000;
-/// Between two looks for a newer keyring.
-const RING_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const SUBSCRIBE_RETRY: Duration = Duration::from_millis(500);
 
 /// Where applied changes go.
@@ -344,38 +337,6 @@ impl Replica {
         self.step(Input::Head(self.addressed(head))).await;
     }
 
-    /// Asks the chunk store for a newer keyring, if there can be one and not too often.
-    fn look_for_ring(&mut self) {
-        let recent = |looked: Instant| looked.elapsed() < RING_LOOK_INTERVAL;
-        if !self.trusted().has_root() || self.ring.is_some() || self.ring_looked.is_some_and(recent)
-        {
-            return;
-        }
-        self.ring_looked = Some(Instant::now());
-        let chunks = self.source.chunks.clone();
-        self.ring = Some(async move { chunks.roots().await }.boxed());
-    }
-
-    fn take_ring(&mut self, stored: Result<Vec<StoredRoot>, LogError>) {
-        let stored = match stored {
-            Ok(stored) => stored,
-            Err(error) => return self.note(&error),
-        };
-        let Some(ring) = stored.iter().find(|stored| stored.name == RING_NAME) else {
-            return;
-        };
-        match self.options.keychain.offer(&ring.root) {
-            Ok(true) => tracing::info!(
-                serial = self.trusted().ring_serial(),
-                "took up a newer keyring"
-            ),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::debug!(%error, "the keyring in the chunk store is of no use here")
-            }
-        }
-    }
-
     /// A head as it concerns this replica: how changes are taken up is asked of data planes only.
     fn addressed(&self, head: Head) -> Head {
         match self.options.interest {
@@ -432,177 +393,6 @@ impl Replica {
             }
         }
         self.publish();
-    }
-
-    async fn apply(&mut self, events: Vec<Verified>) -> Input {
-        let mut resolved = Vec::with_capacity(events.len());
-        for verified in events {
-            match resolve(&*self.source.chunks, verified.event).await {
-                Ok(event) => resolved.push((event, verified.cursor)),
-                Err(error) => {
-                    self.note(&error);
-                    return Input::ApplyFailed;
-                }
-            }
-        }
-        if self.store.staged() > STAGED_MAX
-            && let Err(error) = self.store.save()
-        {
-            self.note(&error);
-            return Input::ApplyFailed;
-        }
-        match self
-            .store
-            .stage(resolved.iter().map(|(event, cursor)| (event, *cursor)))
-        {
-            Ok(changes) => {
-                let events: Vec<_> = resolved
-                    .iter()
-                    .map(|(event, cursor)| (event.id, cursor.version))
-                    .collect();
-                self.sink
-                    .change(self.store.cursor(), self.store.digest(), &changes, &events);
-                if self.store.staged() >= STAGED_SAVE {
-                    self.save_now();
-                } else {
-                    self.save_later();
-                }
-                Input::Applied
-            }
-            Err(error) => {
-                self.note(&error);
-                if planted(Bug::CursorBeforeStore) {
-                    return Input::Applied;
-                }
-                match error {
-                    StoreError::Apply(ApplyError::Diverged { version, .. }) => {
-                        Input::Diverged(version)
-                    }
-                    StoreError::Apply(
-                        ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_),
-                    )
-                    | StoreError::Io { .. }
-                    | StoreError::Load(_)
-                    | StoreError::Damaged(_) => Input::ApplyFailed,
-                }
-            }
-        }
-    }
-
-    async fn refold(&mut self) -> Input {
-        let own = self.store.cursor();
-        let state = match fold_past(&self.source, &self.trusted(), own).await {
-            Ok(state) => state,
-            Err(error) => {
-                self.note(&error);
-                return match error {
-                    FoldError::Fork(fork) => Input::RefoldForked(fork),
-                    FoldError::Apply(ApplyError::Diverged { version, .. }) => {
-                        Input::Diverged(version)
-                    }
-                    FoldError::Apply(ApplyError::OutOfOrder { .. } | ApplyError::Unresolved(_))
-                    | FoldError::Log(_)
-                    | FoldError::Chunks(_)
-                    | FoldError::Snapshot(_)
-                    | FoldError::Behind(..) => Input::RefoldFailed,
-                };
-            }
-        };
-        let cursor = state.cursor();
-        let entities = state
-            .iter()
-            .map(|(key, entry)| (key.clone(), entry.clone()));
-        match self.store.replace(cursor, entities) {
-            Ok(changes) if self.follow.sync() == SyncMode::Incremental => {
-                self.sink.change(cursor, state.digest(), &changes, &[]);
-            }
-            Ok(_) => {
-                let mut entities = state
-                    .iter()
-                    .map(|(key, entry)| (key.clone(), entry.clone()));
-                self.sink.reload(cursor, state.digest(), &mut entities);
-            }
-            Err(error) => {
-                self.note(&error);
-                return Input::RefoldFailed;
-            }
-        }
-        self.save_later();
-        Input::Refolded(cursor)
-    }
-
-    fn save_later(&mut self) {
-        self.save_at
-            .get_or_insert_with(|| Instant::now() + SAVE_DELAY);
-    }
-
-    /// Saves what is staged, and starts a sync if none is under way.
-    fn save_now(&mut self) {
-        self.save_at = None;
-        if self.syncing.is_some() {
-            if let Err(error) = self.store.save() {
-                self.note(&error);
-            }
-            return self.save_later();
-        }
-        match self.store.begin_sync() {
-            Ok(syncer) => {
-                let version = self.store.cursor().version;
-                let environment = self.options.environment.clone();
-                let sync = async move {
-                    let synced = environment.blocking(move || syncer.sync()).await;
-                    let panicked = |_| Err(StoreError::Damaged("a sync panicked".into()));
-                    (version, synced.unwrap_or_else(panicked))
-                };
-                self.syncing = Some(sync.boxed());
-                if planted(Bug::DurableTooEarly) {
-                    self.status.send_modify(|status| status.durable = version);
-                }
-            }
-            Err(error) => {
-                self.note(&error);
-                self.save_later();
-            }
-        }
-    }
-
-    fn take_synced(&mut self, version: Version, result: Result<(), StoreError>) {
-        match result {
-            Ok(()) => self.status.send_modify(|status| status.durable = version),
-            Err(error) => {
-                self.note(&error);
-                self.save_later();
-            }
-        }
-    }
-
-    /// Begins to write the last known good copy beside the store, if it is time to.
-    fn copy_if_due(&mut self) {
-        let now = Instant::now().into_std();
-        if self.copying.is_some() || self.loading.is_some() || !self.store.good_due(now) {
-            return;
-        }
-        match self.store.refresh_good(now) {
-            Ok(refresh) => {
-                let environment = self.options.environment.clone();
-                let copy = async move {
-                    let copied = environment.blocking(move || refresh.run()).await;
-                    let panicked = |_| Err(StoreError::Damaged("the copying panicked".into()));
-                    copied.unwrap_or_else(panicked)
-                };
-                self.copying = Some(copy.boxed());
-            }
-            Err(error) => self.note(&error),
-        }
-    }
-
-    fn take_copied(&self, copied: Result<Refreshed, StoreError>) {
-        match copied {
-            Ok(Refreshed { written, removed }) => {
-                tracing::debug!(written, removed, "refreshed the last known good copy");
-            }
-            Err(error) => self.note(&error),
-        }
     }
 
     fn raise(&self, alarm: &Alarm) {

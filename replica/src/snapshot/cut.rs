@@ -60,8 +60,8 @@ impl Cutter {
         }
     }
 
-    /// Cuts a snapshot of `state`, signs it, and stores it. `charter` is that of the state's epoch, if it is known; if not,
-    /// it is taken from a stored snapshot that has it: without it nobody could come over from an earlier life of the log.
+    /// Cuts a snapshot of `state`, signs it, and stores it. The charter of its epoch is taken from a stored snapshot that
+    /// has it: without it nobody could come over from an earlier life of the log.
     ///
     /// # Errors
     /// If it cannot be stored; there is no new snapshot then.
@@ -71,11 +71,9 @@ impl Cutter {
         state: &State,
         key: &SigningKey,
         trusted: &TrustedKeys,
-        charter: Option<Bytes>,
     ) -> Result<Cut, CutError> {
         let tree = self.chunk(state).await?;
         let stored = chunks.roots().await?;
-        let charter = charter.or_else(|| stored_charter(&stored, trusted, state.epoch()));
         let mut known = self.known_pieces(chunks, &stored, trusted, &tree).await;
         if !known.is_empty() {
             // One that was lost would be missing from every later snapshot.
@@ -83,17 +81,10 @@ impl Cutter {
             known.retain(|piece| listed.contains(piece));
         }
         let (written, written_bytes) = write_new(chunks, state, &tree, &known).await?;
+        let made = (self.environment.now(), self.author);
         let root = Root {
-            cursor: state.cursor(),
-            digest: state.digest(),
-            entities: state.len() as u64,
-            bytes: tree.root().map_or(0, |root| root.bytes),
-            tree: tree.root().cloned(),
-            height: tree.height(),
-            time: self.environment.now(),
-            announcer: self.author,
-            charter,
-            chartered: false,
+            charter: stored_charter(&stored, trusted, state.epoch()),
+            ..Root::of(state, state.cursor(), &tree, made)
         };
         chunks.put_root(&root.name(), &root.seal(key)).await?;
         let pieces = tree.nodes().map(|node| node.pieces.len()).sum();

@@ -268,17 +268,11 @@ async fn put_root(
     tree: &Tree,
     terms: &Terms,
 ) -> Result<Root, FoundError> {
+    let made = (terms.environment.now(), Uuid::nil());
     let root = Root {
-        cursor,
-        digest: state.digest(),
-        entities: state.len() as u64,
-        bytes: tree.root().map_or(0, |root| root.bytes),
-        tree: tree.root().cloned(),
-        height: tree.height(),
-        time: terms.environment.now(),
-        announcer: Uuid::nil(),
         charter: Some(charter(cursor.epoch, terms)),
         chartered: true,
+        ..Root::of(state, cursor, tree, made)
     };
     let sealed = root.seal(&terms.key);
     source.chunks.put_root(&root.name(), &sealed).await?;

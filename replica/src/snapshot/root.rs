@@ -4,9 +4,10 @@ use crate::keys::{SigningKey, TrustedKeys};
 use crate::log::{Signature, StoredRoot};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sluice_schema::chunk::Child;
+use sluice_schema::chunk::{Child, Tree};
 use sluice_schema::codec::{self, CodecError, Format};
 use sluice_schema::digest::Digest;
+use sluice_schema::state::State;
 use sluice_schema::version::{Cursor, Epoch, Time};
 use uuid::Uuid;
 
@@ -81,6 +82,22 @@ pub enum RootError {
 }
 
 impl Root {
+    /// The record of a snapshot of `state` at `cursor`, whose tree is `tree`, without a charter.
+    pub fn of(state: &State, cursor: Cursor, tree: &Tree, (time, announcer): (Time, Uuid)) -> Self {
+        Self {
+            cursor,
+            digest: state.digest(),
+            entities: state.len() as u64,
+            bytes: tree.root().map_or(0, |root| root.bytes),
+            tree: tree.root().cloned(),
+            height: tree.height(),
+            time,
+            announcer,
+            charter: None,
+            chartered: false,
+        }
+    }
+
     /// The signed record.
     pub fn seal(&self, key: &SigningKey) -> Bytes {
         let body = codec::encode(ROOT_FORMAT, self);

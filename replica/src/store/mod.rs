@@ -442,11 +442,7 @@ impl Store {
 
 /// The mutations of an event, if it follows a cursor.
 fn follows(cursor: Cursor, event: &Event) -> Result<&[sluice_schema::event::Mutation], StoreError> {
-    let fresh = cursor.version == Version::ZERO;
-    let follows = event.previous == cursor.version
-        && event.previous_chain == cursor.chain
-        && (fresh || event.epoch == cursor.epoch);
-    if !follows && !planted(Bug::GapApplied) && !planted(Bug::ChainUnchecked) {
+    if !event.follows(&cursor) && !planted(Bug::GapApplied) && !planted(Bug::ChainUnchecked) {
         return Err(StoreError::Apply(ApplyError::OutOfOrder {
             previous: event.previous,
             at: cursor.version,

@@ -4,7 +4,7 @@ use super::current::{self, Current, Pointer};
 use super::disk::{Database, Disk, FileDisk};
 use super::good::{self, Manifest};
 use super::journal::Journal;
-use super::record::{META_KEY, Meta, decode_entry, decode_meta, parse_entity_key, stored_bytes};
+use super::record::{META_KEY, Meta, decode_meta, decode_record, stored_bytes};
 use super::view::{PAGE_RECORDS_MAX, Views, after};
 use super::{Held, Store, StoreError, Upkeep, io_error};
 use crate::planted::{Bug, planted};
@@ -372,10 +372,7 @@ fn read_records(
             *meta = Some(decode_meta(&value)?);
             continue;
         }
-        let entry = decode_entry(&stored, &value)?;
-        let key = parse_entity_key(&stored)
-            .ok_or_else(|| StoreError::Damaged("a key is not an entity's".into()))?;
-        entities.push((key, entry));
+        entities.push(decode_record(&stored, &value)?);
     }
     Ok(Records { entities, next })
 }

@@ -103,6 +103,14 @@ pub(super) fn decode_entry(key: &[u8], bytes: &[u8]) -> Result<Entry, StoreError
     })
 }
 
+/// An entity as a database holds it.
+pub(super) fn decode_record(stored: &[u8], value: &[u8]) -> Result<(Key, Entry), StoreError> {
+    let entry = decode_entry(stored, value)?;
+    let key = parse_entity_key(stored)
+        .ok_or_else(|| StoreError::Damaged("a key is not an entity's".into()))?;
+    Ok((key, entry))
+}
+
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let body = rmp_serde::to_vec_named(meta).expect("a cursor and a sum encode into memory");
     seal(META_KEY, [&body, &[]])

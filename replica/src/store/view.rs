@@ -6,7 +6,7 @@
 
 use super::StoreError;
 use super::disk::Database;
-use super::record::{ENTITY_PREFIX, decode_entry, entity_key, parse_entity_key};
+use super::record::{ENTITY_PREFIX, decode_record, entity_key};
 use sluice_schema::chunk;
 use sluice_schema::digest::{Accumulator, Digest};
 use sluice_schema::entity::{Change, Entry, Key};
@@ -260,10 +260,7 @@ pub(super) fn read_page(
             is_last = true;
             break;
         }
-        let entry = decode_entry(&stored, &value)?;
-        let key = parse_entity_key(&stored)
-            .ok_or_else(|| StoreError::Damaged("a key is not an entity's".into()))?;
-        entities.push((key, entry));
+        entities.push(decode_record(&stored, &value)?);
     }
     Ok(Page { entities, is_last })
 }

@@ -134,17 +134,18 @@ async fn bytes_that_are_no_event_and_another_digest_are_named() {
     author.epoch = Epoch(Uuid::from_u128(9));
 }
 
+/// Removes one chunk, as if it had been lost.
+async fn lose_one(author: &Author, part: ChunkUse) {
+    let chunks = &author.source.chunks;
+    let all = chunks.list(part).await.unwrap();
+    let chunk = *all.iter().next().unwrap();
+    chunks.remove(part, chunk, Time(u64::MAX)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_large_transaction_without_a_piece_is_named() {
     let author = Author::with_history().await;
-    let chunks = &author.source.chunks;
-    let pieces = chunks.list(ChunkUse::Transaction).await.unwrap();
-    let piece = *pieces.iter().next().unwrap();
-    let later = Time(u64::MAX);
-    chunks
-        .remove(ChunkUse::Transaction, piece, later)
-        .await
-        .unwrap();
+    lose_one(&author, ChunkUse::Transaction).await;
     let (version, wrong) = fault(&author.audit().await);
     assert!(
         version == 3 && matches!(wrong, Wrong::Mutations(_)),
@@ -200,13 +201,7 @@ async fn snapshots_that_are_not_whole_or_not_of_the_log_are_named() {
     let report = author.audit().await;
     assert_eq!((report.fault(), report.ignored.len()), (None, 1));
 
-    let all = chunks.list(ChunkUse::Snapshot).await.unwrap();
-    let chunk = *all.iter().next().unwrap();
-    let later = Time(u64::MAX);
-    chunks
-        .remove(ChunkUse::Snapshot, chunk, later)
-        .await
-        .unwrap();
+    lose_one(&author, ChunkUse::Snapshot).await;
     let (version, wrong) = fault(&author.audit().await);
     assert!(
         version == 4 && matches!(wrong, Wrong::Snapshot(_)),

@@ -300,7 +300,7 @@ async fn a_later_snapshot_keeps_the_charter_of_its_epoch() {
     let mut cutter = Cutter::new(Uuid::from_u128(5), environment());
     let chunks = &*author.source.chunks;
     let cut = cutter
-        .cut(chunks, &state, &key(), &key().trusted(), None)
+        .cut(chunks, &state, &key(), &key().trusted())
         .await
         .unwrap();
     assert_eq!(cut.root.charter, root.charter);

@@ -5,6 +5,9 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod audits;
 mod files;
 mod following;

@@ -1,5 +1,6 @@
 //! An author that appends signed events, and snapshots of what it wrote.
 
+use crate::common::next_event;
 use serde_json::json;
 use sluice_replica::archive::{About, Archive, Extent, export};
 use sluice_replica::audit::{Copies, Report, audit};
@@ -9,8 +10,8 @@ use sluice_replica::log::embedded::Embedded;
 use sluice_replica::log::{Append, ChunkUse, Source};
 use sluice_replica::snapshot::{Cutter, Root, Terms};
 use sluice_schema::entity::{Body, Id, Key, KindName, Workspace};
-use sluice_schema::event::{Actor, Event, EventId, Mutation, Mutations};
-use sluice_schema::state::{ApplyError, State};
+use sluice_schema::event::{Actor, Event, Mutation};
+use sluice_schema::state::State;
 use sluice_schema::version::{Epoch, Time, Version};
 use std::path::Path;
 use std::sync::Arc;
@@ -121,21 +122,11 @@ impl Author {
 
     /// The next event, and its message.
     pub(crate) fn next(&self, mutations: Vec<Mutation>) -> (Event, Append) {
-        let version = self.version();
-        let id = EventId(Uuid::from_u128(u128::from(version.0)));
-        let mut event = Event {
-            previous: version,
-            previous_chain: self.state.chain(),
-            mutations: Mutations::Inline(mutations),
-            ..Event::genesis(self.epoch, id, Time(1), Actor::default())
-        };
-        if let Err(ApplyError::Diverged { found, .. }) = self.state.apply(&event, b"") {
-            event.digest = found;
-        }
+        let event = next_event(&self.state, self.epoch, mutations);
         let bytes = event.encode().bytes;
         let append = Append {
             subject: "default.service.x".into(),
-            id,
+            id: event.id,
             signature: self.key.sign_event(event.cursor(&bytes).chain),
             event: bytes.into(),
         };
@@ -160,9 +151,7 @@ impl Author {
     pub(crate) async fn cut(&self) -> Root {
         let mut cutter = Cutter::new(Uuid::from_u128(3), environment());
         let (chunks, trusted) = (&*self.source.chunks, self.key.trusted());
-        let cut = cutter
-            .cut(chunks, &self.state, &self.key, &trusted, None)
-            .await;
+        let cut = cutter.cut(chunks, &self.state, &self.key, &trusted).await;
         cut.unwrap().root
     }
 

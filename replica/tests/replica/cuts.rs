@@ -72,7 +72,7 @@ fn cutter(author: u128) -> Cutter {
 
 async fn cut(cutter: &mut Cutter, shelf: &Shelf, state: &State) -> Cut {
     let (key, trusted) = (signer(), signer().trusted());
-    let cut = cutter.cut(shelf, state, &key, &trusted, None);
+    let cut = cutter.cut(shelf, state, &key, &trusted);
     cut.await.unwrap()
 }
 
@@ -250,7 +250,7 @@ async fn a_root_that_nobody_believes_goes_when_it_is_old() {
     let stranger = SigningKey::from_seed([9; 32]);
     let mut foreign = cutter(2);
     let trusted = stranger.trusted();
-    let foreign = foreign.cut(&shelf, &state, &stranger, &trusted, None);
+    let foreign = foreign.cut(&shelf, &state, &stranger, &trusted);
     foreign.await.unwrap();
     shelf.put_root("rubbish", b"rubbish").await.unwrap();
     assert_eq!(clean_now(&shelf).await.roots, 0);

@@ -438,16 +438,8 @@ fn draw_batch(dice: &mut Dice) -> Command {
             )
         })
         .collect();
-    let text = format!(
-        r#"{{"_format_version":"3.0","services":[{}]}}"#,
-        services.join(",")
-    );
-    let document = sluice_schema::declare::read(&text).unwrap_or_default();
-    Command::Apply(Box::new(Plan {
-        workspace: Workspace::DEFAULT,
-        document,
-        prune: dice.chance(1500),
-    }))
+    let prune = dice.chance(1500);
+    apply_services(&services, prune)
 }
 
 /// A declarative file of more than a chunk's size.
@@ -461,6 +453,10 @@ fn draw_wide(dice: &mut Dice) -> Command {
             )
         })
         .collect();
+    apply_services(&services, false)
+}
+
+fn apply_services(services: &[String], prune: bool) -> Command {
     let text = format!(
         r#"{{"_format_version":"3.0","services":[{}]}}"#,
         services.join(",")
@@ -469,7 +465,7 @@ fn draw_wide(dice: &mut Dice) -> Command {
     Command::Apply(Box::new(Plan {
         workspace: Workspace::DEFAULT,
         document,
-        prune: false,
+        prune,
     }))
 }
 

@@ -70,13 +70,14 @@ impl Outcome {
 
 /// Runs a seed on a runtime of its own, made by `runtime`: single-threaded, with a paused clock.
 pub fn run(seed: u64, runtime: fn() -> Runtime) -> Outcome {
-    run_with(seed, None, runtime)
+    run_with(seed, None, false, runtime)
 }
 
-/// The same with a bug planted; without debug assertions there is none.
-pub fn run_with(seed: u64, bug: Option<Bug>, runtime: fn() -> Runtime) -> Outcome {
-    plant(bug);
-    let outcome = run_here(seed, runtime);
+/// The same with more of the faults that show a bug, and with that bug `planted` or not. Without debug assertions there is
+/// none.
+pub fn run_with(seed: u64, bug: Option<Bug>, planted: bool, runtime: fn() -> Runtime) -> Outcome {
+    plant(bug.filter(|_| planted));
+    let outcome = run_here(seed, bug, runtime);
     plant(None);
     outcome
 }
@@ -89,12 +90,12 @@ fn plant(bug: Option<Bug>) {
 #[cfg(not(debug_assertions))]
 fn plant(_: Option<Bug>) {}
 
-fn run_here(seed: u64, runtime: fn() -> Runtime) -> Outcome {
+fn run_here(seed: u64, focus: Option<Bug>, runtime: fn() -> Runtime) -> Outcome {
     let trace = Trace::default();
     let kept = trace.clone();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         runtime().block_on(async {
-            let mut world = World::new(seed, &trace);
+            let mut world = World::new(seed, focus, &trace);
             world.run().await;
             world.clients.acknowledged()
         })

@@ -2,6 +2,7 @@
 
 use super::dice::Dice;
 use super::network::Weather;
+use sluice_replica::planted::Bug;
 
 /// One thing that happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +73,10 @@ pub(crate) struct Profile {
     pub(crate) pace_max_ms: u64,
     /// Whether there are many entities from the beginning, so that they do not fit into one chunk.
     pub(crate) wide: bool,
+    /// Out of 10,000 writes, so many are sent to another control plane as well.
+    pub(crate) twice: u32,
+    /// Out of 10,000 times that clients write, so often several write at once.
+    pub(crate) burst: u32,
     /// Whether one transaction is larger than fits into an event.
     pub(crate) large: bool,
 }
@@ -120,9 +125,59 @@ impl Profile {
             weights,
             steps: usize::try_from(dice.between(120, 260)).unwrap_or(200),
             pace_max_ms: *dice.pick(&[4, 20, 60, 150]).unwrap_or(&60),
+            twice: 1500,
+            burst: 1000,
             wide: dice.chance(400),
             large: dice.chance(200),
         }
+    }
+
+    /// Adds what shows a bug that is rare otherwise.
+    pub(crate) fn focus(&mut self, bug: Bug) {
+        let more: &[(Action, u64)] = match bug {
+            Bug::HalfLoadVisible => {
+                self.wide = true;
+                &[
+                    (Action::Snapshot, 8),
+                    (Action::Trim, 8),
+                    (Action::DiskWipe, 5),
+                    (Action::Start, 8),
+                ]
+            }
+            Bug::SnapshotBackwards | Bug::LoadKeepsDeleted | Bug::TrimmedAhead => &[
+                (Action::Snapshot, 6),
+                (Action::Trim, 6),
+                (Action::Kill, 4),
+                (Action::Start, 4),
+            ],
+            Bug::CleanedWithoutGrace => &[(Action::Snapshot, 25), (Action::Weather, 4)],
+            Bug::GoodUnverified => &[(Action::DiskFlip, 25), (Action::Start, 10)],
+            Bug::ChecksumIgnored => &[(Action::DiskFlip, 10), (Action::Start, 5)],
+            Bug::WitnessIgnored => &[(Action::PowerCut, 20), (Action::Start, 20)],
+            Bug::DurableTooEarly | Bug::SyncClaimed => &[(Action::PowerCut, 8), (Action::Start, 8)],
+            Bug::BatchKnownById => {
+                (self.twice, self.burst) = (4000, 6000);
+                &[(Action::Weather, 40)]
+            }
+            Bug::UnknownTakenForDone => &[(Action::Weather, 15), (Action::Repeat, 20)],
+            Bug::HoleIgnored | Bug::ReadNotRepeated | Bug::CursorUnconfirmed => {
+                &[(Action::BrokerDamage, 2), (Action::Weather, 6)]
+            }
+            Bug::HeadUnverified => &[(Action::ForgeHead, 8)],
+            Bug::SignatureUnchecked => &[(Action::ForgeEvent, 8)],
+            Bug::ChainUnchecked
+            | Bug::GapApplied
+            | Bug::ForkBelievedAtOnce
+            | Bug::ForkNeverBelieved
+            | Bug::CursorBeforeStore
+            | Bug::JournalSkipped
+            | Bug::AnswerBeforeFold
+            | Bug::ExpectedVersionIgnored
+            | Bug::RepeatForgotten
+            | Bug::BatchCutShort
+            | Bug::DecidedOnStale => &[],
+        };
+        self.weights.extend_from_slice(more);
     }
 
     /// The next action.

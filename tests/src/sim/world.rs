@@ -13,6 +13,7 @@ use sluice_replica::follow::Phase;
 use sluice_replica::keys::{SigningKey, TrustedKeys};
 use sluice_replica::log::{Interest, TailItem};
 use sluice_replica::node::Head;
+use sluice_replica::planted::Bug;
 use sluice_replica::run::Status;
 use sluice_replica::snapshot::{Root, verify};
 use sluice_schema::version::Version;
@@ -59,9 +60,12 @@ pub(crate) struct World {
 
 impl World {
     /// The world of a seed, with everything running.
-    pub(crate) fn new(seed: u64, trace: &Trace) -> Self {
+    pub(crate) fn new(seed: u64, focus: Option<Bug>, trace: &Trace) -> Self {
         let mut dice = Dice::new(seed, 1);
-        let profile = Profile::draw(&mut dice);
+        let mut profile = Profile::draw(&mut dice);
+        if let Some(bug) = focus {
+            profile.focus(bug);
+        }
         let keys: Vec<SigningKey> = (0..CONTROLS).map(signing_key).collect();
         let trusted = keys
             .iter()
@@ -133,7 +137,7 @@ impl World {
             Action::Write => {
                 // Some come together, and are appended together.
                 let control = self.dice.index(CONTROLS);
-                let count = match self.dice.chance(1000) {
+                let count = match self.dice.chance(self.profile.burst) {
                     true => self.dice.between(2, 5),
                     false => 1,
                 };
@@ -247,7 +251,7 @@ impl World {
             .write(&mut self.dice, &node.name, core, &gone, large);
         // An impatient client asks two control planes at once.
         let other = &self.nodes[self.dice.index(CONTROLS)];
-        if self.dice.chance(1500)
+        if self.dice.chance(self.profile.twice)
             && let (Some(core), Some(gone)) = (other.core(), other.gone())
         {
             self.clients.again(token, &other.name, core, &gone);

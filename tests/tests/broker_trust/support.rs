@@ -2,24 +2,21 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use nkeys::KeyPair;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyUsagePurpose,
 };
 use serde_json::{Value, json};
-use sluice_replica::log::jetstream::{Identity, JetStream, Options, Role, Tls};
-use sluice_replica::log::{Append, Bounds, ChunkUse, Interest, Signature, Source, TailItem};
-use sluice_schema::event::EventId;
+use sluice_replica::log::jetstream::{Identity, Options, Role, Tls};
+use sluice_replica::log::{Bounds, ChunkUse, Interest, Source, TailItem};
 use sluice_schema::hash::Hash32;
 use sluice_schema::version::Version;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use sluice_tests::tail::{PATIENCE, Tail, connected, event, wait_until};
 
 pub(crate) fn example(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/nats");
@@ -53,48 +50,12 @@ pub(crate) fn options(url: String, role: Role, user: &str) -> Options {
     }
 }
 
-pub(crate) fn event(text: &str) -> Append {
-    Append {
-        subject: "default.service.x".into(),
-        id: EventId(Uuid::now_v7()),
-        event: text.as_bytes().to_vec().into(),
-        signature: Signature {
-            key: "00112233aabbccdd".into(),
-            bytes: [1; 64],
-        },
-    }
-}
-
-pub(crate) type Tail = BoxStream<'static, TailItem>;
-
-pub(crate) async fn wait_until(tail: &mut Tail, mut wanted: impl FnMut(&TailItem) -> bool) {
-    let mut seen = Vec::new();
-    let waiting = async {
-        loop {
-            let item = tail.next().await.expect("the tail does not end");
-            if wanted(&item) {
-                return;
-            }
-            seen.push(item);
-        }
-    };
-    let found = tokio::time::timeout(PATIENCE, waiting).await;
-    assert!(found.is_ok(), "only this came: {seen:?}");
-}
-
 pub(crate) async fn wait_for_warning(tail: &mut Tail, part: &str) {
     wait_until(
         tail,
         |item| matches!(item, TailItem::Warning(text) if text.contains(part)),
     )
     .await;
-}
-
-pub(crate) async fn connected(options: Options) -> Source {
-    let source = JetStream::connect(options).await.unwrap();
-    let mut tail = source.log.tail(Interest::Follow).await.unwrap();
-    wait_until(&mut tail, |item| matches!(item, TailItem::Connected)).await;
-    source
 }
 
 /// The log's ends, once there is one: a new cluster takes its time.

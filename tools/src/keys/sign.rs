@@ -4,10 +4,10 @@ use super::{check_name, read_control_planes, read_ring};
 use crate::say;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use sluice_replica::files;
 use sluice_replica::keys::{Entry, Keyring, PublicLine, Role, SigningKey, Standing, TrustedKeys};
 use sluice_replica::process::now;
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `sluice keys sign`.
@@ -297,13 +297,7 @@ fn open_old(path: &Path, root: &SigningKey, other: Option<&Path>) -> anyhow::Res
 
 /// Puts the keyring in its place whole.
 fn write(path: &Path, sealed: &[u8]) -> anyhow::Result<()> {
-    let mut name = path.file_name().context("--out names no file")?.to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let written = std::fs::File::create(&new).and_then(|mut file| {
-        file.write_all(sealed)?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)
-    });
+    path.file_name().context("--out names no file")?;
+    let written = files::replace(path, sealed);
     written.with_context(|| format!("could not write '{}'", path.display()))
 }

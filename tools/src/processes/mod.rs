@@ -4,7 +4,7 @@
 pub mod nats;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -114,7 +114,14 @@ fn watch(said: ChildStderr, mut log: File, message: &str, sender: &mpsc::Sender<
 /// # Errors
 /// If it does not run.
 pub fn freeze(process: Option<u32>) -> Result<()> {
-    signal(process, Signal::STOP)
+    let process = signal(process, Signal::STOP)?;
+    // The signal takes its time to reach every thread.
+    let stopped = waitid(
+        WaitId::Pid(process),
+        WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT,
+    );
+    stopped.context("the process does not stop")?;
+    Ok(())
 }
 
 /// Lets a frozen process go on (SIGCONT). Harmless if it is not frozen.
@@ -122,7 +129,7 @@ pub fn freeze(process: Option<u32>) -> Result<()> {
 /// # Errors
 /// If it does not run.
 pub fn thaw(process: Option<u32>) -> Result<()> {
-    signal(process, Signal::CONT)
+    signal(process, Signal::CONT).map(drop)
 }
 
 /// Asks a process to end (SIGTERM).
@@ -130,14 +137,15 @@ pub fn thaw(process: Option<u32>) -> Result<()> {
 /// # Errors
 /// If it does not run.
 pub fn terminate(process: Option<u32>) -> Result<()> {
-    signal(process, Signal::TERM)
+    signal(process, Signal::TERM).map(drop)
 }
 
-fn signal(process: Option<u32>, signal: Signal) -> Result<()> {
+fn signal(process: Option<u32>, signal: Signal) -> Result<Pid> {
     let process = process.context("the process does not run")?;
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     let process = process.context("not the id of a process")?;
-    kill_process(process, signal).context("could not signal the process")
+    kill_process(process, signal).context("could not signal the process")?;
+    Ok(process)
 }
 
 /// The program of this name beside the one that is running, or one directory above it (where tests run).

@@ -207,11 +207,6 @@ impl Nats {
         interval.clone_into(&mut self.sync);
     }
 
-    /// Sets the lines of configuration beside the usual ones, from the next start on.
-    pub fn set_extra(&mut self, extra: &str) {
-        extra.clone_into(&mut self.extra);
-    }
-
     /// Ends it as `kill -9` does. Harmless if it does not run.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {

@@ -4,6 +4,7 @@
 //! caught. After one the database is not used any more.
 
 use super::{Database, Disk, Pair, Write};
+use crate::files::{self, UNFINISHED, sync_name};
 use crate::store::{GOOD, StoreError, io_error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -18,8 +19,6 @@ const CACHE_BYTES_MAX: u64 = 32 << 20;
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_PACE: Duration = Duration::from_millis(10);
 const DATABASE_PREFIX: &str = "db.";
-/// Ends the name of a file that is being written.
-const UNFINISHED: &str = ".new";
 
 /// A directory of the file system.
 #[derive(Debug)]
@@ -106,14 +105,7 @@ impl Disk for FileDisk {
         let path = self.path(file);
         let directory = path.parent().unwrap_or(&self.directory);
         fs::create_dir_all(directory)?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(UNFINISHED);
-        let new = path.with_file_name(name);
-        let mut writing = File::create(&new)?;
-        writing.write_all(bytes)?;
-        writing.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(directory)?.sync_all()?;
+        files::replace(&path, bytes)?;
         self.settle(directory)
     }
 
@@ -176,14 +168,6 @@ fn create(directory: &Path) -> io::Result<()> {
     }
     fs::create_dir_all(directory)?;
     sync_name(directory)
-}
-
-/// Makes the name of a file or directory durable.
-fn sync_name(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
-        Some(_) | None => File::open(".")?.sync_all(),
-    }
 }
 
 fn harmless_if_missing(result: io::Result<()>) -> io::Result<()> {

@@ -265,23 +265,22 @@ fn damage(file: &Path, random: &mut impl rand::Rng) -> String {
     what
 }
 
+fn sync_and_copy(store: &mut Store) {
+    store.begin_sync().unwrap().sync().unwrap();
+    store
+        .refresh_good(std::time::Instant::now())
+        .unwrap()
+        .run()
+        .unwrap();
+}
+
 /// A store with a copy of version 2 and one of version 3, synced at that, and version 4 in its journal.
 fn with_copies(path: &Path, history: &History) -> Version {
     let mut store = open(path).store;
     history.applied_to(&mut store, 0, 2);
-    store.begin_sync().unwrap().sync().unwrap();
-    store
-        .refresh_good(std::time::Instant::now())
-        .unwrap()
-        .run()
-        .unwrap();
+    sync_and_copy(&mut store);
     history.applied_to(&mut store, 2, 3);
-    store.begin_sync().unwrap().sync().unwrap();
-    store
-        .refresh_good(std::time::Instant::now())
-        .unwrap()
-        .run()
-        .unwrap();
+    sync_and_copy(&mut store);
     let durable = store.cursor().version;
     store
         .stage(history.events(3, history.events.len()))

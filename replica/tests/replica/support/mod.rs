@@ -4,6 +4,7 @@ mod shelf;
 
 pub(crate) use shelf::{Fault, Shelf};
 
+use crate::common::next_event;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -22,8 +23,8 @@ use sluice_replica::snapshot::{Cutter, Root};
 use sluice_replica::store::{Store, StoreError};
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Body, Change, Entry, Id, Key, KindName, Workspace};
-use sluice_schema::event::{Actor, Event, EventId, Mutation, Mutations};
-use sluice_schema::state::{ApplyError, State};
+use sluice_schema::event::{Actor, Event, EventId, Mutation};
+use sluice_schema::state::State;
 use sluice_schema::version::{Chain, Cursor, Epoch, Time, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -159,8 +160,14 @@ impl Author {
     pub(crate) async fn cut(&self, charter: Option<Bytes>) -> Root {
         let mut cutter = Cutter::new(Uuid::nil(), Environment::system());
         let (chunks, trusted) = (&*self.source.chunks, self.key.trusted());
-        let cut = cutter.cut(chunks, &self.state, &self.key, &trusted, charter);
-        cut.await.unwrap().root
+        let cut = cutter.cut(chunks, &self.state, &self.key, &trusted);
+        let mut root = cut.await.unwrap().root;
+        if charter.is_some() {
+            root.charter = charter;
+            let sealed = root.seal(&self.key);
+            chunks.put_root(&root.name(), &sealed).await.unwrap();
+        }
+        root
     }
 
     pub(crate) async fn trim(&self, first: Version) {
@@ -195,16 +202,7 @@ impl Author {
     /// Appends an event, and gives it back as it is in the log.
     pub(crate) async fn append(&mut self, mutations: Vec<Mutation>) -> Event {
         let version = self.version();
-        let id = EventId(Uuid::from_u128(u128::from(version.0)));
-        let mut event = Event {
-            previous: version,
-            previous_chain: self.state.chain(),
-            mutations: Mutations::Inline(mutations),
-            ..Event::genesis(self.epoch, id, Time(1), Actor::default())
-        };
-        if let Err(ApplyError::Diverged { found, .. }) = self.state.apply(&event, b"") {
-            event.digest = found;
-        }
+        let event = next_event(&self.state, self.epoch, mutations);
         let encoded = event.encode();
         for (hash, piece) in &encoded.chunks {
             self.source
@@ -216,7 +214,7 @@ impl Author {
         self.state = self.state.apply(&event, &encoded.bytes).unwrap().0;
         let append = Append {
             subject: "default.service.x".into(),
-            id,
+            id: event.id,
             event: encoded.bytes.clone().into(),
             signature: self.key.sign_event(self.state.chain()),
         };

@@ -1,0 +1,42 @@
+//! Files that are replaced whole.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The end of the name under which a new content is written before it takes the old one's place.
+pub const UNFINISHED: &str = ".new";
+
+/// Puts `content` in the place of what is there: after a crash it is the one or the other, and after the return it is on
+/// disk.
+///
+/// # Errors
+/// If the directory is missing or the disk refuses; what was there is there still.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = beside(path, UNFINISHED);
+    let mut file = File::create(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_name(path)
+}
+
+/// Makes the name of a file or directory durable, or that it is gone.
+pub(crate) fn sync_name(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// The directory a path lies in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// The path with something more at the end of its name.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    path.with_file_name(name)
+}
