@@ -24,6 +24,13 @@ impl Entropy {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
+    /// Random bytes.
+    pub fn bytes<const LENGTH: usize>(&mut self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        self.stream.fill(&mut bytes);
+        bytes
+    }
+
     /// `length` random characters of `A-Z a-z 0-9`, each equally likely.
     pub fn alphanumeric(&mut self, length: usize) -> String {
         const ALPHABET: &[u8; 62] =

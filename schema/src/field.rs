@@ -74,10 +74,10 @@ pub enum Type {
     Record(&'static [Field]),
     /// A reference to another entity: `{"id": "<uuid>"}`.
     Foreign(Foreign),
-    /// A reference to a kind this build does not have; Kong's plural name of it. Only null is accepted.
-    ForeignUnknown(&'static str),
-    /// A plugin's configuration: a record that depends on the plugin's name.
+    /// A record that depends on the entity's name: a plugin's configuration, a vault's.
     Config,
+    /// Any JSON value.
+    Json,
 }
 
 /// A reference to another entity.
@@ -288,6 +288,8 @@ pub enum Match {
     Gt(f64),
     /// Has a value.
     Required,
+    /// Has a value, and this rule holds for it.
+    Text(TextRule),
     /// Has no value.
     Null,
     /// Has no elements.

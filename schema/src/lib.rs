@@ -15,6 +15,7 @@ pub mod event;
 pub mod field;
 pub mod hash;
 pub mod kind;
+pub mod pki;
 pub mod plugin;
 pub mod rejection;
 pub mod state;

@@ -38,6 +38,8 @@ pub enum Code {
     ForeignKeysUnresolved,
     /// A declarative file has errors.
     DeclarativeConfig,
+    /// The entity is still in a list of others.
+    ReferencedByOthers,
     /// The entity is not at the version the caller expected (ours; Kong has no such code).
     PreconditionFailed,
 }
@@ -59,6 +61,7 @@ impl Code {
             Self::OperationUnsupported => "operation unsupported",
             Self::ForeignKeysUnresolved => "foreign keys unresolved",
             Self::DeclarativeConfig => "invalid declarative configuration",
+            Self::ReferencedByOthers => "referenced by others",
             Self::PreconditionFailed => "precondition failed",
         }
     }
@@ -79,6 +82,7 @@ impl Code {
             Self::OperationUnsupported => 12,
             Self::ForeignKeysUnresolved => 13,
             Self::DeclarativeConfig => 14,
+            Self::ReferencedByOthers => 19,
             Self::PreconditionFailed => 100,
         }
     }
@@ -95,7 +99,8 @@ impl Code {
             | Self::InvalidUnique
             | Self::InvalidOptions
             | Self::ForeignKeysUnresolved
-            | Self::DeclarativeConfig => 400,
+            | Self::DeclarativeConfig
+            | Self::ReferencedByOthers => 400,
             Self::NotFound => 404,
             Self::OperationUnsupported => 405,
             Self::UniqueViolation => 409,
@@ -182,6 +187,12 @@ impl Rejection {
             message: format!("an existing '{child}' entity references this '{parent}' entity"),
             fields: Map::from_iter([("@referenced_by".to_owned(), child.into())]),
         }
+    }
+
+    /// An entity (`noun`, as in `ca certificate`) cannot be deleted because the list of a `child` (Kong's plural name) names it.
+    pub fn listed_by(noun: &str, id: Uuid, child: &str, child_id: Uuid) -> Self {
+        let message = format!("{noun} {id} is still referenced by {child} (id = {child_id})");
+        Self::new(Code::ReferencedByOthers, message)
     }
 
     /// Another entity has the same values in these fields, which must be unique together.

@@ -9,7 +9,7 @@
 use crate::digest::{Accumulator, Digest};
 use crate::entity::{Body, Change, Entry, Id, Key, Workspace};
 use crate::event::{Event, Mutation, Mutations};
-use crate::kind::{Kind, Nulls, Unique};
+use crate::kind::{Kind, Names, Nulls, Unique};
 use crate::version::{Chain, Cursor, Epoch, Version};
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
@@ -383,6 +383,36 @@ impl State {
             .copied()
     }
 
+    /// The names of an entity of kind `owner`, and the entities that hold them.
+    pub fn names(
+        &self,
+        names: &Names,
+        owner: Kind,
+        workspace: &Workspace,
+        owner_id: Id,
+    ) -> impl Iterator<Item = (String, Id)> {
+        let Names {
+            child, by, label, ..
+        } = *names;
+        let ids = self.children((owner, owner_id), workspace, child, by, None);
+        ids.filter_map(move |id| {
+            let fields = self.entity(child, workspace, id)?.body.fields().ok()?;
+            Some((fields.get(label)?.as_str()?.to_owned(), id))
+        })
+    }
+
+    /// The entity that has `name` among its names.
+    pub fn named(&self, names: &Names, workspace: &Workspace, name: &str) -> Option<Id> {
+        let fields = Map::from_iter([(names.label.to_owned(), Value::from(name))]);
+        let unique = names.child.schema().unique;
+        let unique = unique
+            .iter()
+            .find(|unique| unique.fields == [names.label])?;
+        let holder = self.holder(names.child, workspace, unique, &fields)?;
+        let fields = self.entity(names.child, workspace, holder)?.body.fields();
+        reference_id(fields.ok()?.get(names.by)?)
+    }
+
     /// Checks that the indexes and the sum hold exactly what the entities say.
     ///
     /// # Panics
@@ -455,16 +485,16 @@ fn links<'a>(
     key: &'a Key,
     fields: &'a Map<String, Value>,
 ) -> impl Iterator<Item = Link> + 'a {
-    kind.schema().foreign().filter_map(move |(field, foreign)| {
-        Some(Link {
-            parent: foreign.kind,
+    kind.schema()
+        .links(fields)
+        .map(move |(field, parent, parent_id)| Link {
+            parent,
             workspace: key.workspace.clone(),
-            parent_id: reference_id(fields.get(field)?)?,
+            parent_id,
             child: kind,
             field,
             child_id: key.id,
         })
-    })
 }
 
 /// The id in a reference (`{"id": "<uuid>"}`).

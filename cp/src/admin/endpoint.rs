@@ -1,5 +1,6 @@
 //! What a path names. The paths of entities follow from the descriptors of their kinds; the rest is one table.
 
+use super::members::Side;
 use http::Method;
 use percent_encoding::percent_decode_str;
 use sluice_schema::decide::{Scope, Selector};
@@ -59,6 +60,7 @@ pub(super) enum Endpoint {
     Tags(Option<String>),
     Schema(String),
     PluginSchema(String),
+    VaultSchema(String),
     Validate(String),
     Nodes,
     DataPlanes,
@@ -72,6 +74,10 @@ pub(super) enum Endpoint {
     Trim,
     Collection(Place),
     Item(Place, Selector),
+    /// Who belongs to a group, or the groups that somebody belongs to.
+    Members(Side, Selector),
+    /// One of them.
+    Member(Side, Selector, Selector),
     /// The entity that a field of another one refers to.
     Parent {
         kind: Kind,
@@ -86,6 +92,10 @@ const FIXED: &[&str] = &[
     "/",
     "/apply",
     "/clustering/data-planes",
+    "/consumer_groups/:consumer_groups/consumers",
+    "/consumer_groups/:consumer_groups/consumers/:consumers",
+    "/consumers/:consumers/consumer_groups",
+    "/consumers/:consumers/consumer_groups/:consumer_groups",
     "/dump",
     "/endpoints",
     "/log/events",
@@ -101,6 +111,7 @@ const FIXED: &[&str] = &[
     "/schemas/:entity/validate",
     "/schemas/plugins/:plugin",
     "/schemas/plugins/validate",
+    "/schemas/vaults/:vault",
     "/status",
     "/tags",
     "/tags/:tag",
@@ -136,6 +147,13 @@ impl Endpoint {
             ["schemas", entity] => Self::Schema((*entity).to_owned()),
             ["schemas", entity, "validate"] => Self::Validate((*entity).to_owned()),
             ["schemas", "plugins", plugin] => Self::PluginSchema((*plugin).to_owned()),
+            ["schemas", "vaults", vault] => Self::VaultSchema((*vault).to_owned()),
+            ["consumer_groups", own, "consumers", rest @ ..] => {
+                return Self::find_member(Side::Group, own, rest);
+            }
+            ["consumers", own, "consumer_groups", rest @ ..] => {
+                return Self::find_member(Side::Consumer, own, rest);
+            }
             ["nodes"] => Self::Nodes,
             ["clustering", "data-planes"] => Self::DataPlanes,
             ["apply"] => Self::Apply,
@@ -148,6 +166,15 @@ impl Endpoint {
             ["log", "events", version] => Self::LogEvent((*version).to_owned()),
             _ => return Self::find_entity(names),
         })
+    }
+
+    fn find_member(side: Side, own: &str, rest: &[&str]) -> Option<Self> {
+        let own = Selector::parse(own);
+        match rest {
+            [] => Some(Self::Members(side, own)),
+            [other] => Some(Self::Member(side, own, Selector::parse(other))),
+            [_, _, ..] => None,
+        }
     }
 
     fn find_entity(names: &[&str]) -> Option<Self> {
@@ -173,6 +200,9 @@ impl Endpoint {
                     return Some(Self::Collection(Place { kind: child, scope }));
                 }
                 let (field, foreign) = kind.schema().foreign().find(|(field, _)| field == below)?;
+                if HIDDEN_PARENTS.contains(&(kind, field)) {
+                    return None;
+                }
                 Some(Self::Parent {
                     kind,
                     selector,
@@ -207,6 +237,7 @@ impl Endpoint {
             | Self::Tags(_)
             | Self::Schema(_)
             | Self::PluginSchema(_)
+            | Self::VaultSchema(_)
             | Self::Nodes
             | Self::DataPlanes
             | Self::Dump
@@ -216,7 +247,43 @@ impl Endpoint {
             Self::Validate(_) | Self::Apply | Self::Trim => &[Verb::Post],
             Self::Collection(_) | Self::Snapshots | Self::LogKeyring => &[Verb::Get, Verb::Post],
             Self::Item(..) => &[Verb::Get, Verb::Put, Verb::Patch, Verb::Delete],
+            Self::Members(..) => &[Verb::Get, Verb::Post, Verb::Delete],
+            Self::Member(..) => &[Verb::Get, Verb::Delete],
             Self::Parent { .. } => &[Verb::Get, Verb::Put, Verb::Patch],
+        }
+    }
+}
+
+/// The references that Kong gives no path of their own.
+const HIDDEN_PARENTS: &[(Kind, &str)] = &[(Kind::Sni, "certificate")];
+
+impl Endpoint {
+    /// Whether it is about entities of this kind.
+    pub(super) fn is_about(&self, kind: Kind) -> bool {
+        match self {
+            Self::Collection(place) | Self::Item(place, _) => place.kind == kind,
+            Self::Parent { kind: own, .. } => *own == kind,
+            Self::Members(side, _) | Self::Member(side, _, _) => side.kind() == kind,
+            Self::Root
+            | Self::Status
+            | Self::Endpoints
+            | Self::PluginsEnabled
+            | Self::Metrics
+            | Self::Tags(_)
+            | Self::Schema(_)
+            | Self::PluginSchema(_)
+            | Self::VaultSchema(_)
+            | Self::Validate(_)
+            | Self::Nodes
+            | Self::DataPlanes
+            | Self::Apply
+            | Self::Dump
+            | Self::LogHead
+            | Self::LogKeyring
+            | Self::LogEvents
+            | Self::LogEvent(_)
+            | Self::Snapshots
+            | Self::Trim => false,
         }
     }
 }
@@ -225,7 +292,7 @@ impl Endpoint {
 fn child(parent: Kind, nested_path: &str) -> Option<(Kind, &'static str)> {
     let named = Kind::ALL
         .iter()
-        .filter(|kind| kind.schema().nested_path == nested_path);
+        .filter(|kind| kind.schema().nested_path == Some(nested_path));
     named
         .flat_map(|kind| {
             kind.schema()
@@ -247,14 +314,15 @@ pub(super) fn paths() -> Vec<String> {
             paths.extend(
                 schema
                     .foreign()
+                    .filter(|(field, _)| !HIDDEN_PARENTS.contains(&(*kind, *field)))
                     .map(|(field, _)| format!("/{path}/:{path}/{field}")),
             );
         }
         for (_, foreign) in schema.foreign() {
-            let Some(parent) = foreign.kind.schema().path else {
+            let (Some(parent), Some(nested)) = (foreign.kind.schema().path, schema.nested_path)
+            else {
                 continue;
             };
-            let nested = schema.nested_path;
             paths.push(format!("/{parent}/:{parent}/{nested}"));
             paths.push(format!("/{parent}/:{parent}/{nested}/:{nested}"));
         }

@@ -6,6 +6,7 @@ use super::endpoint::{Place, Verb};
 use super::error::{Problem, nothing_to_match};
 use super::event_view;
 use super::list;
+use super::members;
 use super::request::{Call, IfMatch};
 use crate::writer::Written;
 use axum::body::Body;
@@ -44,7 +45,7 @@ pub(super) async fn item(
     body: Body,
 ) -> Result<Response, Problem> {
     let (action, merges) = match verb {
-        Verb::Get => return read(call, &place, &selector),
+        Verb::Get => return read(call, &place, &selector).await,
         Verb::Delete => {
             return write(call, place, verb, Action::Delete(selector), Map::new()).await;
         }
@@ -95,25 +96,35 @@ fn find(state: &State, place: &Place, selector: &Selector) -> Option<Id> {
     selector.find(state, place.kind, &WORKSPACE, within)
 }
 
-fn read(call: &Call<'_>, place: &Place, selector: &Selector) -> Result<Response, Problem> {
+async fn read(call: &Call<'_>, place: &Place, selector: &Selector) -> Result<Response, Problem> {
     let id = find(&call.state, place, selector).ok_or(Problem::NotFound)?;
     let entry = call
         .state
         .entity(place.kind, &WORKSPACE, id)
         .ok_or(Problem::NotFound)?;
-    Ok(show(StatusCode::OK, place.kind, id, entry))
+    if place.kind == Kind::ConsumerGroup && place.scope.is_none() {
+        return members::group(call, id, entry).await;
+    }
+    Ok(show(StatusCode::OK, &call.state, place.kind, id, entry))
 }
 
-fn show(status: StatusCode, kind: Kind, id: Id, entry: &Entry) -> Response {
-    let mut response = answer::json(status, &shown(kind, id, entry));
+fn show(status: StatusCode, state: &State, kind: Kind, id: Id, entry: &Entry) -> Response {
+    let mut response = answer::json(status, &shown(state, kind, id, entry));
     answer::set_etag(&mut response, entry.version);
     response
 }
 
 /// An entity as the Admin API shows it. Of one whose body cannot be read there is at least the id, to delete it by.
-pub(super) fn shown(kind: Kind, id: Id, entry: &Entry) -> Value {
+pub(super) fn shown(state: &State, kind: Kind, id: Id, entry: &Entry) -> Value {
     let fields = entry.body.fields().unwrap_or_default();
-    Value::Object(fill_nulls(kind.schema(), id, &fields))
+    let mut shown = fill_nulls(kind.schema(), id, &fields);
+    if let Some(names) = kind.schema().names {
+        let known = state.names(names, kind, &WORKSPACE, id);
+        let mut list: Vec<String> = known.map(|(name, _)| name).collect();
+        list.sort_unstable();
+        shown.insert(names.field.name.to_owned(), list.into());
+    }
+    Value::Object(shown)
 }
 
 async fn write(
@@ -155,7 +166,7 @@ async fn write(
 }
 
 fn answer_written(written: &Written, verb: Verb) -> Result<Response, Problem> {
-    let mut response = match &written.outcome {
+    let response = match &written.outcome {
         Outcome::Created(key) | Outcome::Updated(key) => {
             let status = if verb == Verb::Post {
                 StatusCode::CREATED
@@ -166,13 +177,18 @@ fn answer_written(written: &Written, verb: Verb) -> Result<Response, Problem> {
         }
         Outcome::Deleted | Outcome::Applied(_) => answer::no_content(),
     };
+    Ok(answer_changed(response, written))
+}
+
+/// `response`, which speaks of what was written.
+pub(super) fn answer_changed(mut response: Response, written: &Written) -> Response {
     answer::set_version(&mut response, written.version);
-    Ok(response)
+    response
 }
 
 fn show_key(status: StatusCode, key: &Key, state: &State) -> Result<Response, Problem> {
     // A repeated request may speak of an entity that is gone by now.
     let entry = state.get(key).ok_or(Problem::NotFound)?;
     let kind = Kind::from_name(key.kind.as_str()).ok_or(Problem::NotFound)?;
-    Ok(show(status, kind, key.id, entry))
+    Ok(show(status, state, kind, key.id, entry))
 }

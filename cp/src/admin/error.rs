@@ -24,6 +24,12 @@ pub(super) enum Problem {
     NoSuchEntity(String),
     /// No plugin of that name.
     NoSuchPlugin(String),
+    /// No kind of vault of that name.
+    NoSuchVault(String),
+    /// Something that is named is not there.
+    Missing(String),
+    /// The request does not say what it must.
+    Bad(String),
     /// The endpoint knows other methods.
     MethodNotAllowed(&'static [Verb]),
     /// The body is of a kind that is not read here.
@@ -102,6 +108,9 @@ impl Problem {
             | Self::NotFound
             | Self::NoSuchEntity(_)
             | Self::NoSuchPlugin(_)
+            | Self::NoSuchVault(_)
+            | Self::Missing(_)
+            | Self::Bad(_)
             | Self::MethodNotAllowed(_)
             | Self::UnsupportedMediaType
             | Self::NotJson
@@ -133,6 +142,9 @@ impl Problem {
             | Self::NotFound
             | Self::NoSuchEntity(_)
             | Self::NoSuchPlugin(_)
+            | Self::NoSuchVault(_)
+            | Self::Missing(_)
+            | Self::Bad(_)
             | Self::UnsupportedMediaType
             | Self::NotJson
             | Self::NotText
@@ -154,10 +166,15 @@ impl Problem {
         match self {
             Self::Rejected(rejection) => StatusCode::from_u16(rejection.code.http_status())
                 .unwrap_or(StatusCode::BAD_REQUEST),
-            Self::NotFound | Self::NoSuchEntity(_) | Self::NoSuchPlugin(_) => StatusCode::NOT_FOUND,
+            Self::NotFound
+            | Self::NoSuchEntity(_)
+            | Self::NoSuchPlugin(_)
+            | Self::NoSuchVault(_)
+            | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Mistaken(_)
+            | Self::Bad(_)
             | Self::NotJson
             | Self::NotText
             | Self::TooManyArguments
@@ -180,6 +197,7 @@ impl Problem {
             Self::NotFound => "Not found".to_owned(),
             Self::NoSuchEntity(name) => format!("No entity named '{name}'"),
             Self::NoSuchPlugin(name) => format!("No plugin named '{name}'"),
+            Self::NoSuchVault(name) => format!("No vault named '{name}'"),
             Self::MethodNotAllowed(_) => "Method not allowed".to_owned(),
             Self::UnsupportedMediaType => "Unsupported content type: use application/json or \
                                            application/x-www-form-urlencoded"
@@ -208,7 +226,7 @@ impl Problem {
                 "It is not known whether the change was stored; read it back, or repeat the \
                  request with the same Idempotency-Key: {reason}"
             ),
-            Self::Conflict(reason) => reason.clone(),
+            Self::Conflict(reason) | Self::Missing(reason) | Self::Bad(reason) => reason.clone(),
             Self::Internal(_) => "An unexpected error occurred".to_owned(),
         };
         json!({ "message": message })

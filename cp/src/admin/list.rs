@@ -49,7 +49,7 @@ impl Page {
         Ok(Self { size, after })
     }
 
-    fn after_id(&self) -> Result<Option<Id>, Problem> {
+    pub(super) fn after_id(&self) -> Result<Option<Id>, Problem> {
         let Some(after) = &self.after else {
             return Ok(None);
         };
@@ -185,7 +185,7 @@ fn collect(
         .peekable();
     let mut data = Vec::new();
     while let Some((id, entry)) = accepted.next() {
-        data.push(shown(kind, id, entry));
+        data.push(shown(state, kind, id, entry));
         if data.len() == size {
             return Ok((data, accepted.peek().map(|_| id)));
         }
@@ -203,6 +203,7 @@ fn by_custom_id(state: &State, custom_id: String) -> Vec<Value> {
         .iter()
         .find(|unique| unique.fields == ["custom_id"]);
     let id = unique.and_then(|unique| state.holder(kind, &WORKSPACE, unique, &wanted));
-    let entity = id.and_then(|id| Some(shown(kind, id, state.entity(kind, &WORKSPACE, id)?)));
+    let entity =
+        id.and_then(|id| Some(shown(state, kind, id, state.entity(kind, &WORKSPACE, id)?)));
     entity.into_iter().collect()
 }

@@ -17,6 +17,7 @@ mod info;
 mod keyring;
 mod list;
 mod log;
+mod members;
 mod metrics;
 mod nodes;
 mod request;
@@ -37,6 +38,7 @@ use http::{HeaderMap, Method, Request};
 use metrics::Metrics;
 use request::Call;
 use sluice_schema::entity::Workspace;
+use sluice_schema::kind::{Kind, WASM_DISABLED};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -135,6 +137,10 @@ async fn respond(call: &Call<'_>, body: Body) -> Result<Response, Problem> {
         Endpoint::Metrics => Ok(metrics::show(call)),
         Endpoint::Tags(tag) => tags::list(call, tag).await,
         Endpoint::Schema(entity) => schemas::entity(&entity),
+        endpoint if endpoint.is_about(Kind::FilterChain) => {
+            Err(Problem::Bad(WASM_DISABLED.to_owned()))
+        }
+        Endpoint::VaultSchema(vault) => schemas::vault(&vault),
         Endpoint::PluginSchema(plugin) => schemas::plugin(&plugin),
         Endpoint::Validate(entity) => schemas::validate(call, &entity, body).await,
         Endpoint::Nodes => Ok(nodes::list(call)),
@@ -153,6 +159,8 @@ async fn respond(call: &Call<'_>, body: Body) -> Result<Response, Problem> {
         Endpoint::Trim => snapshots::trim(call, body).await,
         Endpoint::Collection(place) => entities::collection(call, place, verb, body).await,
         Endpoint::Item(place, selector) => entities::item(call, place, selector, verb, body).await,
+        Endpoint::Members(side, own) => members::collection(call, side, &own, verb, body).await,
+        Endpoint::Member(side, own, other) => members::item(call, side, &own, &other, verb).await,
         Endpoint::Parent {
             kind,
             selector,

@@ -44,11 +44,24 @@ pub(super) fn plugin(name: &str) -> Result<Response, Problem> {
     ))
 }
 
+/// `GET /schemas/vaults/:name`.
+pub(super) fn vault(name: &str) -> Result<Response, Problem> {
+    let config = Kind::Vault.schema().config(name);
+    let config = config.ok_or_else(|| Problem::NoSuchVault(name.to_owned()))?;
+    Ok(answer::ok(
+        &json!({ "fields": [named(config)], "entity_checks": [] }),
+    ))
+}
+
 /// `POST /schemas/:entity/validate`: whether an entity would be valid, as far as it can be told without the others.
 pub(super) async fn validate(call: &Call<'_>, name: &str, body: Body) -> Result<Response, Problem> {
     let kind = Kind::from_entity(name).ok_or_else(|| Problem::NoSuchEntity(name.to_owned()))?;
     let schema = kind.schema();
     let mut fields = call.fields(body, schema, || None).await?;
+    if let Some(names) = schema.names {
+        // Not part of the entity.
+        fields.remove(names.field.name);
+    }
     if let Some(id) = fields.remove("id")
         && !id.is_null()
         && id.as_str().is_none_or(|id| Uuid::try_parse(id).is_err())
@@ -143,14 +156,11 @@ fn describe_type(field: &Field, shown: &mut Map<String, Value>) {
             }
             "foreign"
         }
-        Type::ForeignUnknown(entity) => {
-            add("reference", entity.into());
-            "foreign"
-        }
         Type::Config => {
             add("abstract", true.into());
             "record"
         }
+        Type::Json => "json",
     };
     add("type", kind.into());
 }
@@ -253,7 +263,7 @@ fn condition(condition: &Match) -> Value {
         Match::OneOf(texts) => json!({ "one_of": texts }),
         Match::NotOneOf(texts) => json!({ "not_one_of": texts }),
         Match::Gt(limit) => json!({ "gt": whole(*limit) }),
-        Match::Required => json!({ "required": true }),
+        Match::Required | Match::Text(_) => json!({ "required": true }),
         Match::Null => json!({ "eq": null }),
         Match::Empty => json!({ "len_eq": 0 }),
         Match::Contains(text) => json!({ "contains": text }),

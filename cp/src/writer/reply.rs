@@ -109,18 +109,23 @@ pub(super) async fn answer_repeated(source: Source, view: View, ask: Ask, versio
 
 /// What the first of two equal requests came to, as far as its event tells.
 fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
-    let key = match event.map(|event| &event.mutations) {
-        Some(Mutations::Inline(mutations)) => mutations.first().map(Mutation::key),
-        Some(Mutations::Stored(_)) | None => None,
+    let keys = match event.map(|event| &event.mutations) {
+        Some(Mutations::Inline(mutations)) => mutations.as_slice(),
+        Some(Mutations::Stored(_)) | None => &[],
     };
-    match (command, key) {
-        (Command::Write(write), Some(key)) => match write.action {
-            Action::Create => Outcome::Created(key),
-            Action::Replace(_) | Action::Update(_) => Outcome::Updated(key),
-            Action::Delete(_) => Outcome::Deleted,
-        },
-        (Command::Write(_), None) => Outcome::Deleted,
-        (Command::Apply(_), _) => Outcome::Applied(Applied::default()),
+    let mut keys = keys.iter().map(Mutation::key);
+    match command {
+        Command::Write(write) => {
+            // What goes with it (a certificate's names) is not what was asked for.
+            let key = keys.find(|key| key.kind == write.kind.key_name());
+            match (&write.action, key) {
+                (Action::Create, Some(key)) => Outcome::Created(key),
+                (Action::Replace(_) | Action::Update(_), Some(key)) => Outcome::Updated(key),
+                (Action::Delete(_), _) | (_, None) => Outcome::Deleted,
+            }
+        }
+        Command::Membership(_) => keys.next().map_or(Outcome::Deleted, Outcome::Created),
+        Command::Apply(_) => Outcome::Applied(Applied::default()),
     }
 }
 

@@ -121,6 +121,22 @@ impl Table {
                 self.credential_keys.insert(hash, Arc::clone(&credential));
                 self.credentials.insert(origin.id, credential);
             }
+            // Not used by any plugin that runs here.
+            Kind::CaCertificate
+            | Kind::Certificate
+            | Kind::Sni
+            | Kind::ConsumerGroup
+            | Kind::ConsumerGroupConsumer
+            | Kind::FilterChain
+            | Kind::Vault
+            | Kind::KeySet
+            | Kind::Key
+            | Kind::BasicauthCredential
+            | Kind::JwtSecret
+            | Kind::HmacauthCredential
+            | Kind::Acl
+            | Kind::Oauth2Credential
+            | Kind::Oauth2Token => {}
         }
         Ok(())
     }
@@ -138,6 +154,11 @@ impl Table {
         if !fields.enabled {
             self.plugins.remove(origin.id);
             return Ok(());
+        }
+        if fields.consumer_group.is_some() {
+            // It must not run for anybody else.
+            self.plugins.remove(origin.id);
+            return Err("this data plane does not know consumer groups".to_owned());
         }
         let instance = plugin::compile(origin.id, origin.version, fields);
         let instance = instance.map_err(|error| match &error {
@@ -203,6 +224,22 @@ impl Table {
                     self.credential_keys.remove(&hash);
                 }
             }
+            // Not used by any plugin that runs here.
+            Kind::CaCertificate
+            | Kind::Certificate
+            | Kind::Sni
+            | Kind::ConsumerGroup
+            | Kind::ConsumerGroupConsumer
+            | Kind::FilterChain
+            | Kind::Vault
+            | Kind::KeySet
+            | Kind::Key
+            | Kind::BasicauthCredential
+            | Kind::JwtSecret
+            | Kind::HmacauthCredential
+            | Kind::Acl
+            | Kind::Oauth2Credential
+            | Kind::Oauth2Token => {}
         }
     }
 

@@ -247,8 +247,8 @@ fn defaults_within(field: &Field, value: &mut Value) {
             | Type::Map { .. }
             | Type::Record(_)
             | Type::Foreign(_)
-            | Type::ForeignUnknown(_)
-            | Type::Config,
+            | Type::Config
+            | Type::Json,
             _,
         ) => {}
     }

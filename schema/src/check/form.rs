@@ -3,7 +3,6 @@
 
 use crate::field::{Field, Type};
 use crate::kind::Schema;
-use crate::plugin;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -25,16 +24,17 @@ pub fn form_value(
     let name = name
         .map(String::as_str)
         .or_else(|| before?.get("name")?.as_str());
-    let config = name.and_then(plugin::plugin);
+    let config = name.and_then(|name| schema.config(name));
     let mut typed = Map::new();
     for (name, node) in root.children {
         let known = schema
             .fields
             .iter()
             .chain(schema.shorthands)
+            .chain(schema.names.map(|names| names.field))
             .find(|field| field.name == name);
         let field = match (known.map(|field| field.kind), config) {
-            (Some(Type::Config), Some(plugin)) => Some(&plugin.config),
+            (Some(Type::Config), Some(config)) => Some(config),
             _ => known,
         };
         typed.insert(name, node.typed(field));
@@ -105,7 +105,7 @@ impl Node {
                     })
                 })
             }
-            Some(Type::Foreign(_) | Type::ForeignUnknown(_)) if self.children.is_empty() => {
+            Some(Type::Foreign(_)) if self.children.is_empty() => {
                 self.last().map_or(Value::Null, |id| json!({ "id": id }))
             }
             Some(Type::Integer | Type::Number) if self.children.is_empty() => {
@@ -117,7 +117,7 @@ impl Node {
                 other => other.into(),
             },
             Some(Type::Integer | Type::Number | Type::Boolean)
-            | Some(Type::String | Type::Foreign(_) | Type::ForeignUnknown(_) | Type::Config)
+            | Some(Type::String | Type::Foreign(_) | Type::Config | Type::Json)
             | None => self.object(|_| None),
         }
     }

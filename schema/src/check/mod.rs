@@ -20,7 +20,7 @@ pub use output::fill_nulls;
 
 use crate::entropy::Entropy;
 use crate::field::{Check, Field, Type};
-use crate::kind::Schema;
+use crate::kind::{Finishing, Schema};
 use crate::rejection::{ENTITY_ERRORS, Rejection};
 use crate::version::Time;
 use serde_json::{Map, Value};
@@ -35,7 +35,7 @@ pub enum Base<'a> {
     Replace(&'a Map<String, Value>),
     /// What a file says of an entity that is new or replaced. Its times count from its creation, as stored ones do,
     /// and not from now: the same file always means the same.
-    Declare(Option<&'a Map<String, Value>>),
+    Declare(Option<&'a Map<String, Value>>, Values),
     /// An entity that is patched: records merge field by field, lists are replaced, an explicit null clears.
     Merge(&'a Map<String, Value>),
 }
@@ -46,9 +46,19 @@ impl<'a> Base<'a> {
         match self {
             Self::New => None,
             Self::Replace(before) | Self::Merge(before) => Some(before),
-            Self::Declare(before) => before,
+            Self::Declare(before, _) => before,
         }
     }
+}
+
+/// In which form one-way values are: passwords, secrets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Values {
+    /// As people know them. What is stored of them is a hash.
+    #[default]
+    Plain,
+    /// As they are stored.
+    Stored,
 }
 
 /// The fields of one entity, and the rules over several of them: a schema's own, and what depends on the entity
@@ -119,7 +129,7 @@ impl Errors {
     }
 
     /// Whether the field with this path has one.
-    fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         let mut place = Some(&self.0);
         for name in path.split('.') {
             match place.and_then(|fields| fields.get(name)) {
@@ -163,7 +173,7 @@ pub fn complete(
     let shape = shape_of(schema, &input, base)?;
     fill::shorthands(schema, &shape.fields, &mut input, &mut errors);
     let mut body = match base {
-        Base::New | Base::Replace(_) | Base::Declare(_) => input,
+        Base::New | Base::Replace(_) | Base::Declare(..) => input,
         Base::Merge(before) => fill::merge(&shape.fields, before, input),
     };
     fill::autos(&shape.fields, &mut body, base.before(), now, entropy);
@@ -173,17 +183,33 @@ pub fn complete(
     for check in schema.checks.iter().chain(shape.checks) {
         rules::check(check, &shape.fields, &body, updating, &mut errors);
     }
+    if let Some(verify) = schema.verify {
+        verify(&body, base.before(), now, &mut errors);
+    }
     if !errors.is_empty() {
         return Err(Rejection::schema(errors.into_fields()));
     }
-    unknown_references(&shape.fields, &body)?;
     if let (Some(finish), Some(given)) = (schema.finish, given) {
         let created = body.get("created_at").and_then(Value::as_u64);
-        let counted_from = match (base, created) {
-            (Base::Declare(_), Some(seconds)) => Time(seconds.saturating_mul(1_000_000)),
-            (Base::New | Base::Replace(_) | Base::Merge(_) | Base::Declare(_), _) => now,
+        let now = match (base, created) {
+            (Base::Declare(..), Some(seconds)) => Time(seconds.saturating_mul(1_000_000)),
+            (Base::New | Base::Replace(_) | Base::Merge(_) | Base::Declare(..), _) => now,
         };
-        finish(&mut body, &given, counted_from);
+        let values = match base {
+            Base::Declare(_, values) => values,
+            Base::New | Base::Replace(_) | Base::Merge(_) => Values::Plain,
+        };
+        let before = base.before();
+        finish(
+            &mut body,
+            Finishing {
+                given: &given,
+                before,
+                now,
+                values,
+                entropy,
+            },
+        );
     }
     if let Base::Merge(before) = base {
         fill::keep_unknown(&shape.fields, before, &mut body);
@@ -209,7 +235,7 @@ fn shape_of(
     // Only these decide about shapes.
     for name in ["name", "protocols"] {
         let before = match base {
-            Base::New | Base::Replace(_) | Base::Declare(_) => None,
+            Base::New | Base::Replace(_) | Base::Declare(..) => None,
             Base::Merge(before) => before.get(name),
         };
         if let Some(value) = input.get(name).or(before) {
@@ -220,20 +246,15 @@ fn shape_of(
     Ok(shape)
 }
 
-/// Refuses references to kinds that do not exist in this build.
-fn unknown_references(fields: &[Field], body: &Map<String, Value>) -> Result<(), Rejection> {
-    for field in fields {
-        if let (Type::ForeignUnknown(entity), Some(Value::Object(reference))) =
-            (field.kind, body.get(field.name))
-        {
-            let id = reference
-                .get("id")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            return Err(Rejection::foreign_missing(field.name, entity, id));
-        }
+/// Checks one value against a field that is not one of an entity, and brings it to its normal form.
+///
+/// # Errors
+/// With a text, or a tree that mirrors the value.
+pub(crate) fn check_value(field: &Field, value: &mut Value) -> Result<(), Value> {
+    if let (Type::Record(fields), Value::Object(record)) = (field.kind, &mut *value) {
+        fill::defaults(fields, record);
     }
-    Ok(())
+    value::check(field, value)
 }
 
 /// Whether a value counts as given in rules like "at least one of".

@@ -3,20 +3,17 @@
 use crate::entity::Id;
 use crate::field::{Field, Type};
 use crate::kind::Schema;
-use crate::plugin;
 use serde_json::{Map, Value};
 
 /// What the Admin API shows of a stored body. Fields this build does not know come last, as they are.
 pub fn fill_nulls(schema: &Schema, id: Id, body: &Map<String, Value>) -> Map<String, Value> {
     let mut shown = Map::new();
     shown.insert("id".to_owned(), id.to_string().into());
-    let config = body
-        .get("name")
-        .and_then(Value::as_str)
-        .and_then(plugin::plugin);
+    let name = body.get("name").and_then(Value::as_str);
+    let config = name.and_then(|name| schema.config(name));
     for field in schema.fields {
         let field = match (field.kind, config) {
-            (Type::Config, Some(plugin)) => &plugin.config,
+            (Type::Config, Some(config)) => config,
             _ => field,
         };
         shown.insert(field.name.to_owned(), filled(field, body.get(field.name)));
@@ -54,8 +51,8 @@ fn filled(field: &Field, value: Option<&Value>) -> Value {
             | Type::Map { .. }
             | Type::Record(_)
             | Type::Foreign(_)
-            | Type::ForeignUnknown(_)
-            | Type::Config,
+            | Type::Config
+            | Type::Json,
             Some(value),
         ) => value.clone(),
     }

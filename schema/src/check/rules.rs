@@ -1,6 +1,7 @@
 //! Rules over several fields of an entity or record.
 
-use super::{Errors, is_nonempty, lookup, value};
+use super::text::is_vault_reference;
+use super::{Errors, is_nonempty, lookup};
 use crate::field::{Check, Field, Literal, Match, Type};
 use serde_json::{Map, Value};
 
@@ -107,7 +108,7 @@ fn names<'a>(check: &'a Check) -> Box<dyn Iterator<Item = &'a str> + 'a> {
 /// Whether the value at a path is a reference to a secret.
 fn is_referred(fields: &[Field], body: &Map<String, Value>, path: &str) -> bool {
     let text = lookup(body, path).and_then(Value::as_str);
-    text.is_some_and(value::is_vault_reference)
+    text.is_some_and(is_vault_reference)
         && field_at(fields, path).is_some_and(|field| field.referenceable)
 }
 
@@ -130,8 +131,8 @@ fn field_at<'a>(fields: &'a [Field], path: &str) -> Option<&'a Field> {
             | Type::Set(_)
             | Type::Map { .. }
             | Type::Foreign(_)
-            | Type::ForeignUnknown(_)
-            | Type::Config,
+            | Type::Config
+            | Type::Json,
         ) => None,
     }
 }
@@ -184,6 +185,11 @@ fn matches(wanted: Match, value: Option<&Value>) -> Result<(), String> {
             format!("value must be greater than {limit}"),
         ),
         Match::Required => (value.is_some(), "required field missing".to_owned()),
+        Match::Text(rule) => match text.map(rule) {
+            Some(Ok(())) => (true, String::new()),
+            Some(Err(error)) => (false, error),
+            None => (false, "required field missing".to_owned()),
+        },
         Match::Null => (value.is_none(), "value must be null".to_owned()),
         Match::Empty => (!is_nonempty(value), "length must be 0".to_owned()),
         Match::Contains(item) => (

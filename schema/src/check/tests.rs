@@ -139,23 +139,6 @@ fn references_need_an_id() {
 }
 
 #[test]
-fn a_reference_to_a_kind_that_does_not_exist_here_is_a_foreign_key_violation() {
-    let id = Uuid::from_u128(1).to_string();
-    let rejection = complete(
-        Kind::Service.schema(),
-        object(json!({"host": "a", "protocol": "https", "client_certificate": {"id": id}})),
-        Base::New,
-        NOW,
-        &mut Entropy::new([7; 32]),
-    )
-    .unwrap_err();
-    assert_eq!(
-        rejection,
-        Rejection::foreign_missing("client_certificate", "certificates", &id)
-    );
-}
-
-#[test]
 fn sizes_are_bounded() {
     check(
         Kind::Service,

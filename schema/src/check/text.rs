@@ -1,5 +1,6 @@
 //! Rules for texts: names, hosts, addresses, paths, headers. Wordings are Kong's.
 
+use crate::field::STRING_BYTES_MAX;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The outcome of a rule; the error is what the client reads.
@@ -243,6 +244,11 @@ pub(crate) fn tag(text: &str) -> Verdict {
     Err(format!(
         "invalid tag '{text}': expected printable ascii (except `,` and `/`) or valid utf-8 sequences"
     ))
+}
+
+/// Whether a text stands for a value that a vault holds: `{vault://prefix/name}`.
+pub fn is_vault_reference(text: &str) -> bool {
+    text.starts_with("{vault://") && text.ends_with('}') && text.len() <= STRING_BYTES_MAX
 }
 
 /// The name of an HTTP header.

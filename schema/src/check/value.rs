@@ -1,7 +1,7 @@
 //! Checks one value against one field, and brings it to its normal form: whole numbers as integers, sets without
 //! repetition, references as `{"id"}` alone.
 
-use super::{Errors, regex, rules};
+use super::{Errors, regex, rules, text};
 use crate::field::{Field, Foreign, ITEMS_MAX, Literal, Rules, STRING_BYTES_MAX, Type};
 use serde_json::{Map, Number, Value, json};
 use uuid::Uuid;
@@ -36,16 +36,11 @@ pub(super) fn check(field: &Field, value: &mut Value) -> Result<(), Value> {
         return Err(error.into());
     }
     check_type(field, value)?;
-    if field.referenceable && value.as_str().is_some_and(is_vault_reference) {
+    if field.referenceable && value.as_str().is_some_and(text::is_vault_reference) {
         return Ok(());
     }
     check_rules(field, value)
         .map_err(|error| Value::String(field.rules.error.map_or(error, str::to_owned)))
-}
-
-/// Whether a text stands for a secret kept elsewhere. What it refers to is not known here.
-pub(super) fn is_vault_reference(text: &str) -> bool {
-    text.starts_with("{vault://") && text.ends_with('}') && text.len() <= STRING_BYTES_MAX
 }
 
 fn check_type(field: &Field, value: &mut Value) -> Result<(), Value> {
@@ -78,11 +73,11 @@ fn check_type(field: &Field, value: &mut Value) -> Result<(), Value> {
         Type::Foreign(Foreign {
             kind: _,
             on_delete: _,
-        })
-        | Type::ForeignUnknown(_) => check_reference(value),
-        // Replaced by the plugin's own record before anything is checked.
+        }) => check_reference(value),
+        // Replaced by the plugin's or vault's own record before anything is checked.
         Type::Config if value.is_object() => Ok(()),
         Type::Config => Err("expected a record".into()),
+        Type::Json => Ok(()),
     }
 }
 

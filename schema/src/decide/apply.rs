@@ -6,7 +6,7 @@
 use super::Inputs;
 use super::draft::Draft;
 use super::write::{check_plugin_protocols, reference};
-use crate::check::{Base, Errors, complete};
+use crate::check::{Base, Errors, Values, complete};
 pub use crate::declare::Mistake;
 use crate::declare::{Desired, Document, derive_id};
 use crate::entity::{Id, Key, Workspace};
@@ -40,17 +40,6 @@ pub struct Applied {
     pub unchanged: usize,
 }
 
-/// Parents before children, so that references by name can be resolved in one pass.
-const ORDER: [Kind; 7] = [
-    Kind::Service,
-    Kind::Upstream,
-    Kind::Consumer,
-    Kind::Route,
-    Kind::Target,
-    Kind::KeyauthCredential,
-    Kind::Plugin,
-];
-
 pub(super) fn decide(
     draft: &mut Draft<'_>,
     plan: Plan,
@@ -61,6 +50,7 @@ pub(super) fn decide(
         workspace: plan.workspace,
         inputs,
         select_tags: plan.document.select_tags,
+        values: plan.document.values,
         ids: vec![None; plan.document.desired.len()],
         names: BTreeMap::new(),
         claimed: plan
@@ -76,11 +66,12 @@ pub(super) fn decide(
         applied: Applied::default(),
     };
     let desired = plan.document.desired;
-    for kind in ORDER {
+    // Parents before children, so that references by name can be resolved in one pass.
+    for kind in Kind::ALL {
         for (index, entity) in desired
             .iter()
             .enumerate()
-            .filter(|(_, entity)| entity.kind == kind)
+            .filter(|(_, entity)| entity.kind == *kind)
         {
             applying.complete(index, entity);
         }
@@ -103,6 +94,7 @@ struct Applying<'a, 'b> {
     workspace: Workspace,
     inputs: Inputs,
     select_tags: Vec<String>,
+    values: Values,
     /// The id of each desired entity, once known.
     ids: Vec<Option<Id>>,
     /// The desired entities that can be referred to by name.
@@ -149,7 +141,7 @@ impl Applying<'_, '_> {
             before => complete(
                 desired.kind.schema(),
                 fields,
-                Base::Declare(before),
+                Base::Declare(before, self.values),
                 *now,
                 entropy,
             ),
@@ -239,7 +231,7 @@ impl Applying<'_, '_> {
         let mut holders = schema.unique.iter().filter_map(holder);
         // An entity that the file names by its id is that one, and may leave its old name to another.
         let existing = holders.find(|holder| !self.claimed.contains(&(desired.kind, *holder)));
-        existing.unwrap_or_else(|| derive_id(desired.kind, fields))
+        existing.unwrap_or_else(|| derive_id(desired.kind, &desired.fields, fields))
     }
 
     fn add_select_tags(&self, fields: &mut Map<String, Value>) {

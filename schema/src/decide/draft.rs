@@ -3,11 +3,12 @@
 use crate::entity::{Body, Entry, Id, Key, Workspace};
 use crate::event::Mutation;
 use crate::field::OnDelete;
-use crate::kind::Kind;
+use crate::kind::{IdList, Kind};
 use crate::rejection::Rejection;
-use crate::state::{State, reference_id};
+use crate::state::{Link, State, reference_id};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 pub(super) struct Draft<'a> {
     base: &'a State,
@@ -61,13 +62,7 @@ impl<'a> Draft<'a> {
             .cloned()
             .collect();
         for link in &links {
-            match on_delete(link.child, link.field) {
-                OnDelete::Restrict => {
-                    let (parent, child) = (kind.schema().entity, link.child.schema().entity);
-                    return Err(Rejection::referenced_by(parent, child));
-                }
-                OnDelete::Cascade => {}
-            }
+            may_go(kind, link)?;
         }
         self.remove(key);
         for link in links {
@@ -100,7 +95,34 @@ impl<'a> Draft<'a> {
                 return Err(Rejection::foreign_missing(field, entity, &id.to_string()));
             }
         }
+        for list in kind.schema().id_lists {
+            self.check_id_list(list, workspace, fields)?;
+        }
         Ok(())
+    }
+
+    /// Checks that all that a list names exists.
+    fn check_id_list(
+        &self,
+        list: &IdList,
+        workspace: &Workspace,
+        fields: &Map<String, Value>,
+    ) -> Result<(), Rejection> {
+        let ids = fields.get(list.field).and_then(Value::as_array);
+        let mut errors = Vec::new();
+        for (position, id) in ids.into_iter().flatten().enumerate() {
+            let text = id.as_str().unwrap_or_default();
+            let id = Uuid::try_parse(text).ok().map(Id);
+            if id.is_none_or(|id| self.state.entity(list.kind, workspace, id).is_none()) {
+                errors.resize(position, Value::Null);
+                errors.push(format!("the {} '{text}' does not exist", list.noun).into());
+            }
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let fields = Map::from_iter([(list.field.to_owned(), Value::Array(errors))]);
+        Err(Rejection::schema(fields))
     }
 
     /// Checks that no other entity holds a unique value of `fields`.
@@ -144,8 +166,20 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// What happens to a child when the entity its `field` refers to is deleted.
-fn on_delete(child: Kind, field: &str) -> OnDelete {
-    let foreign = child.schema().foreign().find(|(name, _)| *name == field);
-    foreign.map_or(OnDelete::Restrict, |(_, foreign)| foreign.on_delete)
+/// Whether the entity of `kind` that `link` leads to may be deleted.
+fn may_go(kind: Kind, link: &Link) -> Result<(), Rejection> {
+    let schema = link.child.schema();
+    if let Some(list) = schema.id_lists.iter().find(|list| list.field == link.field) {
+        let noun = list.noun.to_lowercase();
+        let (id, child_id) = (link.parent_id.0, link.child_id.0);
+        return Err(Rejection::listed_by(&noun, id, schema.entity, child_id));
+    }
+    let foreign = schema.foreign().find(|(name, _)| *name == link.field);
+    match foreign.map(|(_, foreign)| foreign.on_delete) {
+        Some(OnDelete::Cascade) => Ok(()),
+        Some(OnDelete::Restrict) | None => Err(Rejection::referenced_by(
+            kind.schema().entity,
+            schema.entity,
+        )),
+    }
 }

@@ -5,9 +5,12 @@
 
 mod apply;
 mod draft;
+mod membership;
+mod names;
 mod write;
 
 pub use apply::{Applied, Mistake, Plan};
+pub use membership::{Membership, MembershipChange};
 pub use write::{Action, Scope, Selector, Write};
 
 use crate::entity::Key;
@@ -23,6 +26,8 @@ use draft::Draft;
 pub enum Command {
     /// One entity, as the Admin API does it.
     Write(Box<Write>),
+    /// Consumers that join groups or leave them.
+    Membership(Box<Membership>),
     /// A declarative file, as one transaction.
     Apply(Box<Plan>),
 }
@@ -71,7 +76,7 @@ pub struct Proposal {
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// An entity that did not exist before.
+    /// An entity that did not exist before; the first of several.
     Created(Key),
     /// An entity that has a new body.
     Updated(Key),
@@ -111,6 +116,7 @@ pub fn decide(state: &State, command: Command, origin: &Origin) -> Result<Decisi
     };
     let (outcome, subject) = match command {
         Command::Write(write) => write::decide(&mut draft, *write, inputs)?,
+        Command::Membership(change) => membership::decide(&mut draft, &change, inputs)?,
         Command::Apply(plan) => {
             let applied = apply::decide(&mut draft, *plan, inputs).map_err(Refusal::Mistaken)?;
             (

@@ -1,7 +1,8 @@
 //! One write of the Admin API: create, replace, update or delete an entity.
 
 use super::draft::Draft;
-use super::{Inputs, Outcome};
+use super::names::Wanted;
+use super::{Inputs, Outcome, names};
 use crate::check::{Base, complete};
 use crate::entity::{Entry, Id, Key, Workspace};
 use crate::field::Foreign;
@@ -58,6 +59,14 @@ impl Selector {
         }
     }
 
+    /// The name, if it is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Id(_) => None,
+            Self::Name(name) => Some(name),
+        }
+    }
+
     /// The entity it names in `state`. `within` is the parent of a nested path: its field and id.
     pub fn find(
         &self,
@@ -84,6 +93,9 @@ fn find_by_name(
     within: Option<(&str, Id)>,
 ) -> Option<Id> {
     let schema = kind.schema();
+    if let (None, Some(names)) = (schema.endpoint_key, schema.names) {
+        return state.named(names, workspace, name);
+    }
     let endpoint_key = schema.endpoint_key?;
     let mut fields = Map::from_iter([(endpoint_key.to_owned(), Value::from(name))]);
     if let Some((field, parent)) = within {
@@ -157,7 +169,10 @@ pub(super) fn decide(
             Some(id) if kind == Kind::Target => {
                 target.overwrite(draft, id, body, Overwrite::Merge, inputs)
             }
-            Some(id) => target.overwrite(draft, id, body, Overwrite::Replace, inputs),
+            Some(id) => {
+                names::replace(kind, selector.name(), &mut body);
+                target.overwrite(draft, id, body, Overwrite::Replace, inputs)
+            }
             None if kind == Kind::Target => Err(not_found(kind, &selector)),
             None => {
                 target.name_new(draft, &selector, &mut body)?;
@@ -212,6 +227,7 @@ impl Target {
             return Err(Rejection::primary_key(id.0));
         }
         self.prepare(draft, &mut body)?;
+        let names = self.take_names(draft, None, &mut body)?;
         let fields = complete(
             self.kind.schema(),
             body,
@@ -220,6 +236,9 @@ impl Target {
             &mut inputs.entropy,
         )?;
         self.store(draft, id, &fields)?;
+        if let Some(names) = names {
+            names.put(draft, &self.workspace, id, &mut inputs)?;
+        }
         Ok((Outcome::Created(self.key(id)), self.subject(id)))
     }
 
@@ -241,6 +260,7 @@ impl Target {
             return Err(Rejection::field("id", "immutable field cannot be updated"));
         }
         self.prepare(draft, &mut body)?;
+        let names = self.take_names(draft, Some(id), &mut body)?;
         let before = existing.body.fields().map_err(|error| {
             Rejection::new(
                 Code::SchemaViolation,
@@ -259,6 +279,9 @@ impl Target {
             &mut inputs.entropy,
         )?;
         self.store(draft, id, &fields)?;
+        if let Some(names) = names {
+            names.put(draft, &self.workspace, id, &mut inputs)?;
+        }
         Ok((Outcome::Updated(self.key(id)), self.subject(id)))
     }
 
@@ -299,6 +322,9 @@ impl Target {
                 }
                 body.insert("id".into(), Value::from(id.to_string()));
             }
+            Selector::Name(name) if self.kind.schema().names.is_some() => {
+                names::replace(self.kind, Some(name), body);
+            }
             Selector::Name(name) => {
                 let endpoint_key = self
                     .kind
@@ -309,6 +335,20 @@ impl Target {
             }
         }
         Ok(())
+    }
+
+    /// Takes the names out of the body, all of which must be free.
+    fn take_names(
+        &self,
+        draft: &Draft<'_>,
+        own: Option<Id>,
+        body: &mut Map<String, Value>,
+    ) -> Result<Option<Wanted>, Rejection> {
+        let names = Wanted::take(self.kind, body)?;
+        if let Some(names) = &names {
+            names.check_free(draft, &self.workspace, own)?;
+        }
+        Ok(names)
     }
 
     /// Puts the parent into the body and turns references by name into references by id.

@@ -9,6 +9,7 @@ pub use read::read;
 pub use tree::Position;
 pub use write::{FORMAT_VERSION, write};
 
+use crate::check::Values;
 use crate::entity::Id;
 use crate::kind::Kind;
 use serde_json::{Map, Value};
@@ -94,4 +95,6 @@ pub struct Document {
     pub desired: Vec<Desired>,
     /// The tags from `_info.select_tags`: the file speaks only of entities that carry them all.
     pub select_tags: Vec<String>,
+    /// The form of one-way values: `_transform: false` says that they are as they are stored.
+    pub values: Values,
 }

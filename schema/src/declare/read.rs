@@ -2,6 +2,7 @@
 
 use super::tree::{self, Content, Node, Position};
 use super::{Desired, Document, Mistake, Place};
+use crate::check::Values;
 use crate::kind::Kind;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -78,7 +79,14 @@ impl Reader {
 
     fn read_section(&mut self, name: &str, node: Node) {
         match name {
-            "_format_version" | "_comment" | "_ignore" | "_transform" => {}
+            "_format_version" | "_comment" | "_ignore" => {}
+            "_transform" => match node.to_value() {
+                Value::Bool(true) | Value::Null => {}
+                Value::Bool(false) => self.document.values = Values::Stored,
+                Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                    self.mistake(node.at, name, "expected a boolean");
+                }
+            },
             "_workspace" => {
                 if node.to_value() != "default" {
                     self.mistake(
@@ -145,8 +153,8 @@ impl Reader {
         parent: Option<(&'static str, usize)>,
     ) {
         let at = node.at;
-        let Content::Map(fields) = node.content else {
-            return self.mistake(at, &path, "expected a map");
+        let Some(fields) = self.own_fields(kind, &path, node, parent) else {
+            return;
         };
         let (nested, own): (Vec<_>, Vec<_>) = fields
             .into_iter()
@@ -188,6 +196,37 @@ impl Reader {
         }
     }
 
+    /// The fields of an entity. A text stands for one that only needs a name, as in a certificate's `snis`, and a member of
+    /// a group for a membership.
+    fn own_fields(
+        &mut self,
+        kind: Kind,
+        path: &str,
+        node: Node,
+        parent: Option<(&'static str, usize)>,
+    ) -> Option<Vec<(String, Node)>> {
+        let at = node.at;
+        let nested = parent.is_some();
+        match node.content {
+            content if nested && kind == Kind::ConsumerGroupConsumer => {
+                let other = match parent {
+                    Some(("consumer", _)) => "consumer_group",
+                    Some(_) | None => "consumer",
+                };
+                let node = Node { at, content };
+                Some(vec![(other.to_owned(), node)])
+            }
+            Content::Map(fields) => Some(fields),
+            content @ Content::Scalar(Value::String(_)) if nested && kind == Kind::Sni => {
+                Some(vec![("name".to_owned(), Node { at, content })])
+            }
+            Content::Scalar(_) | Content::List(_) => {
+                self.mistake(at, path, "expected a map");
+                None
+            }
+        }
+    }
+
     fn take_id(
         &mut self,
         fields: &mut Map<String, Value>,
@@ -211,6 +250,13 @@ impl Reader {
 
 /// The kind of a child list inside `parent`, and the child's field that refers to the parent.
 fn nested_kind(parent: Kind, name: &str) -> Option<(Kind, &'static str)> {
+    match (parent, name) {
+        (Kind::Consumer, "groups") => return Some((Kind::ConsumerGroupConsumer, "consumer")),
+        (Kind::ConsumerGroup, "consumers") => {
+            return Some((Kind::ConsumerGroupConsumer, "consumer_group"));
+        }
+        (_, _) => {}
+    }
     let child = Kind::from_entity(name)?;
     let (field, _) = child
         .schema()

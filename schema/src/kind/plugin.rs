@@ -21,6 +21,8 @@ pub struct Plugin {
     pub service: Option<Reference>,
     /// Scope.
     pub consumer: Option<Reference>,
+    /// Scope.
+    pub consumer_group: Option<Reference>,
     /// Per plugin; see the schema's `plugin` module.
     #[serde(default)]
     pub config: Map<String, Value>,
@@ -41,11 +43,12 @@ impl std::fmt::Debug for Plugin {
 
 pub(super) static SCHEMA: Schema = Schema {
     endpoint_key: Some("instance_name"),
+    cache_key: &["name", "route", "service", "consumer"],
     unique: &[
         Unique::field("instance_name", &["instance_name"]),
         Unique {
             name: "scope",
-            fields: &["name", "route", "service", "consumer"],
+            fields: &["name", "route", "service", "consumer", "consumer_group"],
             nulls: Nulls::Equal,
         },
     ],
@@ -53,6 +56,7 @@ pub(super) static SCHEMA: Schema = Schema {
     variant: Some(Variant {
         key: "name",
         record: "config",
+        config,
     }),
     ..Schema::new(Kind::Plugin, "plugins", FIELDS)
 };
@@ -65,6 +69,7 @@ const FIELDS: &[Field] = &[
     Field::foreign("route", Kind::Route, OnDelete::Cascade),
     Field::foreign("service", Kind::Service, OnDelete::Cascade),
     Field::foreign("consumer", Kind::Consumer, OnDelete::Cascade),
+    Field::foreign("consumer_group", Kind::ConsumerGroup, OnDelete::Cascade),
     Field::new("config", Type::Config).required(),
     Field::set("protocols", &PROTOCOL)
         .required()
@@ -76,6 +81,10 @@ const FIELDS: &[Field] = &[
 ];
 
 const PROTOCOLS_DEFAULT: Literal = Literal::Texts(super::common::HTTP_PROTOCOLS);
+
+fn config(name: &str) -> Option<&'static Field> {
+    plugin::plugin(name).map(|plugin| &plugin.config)
+}
 
 /// Puts the plugin's own rules in place of the general ones.
 fn vary(body: &Map<String, Value>, shape: &mut Shape) -> Result<(), Errors> {

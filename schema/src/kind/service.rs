@@ -1,10 +1,10 @@
 //! Services: upstream applications.
 
 use super::common::{CREATED_AT, HOST, NAME, PATH, PORT, PROTOCOL, TAGS, UPDATED_AT};
-use super::{Kind, Reference, Schema, Unique};
+use super::{IdList, Kind, Reference, Schema, Unique};
 use crate::check::Errors;
 use crate::check::url::Url;
-use crate::field::{Check, Field, Literal, Match, Type};
+use crate::field::{Check, Field, Literal, Match, OnDelete};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -41,6 +41,11 @@ pub struct Service {
 
 pub(super) static SCHEMA: Schema = Schema {
     shorthands: &[Field::string("url")],
+    id_lists: &[IdList {
+        field: "ca_certificates",
+        kind: Kind::CaCertificate,
+        noun: "CA certificate",
+    }],
     unique: &[Unique::field("name", &["name"])],
     checks: CHECKS,
     prepare: Some(expand_url),
@@ -68,13 +73,10 @@ const FIELDS: &[Field] = &[
     TIMEOUT.named("write_timeout"),
     TIMEOUT.named("read_timeout"),
     TAGS,
-    Field::new("client_certificate", Type::ForeignUnknown("certificates")),
+    Field::foreign("client_certificate", Kind::Certificate, OnDelete::Restrict),
     Field::boolean("tls_verify"),
     Field::integer("tls_verify_depth").between(0, 64),
-    Field::array(
-        "ca_certificates",
-        &Field::string("").uuid().text(no_ca_certificate),
-    ),
+    Field::array("ca_certificates", &Field::string("").uuid()),
     Field::boolean("enabled")
         .required()
         .default(Literal::Bool(true)),
@@ -102,11 +104,6 @@ const fn only_with_tls(then_field: &'static str) -> Check {
         then_match: Match::Null,
         error: None,
     }
-}
-
-/// There are no CA certificates in this build yet.
-fn no_ca_certificate(id: &str) -> Result<(), String> {
-    Err(format!("the CA certificate '{id}' does not exist"))
 }
 
 /// `url` stands for protocol, host, port and path, and wins over them.

@@ -3,7 +3,7 @@
 use super::common::{CREATED_AT, HEADER_NAME, PATH, TAGS, UPDATED_AT};
 use super::{Kind, Reference, Schema, Unique};
 use crate::check::{Errors, text};
-use crate::field::{Auto, Check, Field, Literal, Match, OnDelete, Type};
+use crate::field::{Auto, Check, Field, Literal, Match, OnDelete};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -44,6 +44,7 @@ pub(super) static SCHEMA: Schema = Schema {
 pub(super) static TARGET_SCHEMA: Schema = Schema {
     path: None,
     endpoint_key: Some("target"),
+    cache_key: &["upstream", "target"],
     unique: &[Unique::field("target", &["upstream", "target"])],
     prepare: Some(normalize_target),
     ..Schema::new(Kind::Target, "targets", TARGET_FIELDS)
@@ -113,7 +114,7 @@ const FIELDS: &[Field] = &[
     Field::record("healthchecks", HEALTHCHECKS).never_null(),
     TAGS,
     Field::string("host_header").text(text::host_with_port),
-    Field::new("client_certificate", Type::ForeignUnknown("certificates")),
+    Field::foreign("client_certificate", Kind::Certificate, OnDelete::Restrict),
     Field::boolean("use_srv_name")
         .default(Literal::Bool(false))
         .never_null(),

@@ -353,6 +353,12 @@ fn describe(command: &Command) -> String {
                 name.and_then(Value::as_str).unwrap_or("")
             )
         }
+        Command::Membership(membership) => format!(
+            "{:?} {} consumers, {} groups",
+            membership.change,
+            membership.consumers.len(),
+            membership.groups.len()
+        ),
         Command::Apply(plan) => format!("apply {} entities", plan.document.desired.len()),
     }
 }

@@ -326,7 +326,9 @@ fn unique_values_are_unique_in_their_workspace() {
     let scope = json!({"name": "key-auth", "service": {"id": id(1)}});
     let refused = world.request("POST plugins", scope, None);
     assert!(
-        refused.starts_with("409 UNIQUE violation detected on '{consumer=null,name=\"key-auth\""),
+        refused.starts_with(
+            "409 UNIQUE violation detected on '{consumer=null,consumer_group=null,name=\"key-auth\""
+        ),
         "{refused}"
     );
     // Elsewhere nobody holds it.
