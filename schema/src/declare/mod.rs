@@ -1,13 +1,18 @@
-//! Declarative files: Kong's YAML or JSON, read into what [`decide`](crate::decide) can apply, and written back.
+//! Declarative files: Kong's and decK's YAML or JSON, read into what [`decide`](crate::decide) can apply, and written back.
 
+mod head;
 mod ids;
+mod legacy;
 mod read;
+mod select;
 mod tree;
 mod write;
+mod yaml;
 
 pub use read::read;
 pub use tree::Position;
 pub use write::{FORMAT_VERSION, write};
+pub use yaml::to_yaml;
 
 use crate::check::Values;
 use crate::entity::Id;
@@ -17,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use ids::derive_id;
+pub(crate) use select::speaks_of;
 
 /// One thing that is wrong in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,4 +103,8 @@ pub struct Document {
     pub select_tags: Vec<String>,
     /// The form of one-way values: `_transform: false` says that they are as they are stored.
     pub values: Values,
+    /// What is wrong with its shape. Nothing of a file with mistakes is applied.
+    pub mistakes: Vec<Mistake>,
+    /// What is not wrong, and may not mean what its author thinks.
+    pub warnings: Vec<Mistake>,
 }

@@ -153,7 +153,7 @@ impl World {
     }
 
     fn dump(&self) -> String {
-        declare::write(&self.state, &Workspace::DEFAULT).to_string()
+        declare::write(&self.state, &Workspace::DEFAULT, &[]).to_string()
     }
 
     /// The fields of an entity named by its id.
