@@ -94,7 +94,7 @@ plugins:
             r#"routes[0] {"headers":{"x":["y"],"z":["z"]},"https_redirect_status_code":301,"name":"r","paths":["/(a)"],"strip_path":false}"#,
             r#"plugins[0] {"config":{"minute":6,"policy":"local"},"name":"rate-limiting"}"#,
             r#"plugins[1] {"config":{"minute":5,"policy":"local"},"name":"rate-limiting"}"#,
-            "warning 4:20: routes[0].paths[0]: before format 3.0 '/(a)' means '~/(a)'",
+            "warning 4:21: routes[0].paths[0]: before format 3.0 '/(a)' means '~/(a)'",
         ],
     );
 }
