@@ -10,13 +10,15 @@ use super::error::Problem;
 use super::list::{self, Page, aside};
 use super::request::Call;
 use super::{WORKSPACE, event_view};
+use crate::writer::WriteError;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use sluice_schema::decide::{Command, Membership, MembershipChange, Selector};
+use sluice_schema::decide::{Command, Membership, MembershipChange, Refusal, Selector};
 use sluice_schema::entity::{Entry, Id};
 use sluice_schema::kind::Kind;
+use sluice_schema::rejection::Code;
 use sluice_schema::state::{State, reference_id};
 
 const MEMBER: Kind = Kind::ConsumerGroupConsumer;
@@ -228,24 +230,18 @@ async fn join(
         return Err(Problem::Bad(format!("must provide {argument}")));
     }
     let mut others = Vec::with_capacity(named.len());
-    for one in named {
-        let other = side.other().find(&call.state, &Selector::parse(one))?;
-        if belongs(&call.state, side, id, other) || others.contains(&other) {
-            let error = match side {
-                Side::Group => format!("Consumer '{one}' already in group '{id}'"),
-                Side::Consumer => format!("Consumer '{}' already in group '{one}'", text(name)),
-            };
-            return Err(Problem::Conflict(error));
-        }
-        others.push(other);
+    for one in &named {
+        others.push(side.other().find(&call.state, &Selector::parse(one))?);
     }
     let membership = membership(side, id, others.clone(), MembershipChange::Join);
     let (request, writer) = (call.request()?, &call.admin.control_plane.writer);
     if call.query.flag("dry_run")? {
-        let preview = writer.preview(membership, request).await?;
+        let preview = writer.preview(membership, request).await;
+        let preview = preview.map_err(|error| already_joined(call, side, name, &named, error))?;
         return Ok(event_view::preview(&preview));
     }
-    let written = writer.write(membership, request).await?;
+    let written = writer.write(membership, request).await;
+    let written = written.map_err(|error| already_joined(call, side, name, &named, error))?;
     let joined = others
         .iter()
         .filter_map(|other| side.other().show(&written.state, *other));
@@ -257,6 +253,39 @@ async fn join(
         answer::json(StatusCode::CREATED, &body),
         &written,
     ))
+}
+
+/// A unique violation in Kong's words: one of `named` belongs to it already.
+fn already_joined(
+    call: &Call<'_>,
+    side: Side,
+    name: &Selector,
+    named: &[&str],
+    error: WriteError,
+) -> Problem {
+    let taken = match &error {
+        WriteError::Refused(Refusal::Rejected(rejection)) => {
+            rejection.code == Code::UniqueViolation
+        }
+        WriteError::Refused(Refusal::Mistaken(_))
+        | WriteError::Unavailable { .. }
+        | WriteError::Unknown { .. } => false,
+    };
+    // Somebody else may have been quicker, so that it is looked for in what is there now.
+    let state = call.admin.control_plane.view.state();
+    let Some(id) = side.find(&state, name).ok().filter(|_| taken) else {
+        return error.into();
+    };
+    let joined = |one: &&&str| {
+        let other = side.other().find(&state, &Selector::parse(one));
+        other.is_ok_and(|other| belongs(&state, side, id, other))
+    };
+    let one = named.iter().find(joined).or(named.last());
+    let one = one.copied().unwrap_or_default();
+    Problem::Conflict(match side {
+        Side::Group => format!("Consumer '{one}' already in group '{id}'"),
+        Side::Consumer => format!("Consumer '{}' already in group '{one}'", text(name)),
+    })
 }
 
 async fn leave(call: &Call<'_>, side: Side, id: Id, others: Vec<Id>) -> Result<Response, Problem> {

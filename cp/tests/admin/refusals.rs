@@ -156,7 +156,7 @@ async fn unknown_paths_and_methods_are_told_apart() {
         ("GET", "/services//", 404, &missing),
         ("GET", "/services/a/b/c/d", 404, &missing),
         ("GET", "/services/%ff", 404, &missing),
-        ("GET", "/consumer_groups", 404, &missing),
+        ("GET", "/consumer-groups", 404, &missing),
         ("PUT", "/services", 405, &wrong),
         ("DELETE", "/services", 405, &wrong),
         ("POST", "/services/s", 405, &wrong),

@@ -156,8 +156,7 @@ impl Table {
             return Ok(());
         }
         if fields.consumer_group.is_some() {
-            // It must not run for anybody else.
-            self.plugins.remove(origin.id);
+            // Without knowing who belongs to the group it would run for everybody.
             return Err("this data plane does not know consumer groups".to_owned());
         }
         let instance = plugin::compile(origin.id, origin.version, fields);

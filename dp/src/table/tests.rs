@@ -202,6 +202,46 @@ fn plugins_this_build_does_not_know_are_listed() {
 }
 
 #[test]
+fn a_plugin_of_a_consumer_group_runs_for_nobody_and_is_listed() {
+    let mut grouped = plugin("rate-limiting", [None; 3]);
+    grouped["consumer_group"] = reference(9);
+    let (table, rejected) = Table::empty().apply(Version(1), &[put(Kind::Plugin, 1, &grouped)]);
+    assert_eq!(
+        rejected[0].reason,
+        "this data plane does not know consumer groups"
+    );
+    assert!(table.scoped(None, None, None).is_empty());
+}
+
+#[test]
+fn kinds_that_no_request_needs_change_nothing() {
+    let table = apply(&Table::empty(), &[put(Kind::Route, 1, &route(&["/a"]))]);
+    let unused = [
+        Kind::CaCertificate,
+        Kind::Certificate,
+        Kind::Sni,
+        Kind::ConsumerGroup,
+        Kind::ConsumerGroupConsumer,
+        Kind::FilterChain,
+        Kind::Vault,
+        Kind::KeySet,
+        Kind::Key,
+        Kind::BasicauthCredential,
+        Kind::JwtSecret,
+        Kind::HmacauthCredential,
+        Kind::Acl,
+        Kind::Oauth2Credential,
+        Kind::Oauth2Token,
+    ];
+    // Whatever is in them.
+    let changes = unused.map(|kind| put(kind, 1, &json!({"x": 1})));
+    let table = apply(&table, &changes);
+    assert_eq!(find(&table, "/a"), Some(id(1)));
+    let table = apply(&table, &unused.map(|kind| delete(kind, 1)));
+    assert_eq!(find(&table, "/a"), Some(id(1)));
+}
+
+#[test]
 fn reasons_never_quote_what_may_be_secret() {
     let credential =
         json!({"consumer": reference(1), "key": "canary", "ttl": "canary", "created_at": 1});

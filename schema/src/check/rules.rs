@@ -1,7 +1,6 @@
 //! Rules over several fields of an entity or record.
 
-use super::text::is_vault_reference;
-use super::{Errors, is_nonempty, lookup};
+use super::{Errors, is_nonempty, lookup, text as texts};
 use crate::field::{Check, Field, Literal, Match, Type};
 use serde_json::{Map, Value};
 
@@ -108,7 +107,7 @@ fn names<'a>(check: &'a Check) -> Box<dyn Iterator<Item = &'a str> + 'a> {
 /// Whether the value at a path is a reference to a secret.
 fn is_referred(fields: &[Field], body: &Map<String, Value>, path: &str) -> bool {
     let text = lookup(body, path).and_then(Value::as_str);
-    text.is_some_and(is_vault_reference)
+    text.is_some_and(texts::is_vault_reference)
         && field_at(fields, path).is_some_and(|field| field.referenceable)
 }
 

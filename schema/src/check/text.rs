@@ -246,7 +246,7 @@ pub(crate) fn tag(text: &str) -> Verdict {
     ))
 }
 
-/// Whether a text stands for a value that a vault holds: `{vault://prefix/name}`.
+/// Whether a text stands for a value that a vault holds: `{vault://prefix/name}`. What it refers to is not known here.
 pub fn is_vault_reference(text: &str) -> bool {
     text.starts_with("{vault://") && text.ends_with('}') && text.len() <= STRING_BYTES_MAX
 }

@@ -143,15 +143,13 @@ fn key(pem: &str) -> Result<(), String> {
     }
 }
 
-/// The text of a field, unless a vault holds it.
-fn known<'a>(body: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
-    let text = body.get(field)?.as_str()?;
-    (!text::is_vault_reference(text)).then_some(text)
+fn text_of<'a>(body: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
+    body.get(field)?.as_str()
 }
 
 /// A certificate and a key belong together.
 fn belongs(body: &Map<String, Value>, fields: [&str; 2], error: &str) -> Result<(), String> {
-    let [Some(cert), Some(key)] = fields.map(|field| known(body, field)) else {
+    let [Some(cert), Some(key)] = fields.map(|field| text_of(body, field)) else {
         return Ok(());
     };
     match (pki::Certificate::parse(cert), pki::private_key(key)) {
@@ -163,7 +161,7 @@ fn belongs(body: &Map<String, Value>, fields: [&str; 2], error: &str) -> Result<
 
 /// The two certificates are for different kinds of keys.
 fn differ(body: &Map<String, Value>) -> Result<(), String> {
-    let [Some(cert), Some(alternative)] = ["cert", "cert_alt"].map(|field| known(body, field))
+    let [Some(cert), Some(alternative)] = ["cert", "cert_alt"].map(|field| text_of(body, field))
     else {
         return Ok(());
     };

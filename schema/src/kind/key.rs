@@ -96,9 +96,6 @@ fn jwk(body: &Map<String, Value>) -> Result<(), String> {
     let Some(text) = body.get("jwk").and_then(Value::as_str) else {
         return Ok(());
     };
-    if text::is_vault_reference(text) {
-        return Ok(());
-    }
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
         return Err("could not json decode jwk string".to_owned());
     };

@@ -239,7 +239,6 @@ pub type Verify = fn(&Map<String, Value>, Option<&Map<String, Value>>, Time, &mu
 pub type Finish = fn(&mut Map<String, Value>, Finishing<'_>);
 
 /// What the last step on an entity goes by.
-#[derive(Debug)]
 pub struct Finishing<'a> {
     /// What the client gave.
     pub given: &'a Map<String, Value>,
@@ -251,6 +250,13 @@ pub struct Finishing<'a> {
     pub values: Values,
     /// For salts.
     pub entropy: &'a mut Entropy,
+}
+
+impl std::fmt::Debug for Finishing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What the client gave may be a password.
+        f.write_str("Finishing")
+    }
 }
 
 /// A field that lists ids of other entities. Such a field keeps them from being deleted.

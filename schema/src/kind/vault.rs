@@ -24,7 +24,7 @@ const FIELDS: &[Field] = &[
         .required()
         .unique()
         .pattern("^[a-z][a-z%d-]-[a-z%d]+$", is_prefix)
-        .text(no_kind_of_vault),
+        .not_one_of(&[ENV]),
     Field::string("name").required(),
     Field::string("description"),
     Field::new("config", Type::Config),
@@ -59,13 +59,6 @@ fn is_prefix(text: &str) -> bool {
 fn is_variable(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(allowed)
-}
-
-fn no_kind_of_vault(prefix: &str) -> Result<(), String> {
-    match prefix {
-        ENV => Err(format!("must not be one of: {ENV}")),
-        _ => Ok(()),
-    }
 }
 
 /// Puts the rules of the kind of vault in place of the general ones.

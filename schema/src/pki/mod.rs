@@ -47,11 +47,11 @@ pub fn any_key(pem: &str) -> Result<PublicKey, Unreadable> {
     public_key(pem).or_else(|_| private_key(pem))
 }
 
+/// What a reader makes of a PEM block; `None` if it has nothing to say about it.
+type Read<T> = Option<Result<T, Unreadable>>;
+
 /// What `read` makes of the first PEM block that it has something to say about.
-fn find<T>(
-    pem: &str,
-    read: fn(&str, &[u8]) -> Option<Result<T, Unreadable>>,
-) -> Result<T, Unreadable> {
+fn find<T>(pem: &str, read: fn(&str, &[u8]) -> Read<T>) -> Result<T, Unreadable> {
     for block in Pem::iter_from_buffer(pem.as_bytes()).take(BLOCKS_MAX) {
         let block = block.map_err(|_| Unreadable("the PEM encoding is broken"))?;
         if let Some(found) = read(&block.label, &block.contents) {

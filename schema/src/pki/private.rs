@@ -1,8 +1,8 @@
 //! Private keys: only their public half is of interest here.
 
-use super::Unreadable;
 use super::der::{self, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE};
 use super::public::{Curve, EC, ED448, ED25519, PublicKey, RSA, RSA_PSS};
+use super::{Read, Unreadable};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 
 /// The tags of the optional parts: `[0]` and `[1]`, constructed and, in PKCS#8, not.
@@ -14,7 +14,7 @@ const NO_PUBLIC: Unreadable =
     Unreadable("the key does not hold its public half; write it anew with openssl pkey");
 
 /// The public half of the private key in a PEM block; `None` if it holds none.
-pub(super) fn public_half(label: &str, bytes: &[u8]) -> Option<Result<PublicKey, Unreadable>> {
+pub(super) fn public_half(label: &str, bytes: &[u8]) -> Read<PublicKey> {
     match label {
         "PRIVATE KEY" => Some(pkcs8(bytes)),
         "RSA PRIVATE KEY" => Some(pkcs1(bytes)),

@@ -1,7 +1,7 @@
 //! Public keys, in one form each, so that equal keys are equal.
 
-use super::Unreadable;
 use super::der::{self, OID, Reader, SEQUENCE};
+use super::{Read, Unreadable};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 
 pub(super) const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -152,7 +152,7 @@ impl Curve {
 }
 
 /// The key in a PEM block; `None` if it holds none.
-pub(super) fn from_block(label: &str, bytes: &[u8]) -> Option<Result<PublicKey, Unreadable>> {
+pub(super) fn from_block(label: &str, bytes: &[u8]) -> Read<PublicKey> {
     match label {
         "PUBLIC KEY" => Some(PublicKey::from_info(bytes)),
         "RSA PUBLIC KEY" => Some(Reader::sequence(bytes).and_then(PublicKey::rsa)),

@@ -36,8 +36,7 @@ pub struct PluginSchema {
     pub config: Field,
     /// Its `protocols` field: those it may run on.
     pub protocols: Field,
-    /// The scopes it cannot have: `consumer`, `consumer_group`, `service`, `route`. May name scopes this build does
-    /// not have.
+    /// The scopes it cannot have: `consumer`, `consumer_group`, `service`, `route`.
     pub no_scope: &'static [&'static str],
     /// Rules over several fields; paths begin with `config.`.
     pub checks: &'static [Check],

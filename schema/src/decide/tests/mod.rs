@@ -2,6 +2,7 @@
 
 mod apply;
 mod fold;
+mod kinds;
 mod write;
 
 use super::*;

@@ -2,6 +2,7 @@
 
 use super::{CONSUMER, TTL, bound_ttl, count_ttl};
 use crate::check::Values;
+use crate::check::url::Url;
 use crate::field::{Auto, Field, Literal, OnDelete};
 use crate::kind::common::{CREATED_AT, TAGS};
 use crate::kind::{Finishing, Kind, Reference, Schema, Unique};
@@ -122,20 +123,14 @@ const TOKEN_FIELDS: &[Field] = &[
 
 /// A URI with a scheme and a host, and without a fragment.
 fn redirect_uri(uri: &str) -> Result<(), String> {
-    let (whole, fragment) = match uri.split_once('#') {
-        Some((whole, fragment)) => (whole, Some(fragment)),
-        None => (uri, None),
-    };
-    let after_scheme = whole.split_once("://").filter(|(scheme, _)| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(allowed)
-    });
-    let host = after_scheme.map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
-    match (host, fragment) {
-        (None | Some(""), _) => Err(format!("cannot parse '{uri}'")),
-        (Some(_), Some(_)) => Err(format!("fragment not allowed in '{uri}'")),
-        (Some(_), None) => Ok(()),
+    let url = Url::split(uri);
+    if url.scheme.is_none() || url.host.is_none() {
+        return Err(format!("cannot parse '{uri}'"));
     }
+    if uri.contains('#') {
+        return Err(format!("fragment not allowed in '{uri}'"));
+    }
+    Ok(())
 }
 
 /// With `hash_secret` the secret is not stored, but a hash of it. The stored hash, read and written back, stays as it is,
