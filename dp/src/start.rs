@@ -5,6 +5,7 @@
 
 use crate::NodeId;
 use crate::config::Settings;
+use crate::plugin;
 use crate::proxy::{self, Proxy, Shared};
 use crate::status::{self, Node, NodeState};
 use crate::table::Table;
@@ -15,6 +16,7 @@ use sluice_replica::keys::{Keychain, Pinned, TrustedKeys};
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::{RejectedEntity, Report, SyncMode};
+use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
 use sluice_replica::run::{Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
@@ -73,7 +75,11 @@ pub struct Running {
 ///
 /// # Errors
 /// If something it needs to start is missing, or a part of it ends before it should.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    _: LogLevel,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let (log, proxy) = (settings.log, settings.proxy);
     let broker = settings
         .connection
@@ -351,6 +357,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
         phase: status.phase.to_string(),
         last_error: status.last_error.clone(),
         keyring: facts.keyring,
+        plugins: plugin::NAMES.map(str::to_owned).to_vec(),
         time: now(),
     }
 }

@@ -169,6 +169,9 @@ pub struct Report {
     /// The serial of the keyring in force there; 0 without one.
     #[serde(default)]
     pub keyring: u64,
+    /// The plugins it runs; empty if it is older than this field.
+    #[serde(default)]
+    pub plugins: Vec<String>,
     /// The node's clock.
     pub time: Time,
 }

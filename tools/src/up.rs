@@ -10,7 +10,7 @@ use sluice_dp::proxy;
 use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process;
-use sluice_replica::process::logging::LoggingSettings;
+use sluice_replica::process::logging::{LogLevel, LoggingSettings};
 use sluice_replica::run::Status;
 use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
@@ -113,7 +113,11 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     )
 }
 
-async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    log_level: LogLevel,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let admin = bind(settings.listen.admin_listen, "admin_listen").await?;
     let status = bind(settings.listen.status_listen, "status_listen").await?;
     let source =
@@ -124,6 +128,8 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         source: source.clone(),
         admin,
         admin_hosts: Vec::new(),
+        admin_gui_url: Vec::new(),
+        log_level,
         data_dir: settings.data_dir.join("cp"),
         key,
         keychain: keychain.clone(),

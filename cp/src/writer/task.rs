@@ -6,7 +6,8 @@ use super::reply::{
     answer, answer_after, answer_repeated, ask_again_when_remembered, confirm, unavailable,
 };
 use super::{
-    Ask, Decided, FOLD_TIMEOUT, RACE_TIMEOUT, RETRY_DELAY, WriteError, Written, repeatable_id,
+    Ask, Decided, FOLD_TIMEOUT, RACE_TIMEOUT, RETRY_DELAY, WriteError, Written, is_twin, key_range,
+    repeatable_id,
 };
 use crate::permission::barred;
 use crate::view::View;
@@ -124,18 +125,22 @@ impl Task {
             let Some(mut ask) = self.again.pop_front().or_else(|| inbox.try_recv().ok()) else {
                 break;
             };
-            if let Some(key) = &ask.idempotency_key {
+            if let Some(idempotency) = &ask.idempotency {
                 if !ask.dry_run && !self.view.remembers() {
                     let (view, asks) = (self.view.clone(), self.asks.clone());
                     tokio::spawn(ask_again_when_remembered(view, asks, ask));
                     continue;
                 }
                 // The log may not have been reached when the command came.
-                ask.origin.id = repeatable_id(tip.epoch(), key);
+                ask.origin.id = repeatable_id(tip.epoch(), idempotency);
+                let (first, last) = key_range(ask.origin.id);
+                let known = self.view.recent_between(first, last);
+                if known.is_some_and(|known| known != ask.origin.id) {
+                    answer(ask, Err(WriteError::Reused));
+                    continue;
+                }
             }
-            let twin = batch
-                .iter()
-                .any(|first| first.ask.origin.id == ask.origin.id);
+            let twin = batch.iter().any(|first| is_twin(&first.ask, &ask));
             let decision = decide(&tip, ask.command.clone(), &ask.origin);
             match decision {
                 Ok(Decision {
@@ -198,7 +203,7 @@ impl Task {
     }
 
     /// Answers a command that needs no event: refused, without effect, or only asked for.
-    fn answer_now(&self, tip: &State, ask: Ask, decision: Result<Decision, Refusal>) {
+    fn answer_now(&self, tip: &Arc<State>, ask: Ask, decision: Result<Decision, Refusal>) {
         if let Some(version) = self.view.version_of(ask.origin.id) {
             return self.repeat(ask, version);
         }
@@ -212,9 +217,10 @@ impl Task {
                 event: event.map(|proposal| proposal.event),
                 outcome,
                 state: Arc::new(state),
+                base: ask.dry_run.then(|| tip.clone()),
             },
         );
-        let settled = ask.dry_run || (written.is_err() && ask.idempotency_key.is_none());
+        let settled = ask.dry_run || (written.is_err() && ask.idempotency.is_none());
         let written = written.map_err(WriteError::Refused);
         if settled {
             return answer(ask, written);
@@ -270,6 +276,7 @@ impl Task {
                 event,
                 outcome,
                 state: Arc::new(state),
+                base: None,
             };
             let epoch = proposal.cursor.epoch;
             tokio::spawn(answer_after(self.view.clone(), epoch, id, ask, written));

@@ -12,6 +12,7 @@ use crate::declare::{Desired, Document, Position, derive_id, speaks_of};
 use crate::entity::{Id, Key, Workspace};
 use crate::kind::Kind;
 use crate::rejection::Rejection;
+use crate::state::State;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -45,9 +46,10 @@ const MISTAKES_MAX: usize = 1000;
 
 pub(super) fn decide(
     draft: &mut Draft<'_>,
-    plan: Plan,
+    mut plan: Plan,
     inputs: Inputs,
 ) -> Result<Applied, Vec<Mistake>> {
+    plan.find_workspace(draft.base());
     let mut applying = Applying {
         draft,
         workspace: plan.workspace,
@@ -100,6 +102,28 @@ fn in_order(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
         mistakes.push(Mistake::new(last, "", format!("and {more} more mistakes")));
     }
     mistakes
+}
+
+impl Plan {
+    /// Goes by the workspace that the file names, unless the caller names another.
+    fn find_workspace(&mut self, state: &State) {
+        let Some((named, at)) = self.document.workspace.take() else {
+            return;
+        };
+        let message = if self.workspace != Workspace::DEFAULT && self.workspace != named {
+            format!(
+                "the file is for this workspace, the request for '{}'",
+                self.workspace
+            )
+        } else if !state.has_workspace(&named) {
+            format!("there is no workspace '{named}': create it first (POST /workspaces)")
+        } else {
+            self.workspace = named;
+            return;
+        };
+        let mistake = Mistake::new(at, "_workspace", message);
+        self.document.mistakes.push(mistake);
+    }
 }
 
 struct Applying<'a, 'b> {
@@ -284,6 +308,7 @@ impl Applying<'_, '_> {
     fn prune(&mut self) {
         let doomed: Vec<(Kind, Key)> = Kind::ALL
             .iter()
+            .filter(|kind| kind.in_files())
             .flat_map(|kind| {
                 self.draft
                     .base()

@@ -3,6 +3,7 @@
 use super::Mistake;
 use super::tree::{Content, Node, Position};
 use crate::check::Values;
+use crate::entity::Workspace;
 use crate::kind::Kind;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub(super) type Fields = Vec<(String, Node)>;
 pub(super) struct Head {
     /// From `_info.select_tags`.
     pub(super) select_tags: Vec<String>,
+    /// From `_workspace`.
+    pub(super) workspace: Option<(Workspace, Position)>,
     /// From `_transform`.
     pub(super) values: Option<Values>,
     /// From `_info.defaults`.
@@ -103,17 +106,21 @@ impl Head {
     }
 
     fn read_workspace(&mut self, node: &Node) {
-        match node.to_value() {
-            Value::Null => {}
-            Value::String(name) if name == "default" => {}
-            Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_) => {
-                let message = "only the workspace 'default' is supported so far";
+        let name = match node.to_value() {
+            Value::Null => return,
+            Value::String(name) => name,
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                return self.mistake(node.at, "_workspace", "expected a string");
+            }
+        };
+        match (Workspace::parse(&name), &self.workspace) {
+            (None, _) => self.mistake(node.at, "_workspace", "is no name of a workspace"),
+            (Some(workspace), Some((first, _))) if workspace != *first => {
+                let message = format!("differs from '{first}', which an earlier document says");
                 self.mistake(node.at, "_workspace", message);
             }
+            (Some(_), Some(_)) => {}
+            (Some(workspace), None) => self.workspace = Some((workspace, node.at)),
         }
     }
 

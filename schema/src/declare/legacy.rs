@@ -36,29 +36,12 @@ pub(super) fn shorthands(kind: Kind, given: &Map<String, Value>) -> Vec<Remark> 
 
 /// Brings the fields of a file before format 3.0 to those of 3.0.
 pub(super) fn migrate(kind: Kind, fields: &mut Map<String, Value>) -> Vec<Remark> {
-    match kind {
-        Kind::Route => migrate_paths(fields),
-        Kind::Plugin => drop_run_on(fields),
-        Kind::CaCertificate
-        | Kind::Certificate
-        | Kind::Sni
-        | Kind::Service
-        | Kind::Upstream
-        | Kind::Target
-        | Kind::Consumer
-        | Kind::ConsumerGroup
-        | Kind::ConsumerGroupConsumer
-        | Kind::FilterChain
-        | Kind::Vault
-        | Kind::KeySet
-        | Kind::Key
-        | Kind::KeyauthCredential
-        | Kind::BasicauthCredential
-        | Kind::JwtSecret
-        | Kind::HmacauthCredential
-        | Kind::Acl
-        | Kind::Oauth2Credential
-        | Kind::Oauth2Token => Vec::new(),
+    if kind == Kind::Route {
+        migrate_paths(fields)
+    } else if kind == Kind::Plugin {
+        drop_run_on(fields)
+    } else {
+        Vec::new()
     }
 }
 

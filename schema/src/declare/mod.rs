@@ -11,11 +11,11 @@ mod yaml;
 
 pub use read::read;
 pub use tree::Position;
-pub use write::{FORMAT_VERSION, write};
+pub use write::{FORMAT_VERSION, write, write_selected};
 pub use yaml::to_yaml;
 
 use crate::check::Values;
-use crate::entity::Id;
+use crate::entity::{Id, Workspace};
 use crate::kind::Kind;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -101,6 +101,8 @@ pub struct Document {
     pub desired: Vec<Desired>,
     /// The tags from `_info.select_tags`: the file speaks only of entities that carry them all.
     pub select_tags: Vec<String>,
+    /// The workspace it says it is about, and where it says so.
+    pub workspace: Option<(Workspace, Position)>,
     /// The form of one-way values: `_transform: false` says that they are as they are stored.
     pub values: Values,
     /// What is wrong with its shape. Nothing of a file with mistakes is applied.

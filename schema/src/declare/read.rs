@@ -49,6 +49,7 @@ pub fn read(text: &str) -> Result<Document, Vec<Mistake>> {
         format: Format::V3,
         document: Document {
             select_tags: std::mem::take(&mut head.select_tags),
+            workspace: head.workspace.take(),
             values: head.values.unwrap_or_default(),
             mistakes,
             ..Document::default()
@@ -88,7 +89,7 @@ impl Reader {
         match name {
             "_format_version" | "_transform" | "_workspace" | "_info" | "_plugin_configs" => {}
             _ if REMARKS.contains(&name) => {}
-            _ => match Kind::from_entity(name) {
+            _ => match Kind::from_entity(name).filter(|kind| kind.in_files()) {
                 Some(kind) => {
                     let nested = Nested {
                         kind,

@@ -11,17 +11,25 @@ use serde_json::{Map, Value, json};
 /// The `_format_version` of what is written.
 pub const FORMAT_VERSION: &str = "3.0";
 
+/// All entities of `workspace`: see [`write_selected`].
+pub fn write(state: &State, workspace: &Workspace) -> Value {
+    write_selected(state, workspace, &[])
+}
+
 /// The entities of `workspace` in the flat form of Kong's dumps, ordered by id: every entity with its id, references by
 /// id; a field without value is left out, or null where leaving it out would mean its default. Applying it to the same
 /// state changes nothing. With `select_tags` only the entities that have them all.
-pub fn write(state: &State, workspace: &Workspace, select_tags: &[String]) -> Value {
+pub fn write_selected(state: &State, workspace: &Workspace, select_tags: &[String]) -> Value {
     let mut file = Map::new();
     file.insert("_format_version".into(), json!(FORMAT_VERSION));
     file.insert("_transform".into(), json!(false));
+    if *workspace != Workspace::DEFAULT {
+        file.insert("_workspace".into(), json!(workspace.as_str()));
+    }
     if !select_tags.is_empty() {
         file.insert("_info".into(), json!({ "select_tags": select_tags }));
     }
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().filter(|kind| kind.in_files()) {
         let schema = kind.schema();
         let entities: Vec<Value> = state
             .list(*kind, workspace, None)

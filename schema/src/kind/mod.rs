@@ -13,6 +13,7 @@ mod route;
 mod service;
 mod upstream;
 mod vault;
+pub mod workspace;
 
 pub use certificate::{CaCertificate, Certificate, Sni};
 pub use consumer::Consumer;
@@ -83,6 +84,8 @@ pub enum Kind {
     Oauth2Credential,
     /// An OAuth 2.0 token.
     Oauth2Token,
+    /// A namespace for entities.
+    Workspace,
 }
 
 impl Kind {
@@ -110,6 +113,7 @@ impl Kind {
         Self::Acl,
         Self::Oauth2Credential,
         Self::Oauth2Token,
+        Self::Workspace,
     ];
 
     /// Its name in the log.
@@ -137,7 +141,13 @@ impl Kind {
             Self::Acl => "acl",
             Self::Oauth2Credential => "oauth2_credential",
             Self::Oauth2Token => "oauth2_token",
+            Self::Workspace => "workspace",
         }
+    }
+
+    /// Whether declarative files hold entities of this kind. A file is about the inside of one workspace.
+    pub fn in_files(self) -> bool {
+        self != Self::Workspace
     }
 
     /// Its name as part of an entity's key.
@@ -183,6 +193,7 @@ impl Kind {
             Self::Acl => &credential::ACL_SCHEMA,
             Self::Oauth2Credential => &credential::OAUTH2_SCHEMA,
             Self::Oauth2Token => &credential::OAUTH2_TOKEN_SCHEMA,
+            Self::Workspace => &workspace::SCHEMA,
         }
     }
 }

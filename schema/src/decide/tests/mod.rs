@@ -126,14 +126,15 @@ impl World {
             _ => panic!("{method}"),
         };
         let body = body.as_object().cloned().unwrap_or_default();
-        let if_match = if_match.map(crate::version::Version);
+        let at = |version| crate::decide::Precondition::at(crate::version::Version(version));
+        let precondition = if_match.map(at).unwrap_or_default();
         let write = Write {
             kind,
             workspace: Workspace::DEFAULT,
             scope,
             action,
             body,
-            if_match,
+            precondition,
         };
         let decided = self.decide(Command::Write(Box::new(write)));
         told(decided)
@@ -154,7 +155,7 @@ impl World {
     }
 
     fn dump(&self) -> String {
-        declare::write(&self.state, &Workspace::DEFAULT, &[]).to_string()
+        declare::write(&self.state, &Workspace::DEFAULT).to_string()
     }
 
     /// The fields of an entity named by its id.

@@ -123,7 +123,7 @@ fn fields_that_a_shorthand_overrules_and_deprecated_names_are_told() {
 #[test]
 fn every_mistake_of_shape_is_told_at_once() {
     check(
-        "services:\n- 7\n- name: a\n  id: x\n  routes:\n  - service: b\nwrong: 1\nservice: []\nroutes: {}\nplugins:\n- {name: p, name: q, _config: c}\n_info: {x: 1, select_tags: a, defaults: {y: {}}}\n_workspace: w\ncustom_entities: []\n_transform: 2\n",
+        "services:\n- 7\n- name: a\n  id: x\n  routes:\n  - service: b\nwrong: 1\nservice: []\nroutes: {}\nplugins:\n- {name: p, name: q, _config: c}\n_info: {x: 1, select_tags: a, defaults: {y: {}}}\n_workspace: a b\ncustom_entities: []\n_transform: 2\n",
         &[
             r#"services[1] {"name":"a"}"#,
             r#"services[1].routes[0] {"service":"b"}"#,
@@ -132,7 +132,7 @@ fn every_mistake_of_shape_is_told_at_once() {
             "12:12: _info.x: unknown field",
             "12:28: _info.select_tags: expected an array of strings",
             "12:45: _info.defaults.y: unknown kind: expected service, route, upstream, target, ...",
-            "13:13: _workspace: only the workspace 'default' is supported so far",
+            "13:13: _workspace: is no name of a workspace",
             "15:13: _transform: expected a boolean",
             "1:1: _format_version: required field missing: add _format_version: \"3.0\"",
             "2:3: services[0]: expected a map",
