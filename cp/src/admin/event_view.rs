@@ -35,8 +35,24 @@ pub(super) fn record(record: &Record, detail: Detail) -> Value {
     shown.into()
 }
 
-/// What a command would append, and the entity it would leave.
+/// The answer to a command that was only asked for: what it would append, and the entity it would leave.
 pub(super) fn preview(written: &Written, entity: Option<Value>) -> Response {
+    let mut shown = previewed(written);
+    if let Some(entity) = entity {
+        shown["entity"] = entity;
+    }
+    answer_preview(&shown)
+}
+
+/// The answer with this body, marked as that of a dry run.
+pub(super) fn answer_preview(shown: &Value) -> Response {
+    let mut response = answer::ok(shown);
+    answer::set(response.headers_mut(), answer::SLUICE_DRY_RUN, "true");
+    response
+}
+
+/// What a command would append.
+pub(super) fn previewed(written: &Written) -> Value {
     let mut shown = match &written.outcome {
         Outcome::Created(key) => json!({ "outcome": "created", "id": key.id.to_string() }),
         Outcome::Updated(key) => json!({ "outcome": "updated", "id": key.id.to_string() }),
@@ -58,12 +74,7 @@ pub(super) fn preview(written: &Written, entity: Option<Value>) -> Response {
             Value::Object(shown)
         })
         .into();
-    if let Some(entity) = entity {
-        shown["entity"] = entity;
-    }
-    let mut response = answer::ok(&shown);
-    answer::set(response.headers_mut(), answer::SLUICE_DRY_RUN, "true");
-    response
+    shown
 }
 
 fn event_object(event: &Event, detail: Detail) -> Map<String, Value> {
