@@ -2,6 +2,7 @@
 
 use super::template;
 use anyhow::{Context, bail};
+use sluice_schema::declare::Mistake;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ const END: &str = "...\n";
 
 /// Several files as one text.
 #[derive(Debug, Default)]
-pub(super) struct Bundle {
-    pub(super) text: String,
+pub(crate) struct Bundle {
+    pub(crate) text: String,
     names: Vec<String>,
     /// For each line of the text the file and its line there.
     lines: Vec<(usize, usize)>,
@@ -25,7 +26,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If one cannot be read, with everything that is wrong with the templates in them.
-    pub(super) fn read(
+    pub(crate) fn read(
         paths: &[PathBuf],
         lookup: &dyn Fn(&str) -> Option<String>,
     ) -> anyhow::Result<Self> {
@@ -52,6 +53,21 @@ impl Bundle {
         }
     }
 
+    /// A file that is here already.
+    ///
+    /// # Errors
+    /// If there are templates in it.
+    pub(crate) fn of(name: &str, text: &str) -> anyhow::Result<Self> {
+        match template::expand(text, &|_| None) {
+            Ok(expanded) => {
+                let mut bundle = Self::default();
+                bundle.add(name.to_owned(), expanded);
+                Ok(bundle)
+            }
+            Err(mistakes) => bail!("{name} has templates: {mistakes:?}"),
+        }
+    }
+
     fn add(&mut self, name: String, expanded: template::Expanded) {
         if !self.names.is_empty() {
             if !self.text.ends_with('\n') {
@@ -71,8 +87,19 @@ impl Bundle {
             .extend(expanded.lines.into_iter().map(|line| (file, line)));
     }
 
+    /// A mistake, in the form that editors can jump to.
+    pub(crate) fn told(&self, mistake: &Mistake) -> String {
+        let colon = if mistake.path.is_empty() { "" } else { ": " };
+        let line = u64::try_from(mistake.at.line).unwrap_or_default();
+        let (place, column) = (self.place(line), mistake.at.column);
+        format!(
+            "{place}:{column}: {}{colon}{}",
+            mistake.path, mistake.message
+        )
+    }
+
     /// `file:line` of a line of the text.
-    pub(super) fn place(&self, line: u64) -> String {
+    pub(crate) fn place(&self, line: u64) -> String {
         let line = usize::try_from(line).unwrap_or_default();
         let known = line.checked_sub(1).and_then(|index| self.lines.get(index));
         let (file, line) = known.or(self.lines.last()).copied().unwrap_or((0, line));
@@ -81,7 +108,7 @@ impl Bundle {
     }
 
     /// What to call it while it is being applied.
-    pub(super) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         let kib = self.text.len() / 1024;
         match self.names.as_slice() {
             [one] => format!("{one} ({kib} KiB)"),

@@ -8,7 +8,7 @@ use crate::admin::{Answer, Connection, workspace_path};
 use crate::say;
 use anyhow::bail;
 use clap::Args;
-use files::Bundle;
+pub(crate) use files::Bundle;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plan::Counts;
 use serde_json::Value;
