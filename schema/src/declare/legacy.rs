@@ -78,15 +78,35 @@ fn migrate_paths(fields: &mut Map<String, Value>) -> Vec<Remark> {
     remarks
 }
 
+/// The paths of a file of format 3.0 that look like those of an older one.
+pub(super) fn literal_paths(kind: Kind, fields: &Map<String, Value>) -> Vec<Remark> {
+    let paths = match kind == Kind::Route {
+        true => fields.get("paths").and_then(Value::as_array),
+        false => None,
+    };
+    let paths = paths.into_iter().flatten().enumerate();
+    let literal = paths.filter_map(|(position, path)| {
+        let text = path.as_str()?;
+        let looks_old = text.starts_with('/') && !text.bytes().all(is_plain);
+        let message = format!("'{text}' is taken literally: a regex begins with ~");
+        looks_old.then(|| (format!("paths[{position}]"), message))
+    });
+    literal.collect()
+}
+
+/// Whether a path that holds this was one before format 3.0, not a regex.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-_~/%".contains(&byte)
+}
+
 /// Before format 3.0 a path was a regex if it had other than plain characters, and percent-encoding meant nothing; from 3.0
 /// on a regex begins with `~`, and paths are compared byte by byte.
 fn migrate_path(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~/%".contains(&byte);
     if text.starts_with('~') {
         // Kong would add another `~`, and refuse that. The author means what 3.0 means.
         return text.to_owned();
     }
-    if !text.bytes().all(plain) {
+    if !text.bytes().all(is_plain) {
         return format!("~{}", decode_regex(text));
     }
     match text.starts_with('/') {

@@ -160,9 +160,10 @@ impl Reader {
         if self.fill(kind, &path, &mut own) {
             values = values_of(&own);
         }
-        if self.format < Format::V3 {
-            remarks.extend(legacy::migrate(kind, &mut values));
-        }
+        remarks.extend(match self.format {
+            Format::V1 | Format::V2 => legacy::migrate(kind, &mut values),
+            Format::V3 => legacy::literal_paths(kind, &values),
+        });
         remarks.extend(legacy::deprecated(kind, &values));
         let content = Content::Map(own);
         let place = Place {

@@ -1,9 +1,9 @@
 //! A state as a declarative file.
 
 use super::select::speaks_of;
-use crate::check::fill_nulls;
+use crate::check::{Errors, fill_nulls};
 use crate::entity::Workspace;
-use crate::field::{Field, Type};
+use crate::field::{Field, Literal, Type};
 use crate::kind::{Kind, Schema};
 use crate::state::State;
 use serde_json::{Map, Value, json};
@@ -40,6 +40,7 @@ pub fn write_selected(state: &State, workspace: &Workspace, select_tags: &[Strin
                 }
                 let mut fields = fill_nulls(schema, id, &body);
                 drop_nulls(&fields_of(schema, &body), &mut fields);
+                leave_out_rewriting(schema, &mut fields);
                 for (field, value) in &mut fields {
                     flatten_reference(schema, field, value);
                 }
@@ -106,6 +107,33 @@ fn drop_nulls_within(field: &Field, value: &mut Value) {
             | Type::Json,
             _,
         ) => {}
+    }
+}
+
+/// Some fields rewrite others when they are written (an upstream's `hash_on` its `algorithm`). One that does, and has its
+/// default, is left out, so that the others stay as they are.
+fn leave_out_rewriting(schema: &Schema, fields: &mut Map<String, Value>) {
+    let Some(prepare) = schema.prepare else {
+        return;
+    };
+    let stays = |fields: &Map<String, Value>| {
+        let mut prepared = fields.clone();
+        prepare(&mut prepared, &mut Errors::default());
+        prepared == *fields
+    };
+    if stays(fields) {
+        return;
+    }
+    for field in schema.fields {
+        let default = field.default.map(Literal::value);
+        if default.is_some() && fields.get(field.name) == default.as_ref() {
+            let mut without = fields.clone();
+            without.remove(field.name);
+            if stays(&without) {
+                *fields = without;
+                return;
+            }
+        }
     }
 }
 

@@ -11,14 +11,14 @@ use uuid::Uuid;
 
 const START: u64 = 1_700_000_000;
 
-pub struct World {
-    pub state: State,
+pub(crate) struct World {
+    pub(crate) state: State,
     /// Seconds.
     now: u64,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let time = Time(START * 1_000_000);
         let epoch = Epoch(Uuid::from_u128(1));
         let first = genesis(epoch, EventId(Uuid::nil()), time, Actor::default());
@@ -30,7 +30,11 @@ impl World {
     }
 
     /// Applies a file: `+created ~updated -deleted =unchanged`, or the mistakes.
-    pub fn apply(&mut self, text: &str, prune: bool) -> Result<String, Vec<declare::Mistake>> {
+    pub(crate) fn apply(
+        &mut self,
+        text: &str,
+        prune: bool,
+    ) -> Result<String, Vec<declare::Mistake>> {
         self.now += 1;
         let document = declare::read(text)?;
         let plan = Plan {
@@ -62,12 +66,12 @@ impl World {
         }
     }
 
-    pub fn dump(&self) -> Value {
+    pub(crate) fn dump(&self) -> Value {
         declare::write(&self.state, &Workspace::DEFAULT)
     }
 
     /// Checks that a dump applied here changes nothing, and applied to an empty state makes the same.
-    pub fn check_dump(&mut self, name: &str) {
+    pub(crate) fn check_dump(&mut self, name: &str) {
         let dump = self.dump();
         let unchanged = format!("+0 ~0 -0 ={}", self.state.len());
         for text in [dump.to_string(), declare::to_yaml(&dump)] {
@@ -100,7 +104,7 @@ fn visible(state: &State) -> Vec<(String, Value)> {
 
 /// The warnings about a file.
 #[allow(dead_code, reason = "not every test looks at them")]
-pub fn warnings(text: &str) -> Vec<String> {
+pub(crate) fn warnings(text: &str) -> Vec<String> {
     match declare::read(text) {
         Ok(document) => document.warnings.iter().map(ToString::to_string).collect(),
         Err(_) => Vec::new(),

@@ -66,7 +66,10 @@ fn old_formats_are_brought_to_the_new_one_with_a_remark() {
     );
     check(
         "_format_version: '3.0'\nroutes:\n- paths: ['/a/\\d+']\n",
-        &[r#"routes[0] {"paths":["/a/\\d+"]}"#],
+        &[
+            r#"routes[0] {"paths":["/a/\\d+"]}"#,
+            r"warning 3:11: routes[0].paths[0]: '/a/\d+' is taken literally: a regex begins with ~",
+        ],
     );
 }
 
@@ -95,6 +98,7 @@ plugins:
             r#"plugins[0] {"config":{"minute":6,"policy":"local"},"name":"rate-limiting"}"#,
             r#"plugins[1] {"config":{"minute":5,"policy":"local"},"name":"rate-limiting"}"#,
             "warning 4:21: routes[0].paths[0]: before format 3.0 '/(a)' means '~/(a)'",
+            "warning 12:21: routes[0].paths[0]: '/(a)' is taken literally: a regex begins with ~",
         ],
     );
 }
