@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sluice_schema::field::{Field, Literal, Type};
 use sluice_schema::kind::Kind;
 use sluice_schema::plugin::PLUGINS;
+use std::collections::BTreeSet;
 use world::World;
 
 /// Texts to damage.
@@ -120,9 +121,9 @@ impl Dice {
 
     /// A value of a field as the descriptor describes it, where that is simple; nothing or null now and then.
     fn value(&mut self, field: &Field) -> Option<Value> {
-        match self.below(4) {
-            0 if field.auto.is_none() => return None,
-            1 if !field.required => return Some(Value::Null),
+        match self.below(8) {
+            0..5 if !field.required => return None,
+            5 if !field.required => return Some(Value::Null),
             _ => {}
         }
         if field.auto.is_some() {
@@ -172,7 +173,10 @@ impl Dice {
 
     /// An entity that may be valid. References are to entities that may be there.
     fn entity(&mut self, number: usize) -> (Kind, Value) {
-        let kind = Kind::ALL[self.below(Kind::ALL.len())];
+        let kind = match self.below(3) {
+            0 => Kind::Plugin,
+            _ => Kind::ALL[self.below(Kind::ALL.len())],
+        };
         let mut fields = self.record(kind.schema().fields);
         let before = self.below(number.max(1));
         for (name, foreign) in kind.schema().foreign() {
@@ -228,22 +232,44 @@ impl Dice {
     }
 }
 
+/// A state of entities that are as random as they can be.
+fn configuration(seed: u64) -> World {
+    let mut dice = Dice(seed);
+    let mut world = World::new();
+    for number in 0..160 {
+        let (kind, entity) = dice.entity(number / 4);
+        if !kind.in_files() {
+            continue;
+        }
+        let file = json!({"_format_version": "3.0", kind.schema().entity: [entity]});
+        // What is not valid is left out.
+        let _ = world.apply(&file.to_string(), false);
+    }
+    world
+}
+
+#[test]
+fn random_configurations_have_most_kinds_and_plugins() {
+    let mut kinds = BTreeSet::new();
+    let mut plugins = BTreeSet::new();
+    for seed in 0..40 {
+        for (key, entry) in configuration(seed).state.iter() {
+            kinds.insert(key.kind.as_str().to_owned());
+            if key.kind == Kind::Plugin.key_name() {
+                plugins.insert(entry.body.fields().unwrap()["name"].to_string());
+            }
+        }
+    }
+    assert!(kinds.len() >= 14, "{kinds:?}");
+    assert!(plugins.len() >= 15, "{plugins:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_dump_of_any_configuration_changes_nothing_and_loses_nothing(seed in any::<u64>()) {
-        let mut dice = Dice(seed);
-        let mut world = World::new();
-        for number in 0..60 {
-            let (kind, entity) = dice.entity(number / 4);
-            if !kind.in_files() {
-                continue;
-            }
-            let file = json!({"_format_version": "3.0", kind.schema().entity: [entity]});
-            // What is not valid is left out.
-            let _ = world.apply(&file.to_string(), false);
-        }
+        let mut world = configuration(seed);
         prop_assume!(world.state.len() > 3);
         world.check_dump(&format!("seed {seed}"));
     }
