@@ -257,17 +257,6 @@ fn mistaken(mistakes: &[Mistake]) -> Value {
         .first()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let list: Vec<Value> = mistakes
-        .iter()
-        .map(|mistake| {
-            json!({
-                "line": mistake.at.line,
-                "column": mistake.at.column,
-                "path": mistake.path,
-                "message": mistake.message,
-            })
-        })
-        .collect();
     let message = match mistakes.len() {
         1 => format!("declarative config is invalid: {first}"),
         count => format!("declarative config is invalid: {count} mistakes, first {first}"),
@@ -276,8 +265,21 @@ fn mistaken(mistakes: &[Mistake]) -> Value {
         "code": code.number(),
         "name": code.name(),
         "message": message,
-        "mistakes": list,
+        "mistakes": places(mistakes),
     })
+}
+
+/// Mistakes in a file, or warnings about it, with their places.
+pub(super) fn places(mistakes: &[Mistake]) -> Value {
+    let place = |mistake: &Mistake| {
+        json!({
+            "line": mistake.at.line,
+            "column": mistake.at.column,
+            "path": mistake.path,
+            "message": mistake.message,
+        })
+    };
+    mistakes.iter().map(place).collect()
 }
 
 /// The page size is not a number.

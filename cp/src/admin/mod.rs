@@ -25,6 +25,7 @@ mod members;
 mod metrics;
 mod nodes;
 mod openapi;
+mod plan;
 mod request;
 mod schemas;
 mod snapshots;

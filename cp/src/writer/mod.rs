@@ -70,6 +70,8 @@ pub struct Written {
     pub outcome: Outcome,
     /// The state right after it.
     pub state: Arc<State>,
+    /// The state it was decided on, if it was only asked for.
+    pub base: Option<Arc<State>>,
 }
 
 /// A command that is not done, or not known to be.

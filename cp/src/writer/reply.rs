@@ -103,6 +103,7 @@ pub(super) async fn answer_repeated(source: Source, view: View, ask: Ask, versio
             event: None,
             outcome,
             state,
+            base: None,
         }),
     );
 }

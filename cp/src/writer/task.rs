@@ -203,7 +203,7 @@ impl Task {
     }
 
     /// Answers a command that needs no event: refused, without effect, or only asked for.
-    fn answer_now(&self, tip: &State, ask: Ask, decision: Result<Decision, Refusal>) {
+    fn answer_now(&self, tip: &Arc<State>, ask: Ask, decision: Result<Decision, Refusal>) {
         if let Some(version) = self.view.version_of(ask.origin.id) {
             return self.repeat(ask, version);
         }
@@ -217,6 +217,7 @@ impl Task {
                 event: event.map(|proposal| proposal.event),
                 outcome,
                 state: Arc::new(state),
+                base: ask.dry_run.then(|| tip.clone()),
             },
         );
         let settled = ask.dry_run || (written.is_err() && ask.idempotency.is_none());
@@ -275,6 +276,7 @@ impl Task {
                 event,
                 outcome,
                 state: Arc::new(state),
+                base: None,
             };
             let epoch = proposal.cursor.epoch;
             tokio::spawn(answer_after(self.view.clone(), epoch, id, ask, written));

@@ -255,7 +255,7 @@ fn defaults_within(field: &Field, value: &mut Value) {
 }
 
 /// Takes nulls out of an object and of the objects in it.
-pub(super) fn remove_nulls(fields: &mut Map<String, Value>) {
+pub(crate) fn remove_nulls(fields: &mut Map<String, Value>) {
     fields.retain(|_, value| !value.is_null());
     for (_, value) in fields.iter_mut() {
         remove_nulls_within(value);

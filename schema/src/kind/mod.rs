@@ -221,6 +221,8 @@ pub struct Schema {
     pub id_lists: &'static [IdList],
     /// The names of entities that refer to it, read and written with it.
     pub names: Option<&'static Names>,
+    /// Other names and forms of lists of it inside an entity it refers to.
+    pub inside: &'static [Inside],
     /// What must be unique in a workspace.
     pub unique: &'static [Unique],
     /// Rules over several fields.
@@ -292,6 +294,18 @@ pub struct Names {
     pub label: &'static str,
 }
 
+/// A list inside an entity in a declarative file whose items are only what the listed entities refer to besides: a
+/// consumer's `groups`.
+#[derive(Clone, Copy, Debug)]
+pub struct Inside {
+    /// The field that refers to the entity with the list.
+    pub by: &'static str,
+    /// The name of the list.
+    pub list: &'static str,
+    /// The field whose value an item is.
+    pub item: &'static str,
+}
+
 impl Schema {
     /// A descriptor with nothing but names and fields; a kind's own file adds the rest.
     const fn new(kind: Kind, entity: &'static str, fields: &'static [Field]) -> Self {
@@ -306,6 +320,7 @@ impl Schema {
             cache_key: &[],
             id_lists: &[],
             names: None,
+            inside: &[],
             unique: &[],
             checks: &[],
             vary: None,
