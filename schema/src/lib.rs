@@ -19,6 +19,7 @@ pub mod kind;
 pub mod mask;
 pub mod pki;
 pub mod plugin;
+pub mod reference;
 pub mod rejection;
 pub mod state;
 pub mod version;

@@ -1,7 +1,6 @@
 //! `sluice up`: control plane and data plane in one process, on the embedded log.
 
 use crate::apply::Bundle;
-use crate::apply::Bundle;
 use crate::echo;
 use anyhow::{Context, bail};
 use clap::{Args, Parser};

@@ -232,10 +232,9 @@ async fn join(
     let membership = membership(call, side, id, others.clone(), MembershipChange::Join);
     let (request, writer) = (call.request()?, &call.admin.control_plane.writer);
     if call.query.flag("dry_run")? {
-        let previewed = writer.preview(membership, request).await;
-        let previewed =
-            previewed.map_err(|error| already_joined(call, side, name, &named, error))?;
-        return Ok(preview(call, &previewed));
+        let decided = writer.preview(membership, request).await;
+        let decided = decided.map_err(|error| already_joined(call, side, name, &named, error))?;
+        return Ok(preview(call, &decided));
     }
     let written = writer.write(membership, request).await;
     let written = written.map_err(|error| already_joined(call, side, name, &named, error))?;

@@ -204,3 +204,69 @@ pub fn start(settings: &LoggingSettings) -> Result<LogLevel, String> {
         }),
     }))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log level whose filters are only remembered.
+    fn remembered(configured: &str) -> (LogLevel, Arc<Mutex<Vec<String>>>) {
+        let filters: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = filters.clone();
+        let control = Control {
+            configured: configured.to_owned(),
+            reload: Box::new(move |filter| {
+                kept.lock().unwrap().push(filter.to_string());
+                true
+            }),
+            current: Mutex::new(Current {
+                level: None,
+                changes: 0,
+            }),
+        };
+        (LogLevel(Some(Arc::new(control))), filters)
+    }
+
+    fn level(name: &str) -> Level {
+        name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_level_holds_for_its_time_and_gives_way_to_a_newer_one() {
+        let (log_level, filters) = remembered("warn,sluice_cp=trace");
+        assert_eq!(
+            log_level.level().map(|level| level.to_string()),
+            Some("trace".into())
+        );
+        let moment = Some(Duration::from_millis(1));
+        assert_eq!(log_level.set(level("debug"), moment), Ok(true));
+        assert_eq!(log_level.set(level("debug"), moment), Ok(false));
+        assert_eq!(log_level.level(), Some(level("debug")));
+        while log_level.level() != Some(level("trace")) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(log_level.set(level("crit"), moment), Ok(true));
+        assert_eq!(
+            log_level.set(level("error"), None),
+            Ok(false),
+            "the same to us"
+        );
+        assert_eq!(log_level.set(level("notice"), None), Ok(true));
+        // Timers of one runtime end in their order.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(
+            log_level.level(),
+            Some(level("notice")),
+            "the old one's end means nothing"
+        );
+        assert_eq!(filters.lock().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn without_logs_of_our_own_the_level_stays() {
+        let log_level = LogLevel::default();
+        assert_eq!(log_level.level(), None);
+        assert_eq!(log_level.set(level("info"), None), Err(SetError::NotOurs));
+        assert!("loud".parse::<Level>().is_err());
+    }
+}

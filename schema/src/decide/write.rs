@@ -174,6 +174,10 @@ pub(super) fn decide(
             }
             Some(id) => {
                 names::replace(kind, selector.name(), &mut body);
+                // A name in the path is part of what is asked for.
+                if let (Some(name), Some(key)) = (selector.name(), kind.schema().endpoint_key) {
+                    body.entry(key).or_insert_with(|| Value::from(name));
+                }
                 target.overwrite(draft, id, body, Overwrite::Replace, inputs)
             }
             None if kind == Kind::Target => Err(not_found(kind, &selector)),

@@ -46,6 +46,17 @@ fn document(version: &str) -> Value {
         "components": {
             "schemas": schema::components(),
             "parameters": header_parameters(),
+            "responses": problems(),
+            "headers": {
+                "Sluice-Version": {
+                    "description": "The version of the state the answer speaks of",
+                    "schema": { "type": "string" },
+                },
+                "ETag": {
+                    "description": "For If-Match and If-None-Match",
+                    "schema": { "type": "string" },
+                },
+            },
         },
     })
 }
@@ -219,14 +230,9 @@ fn responses(described: &Described, operation: &Operation, head: bool) -> Value 
     let (status, gives) = operation.gives;
     let mut shown = Map::new();
     let mut success = json!({ "description": operation.summary });
-    success["headers"] = json!({
-        "Sluice-Version": {
-            "description": "The version of the state the answer speaks of",
-            "schema": { "type": "string" },
-        },
-    });
+    success["headers"]["Sluice-Version"] = header("Sluice-Version");
     if gives == Gives::Entity {
-        success["headers"]["ETag"] = json!({ "schema": { "type": "string" } });
+        success["headers"]["ETag"] = header("ETag");
     }
     if !head && let Some(content) = content(described, gives) {
         success["content"] = content;
@@ -266,32 +272,51 @@ fn content(described: &Described, gives: Gives) -> Option<Value> {
     }
 }
 
-/// The answer with a status that is not the one expected.
+fn header(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/headers/{name}") })
+}
+
+/// The answers with a status that is not the one expected.
+const PROBLEMS: [(u16, &str); 10] = [
+    (400, "The request is not valid"),
+    (
+        403,
+        "The request was made for another host, or by a page of another site",
+    ),
+    (404, "Not found"),
+    (408, "The body did not arrive"),
+    (
+        409,
+        "Something else has the same unique value, or it would break something",
+    ),
+    (412, "If-Match or If-None-Match does not hold"),
+    (413, "The body is too large"),
+    (415, "The body is of a kind that is not read"),
+    (422, "The Idempotency-Key was used for another request"),
+    (503, "The log cannot be written or read now"),
+];
+
+fn problems() -> Value {
+    let content = json!({ JSON: { "schema": { "$ref": "#/components/schemas/error" } } });
+    let mut shown = Map::new();
+    for (status, description) in PROBLEMS {
+        let answer = json!({ "description": description, "content": content });
+        shown.insert(status.to_string(), answer);
+    }
+    let preview = json!({ JSON: { "schema": { "type": "object" } } });
+    shown.insert(
+        "200".to_owned(),
+        json!({ "description": "What it would come to (dry_run)", "content": preview }),
+    );
+    shown.insert(
+        "304".to_owned(),
+        json!({ "description": "The caller has it already" }),
+    );
+    shown.into()
+}
+
 fn problem(status: u16) -> Value {
-    let description = match status {
-        200 => {
-            return json!({
-                "description": "What it would come to (dry_run)",
-                "content": { JSON: { "schema": { "type": "object" } } },
-            });
-        }
-        304 => return json!({ "description": "The caller has it already" }),
-        400 => "The request is not valid",
-        403 => "The request was made for another host, or by a page of another site",
-        404 => "Not found",
-        408 => "The body did not arrive",
-        409 => "Something else has the same unique value, or it would break something",
-        412 => "If-Match or If-None-Match does not hold",
-        413 => "The body is too large",
-        415 => "The body is of a kind that is not read",
-        422 => "The Idempotency-Key was used for another request",
-        503 => "The log cannot be written or read now",
-        _ => "It did not work",
-    };
-    json!({
-        "description": description,
-        "content": { JSON: { "schema": { "$ref": "#/components/schemas/error" } } },
-    })
+    json!({ "$ref": format!("#/components/responses/{status}") })
 }
 
 #[cfg(test)]
