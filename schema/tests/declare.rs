@@ -204,20 +204,16 @@ impl Dice {
                 fields.insert(field.to_owned(), json!(format!("{}-{number}", kind.name())));
             }
         }
-        let more: &[(&str, Value)] = match kind {
-            Kind::Service | Kind::Upstream => &[("host", json!("h.example"))],
-            Kind::Route => &[
-                ("paths", json!(["/p", "~/x$"])),
-                ("protocols", json!(["http"])),
-            ],
-            Kind::Target => &[("target", json!("10.0.0.1:80"))],
-            Kind::Vault => &[("name", json!("env")), ("prefix", json!("my-env"))],
-            _ => &[],
-        };
-        for (name, value) in more {
-            if kind.schema().field(name).is_some() {
-                fields.insert((*name).to_owned(), value.clone());
-            }
+        let more = [
+            (Kind::Service, "host", json!("h.example")),
+            (Kind::Route, "paths", json!(["/p", "~/x$"])),
+            (Kind::Route, "protocols", json!(["http"])),
+            (Kind::Target, "target", json!("10.0.0.1:80")),
+            (Kind::Vault, "name", json!("env")),
+            (Kind::Vault, "prefix", json!("my-env")),
+        ];
+        for (_, name, value) in more.into_iter().filter(|(of, _, _)| *of == kind) {
+            fields.insert(name.to_owned(), value);
         }
         if kind == Kind::Plugin {
             let plugin = PLUGINS[self.below(PLUGINS.len())];

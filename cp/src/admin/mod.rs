@@ -135,13 +135,13 @@ async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {
         workspace,
         endpoint,
     } = location;
+    workspaces::enter(call, workspace.as_deref(), &endpoint)?;
     let verbs = endpoint.verbs();
     if call.head.method == Method::OPTIONS {
         return Ok(answer::options(&verbs, &call.head.headers));
     }
     let verb = Verb::parse(&call.head.method).filter(|verb| verbs.contains(verb));
     let verb = verb.ok_or(Problem::MethodNotAllowed(verbs))?;
-    workspaces::enter(call, workspace.as_deref(), &endpoint)?;
     if endpoint.is_about(Kind::FilterChain) {
         return Err(Problem::Bad(WASM_DISABLED.to_owned()));
     }

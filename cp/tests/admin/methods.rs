@@ -219,14 +219,19 @@ const KONG: &[(&str, [u16; 5])] = &[
 
 #[tokio::test]
 async fn kongs_endpoints_answer_with_kongs_statuses() {
-    for (path, statuses) in KONG {
-        let mut found = Vec::new();
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            // What one method does should not be seen by the next.
-            let server = with_everything().await;
-            found.push(ask(&server, method, path).await.status);
+    for (path, [get, post, put, patch, delete]) in KONG {
+        let server = with_everything().await;
+        // In an order in which what one method does is not seen by the next.
+        for (method, status) in [
+            ("GET", get),
+            ("PATCH", patch),
+            ("POST", post),
+            ("PUT", put),
+            ("DELETE", delete),
+        ] {
+            let answer = ask(&server, method, path).await;
+            assert_eq!(answer.status, *status, "{method} {path}: {}", answer.text);
         }
-        assert_eq!(found, statuses, "{path}");
     }
 }
 
