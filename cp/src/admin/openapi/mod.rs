@@ -329,12 +329,10 @@ mod tests {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    match value {
-                        Value::String(text) if name == "$ref" => {
-                            into.insert(text.clone());
-                        }
-                        _ => references(value, into),
+                    if let (Some(text), "$ref") = (value.as_str(), name.as_str()) {
+                        into.insert(text.to_owned());
                     }
+                    references(value, into);
                 }
             }
             Value::Array(items) => items.iter().for_each(|item| references(item, into)),

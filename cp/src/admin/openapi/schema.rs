@@ -60,16 +60,9 @@ fn entity(kind: Kind) -> Value {
     let id = json!({ "type": "string", "format": "uuid", "description": "Made if not given" });
     let mut properties = Map::from_iter([("id".to_owned(), id)]);
     for known in schema.fields {
-        let shown = match known.kind {
-            Type::Config if kind == Kind::Plugin => {
-                let configs = PLUGINS.iter().map(|plugin| {
-                    json!({ "$ref": format!("#/components/schemas/{}", config_name(plugin.name)) })
-                });
-                let mut any: Vec<Value> = configs.collect();
-                any.push(json!({ "type": "null" }));
-                json!({ "anyOf": any, "description": "Depends on the name" })
-            }
-            _ => field(known),
+        let shown = match kind == Kind::Plugin && matches!(known.kind, Type::Config) {
+            true => configs(),
+            false => field(known),
         };
         properties.insert(known.name.to_owned(), shown);
     }
@@ -82,6 +75,17 @@ fn entity(kind: Kind) -> Value {
         properties.insert(shorthand.name.to_owned(), shown);
     }
     json!({ "type": "object", "properties": properties })
+}
+
+/// The configuration of any plugin.
+fn configs() -> Value {
+    let reference = |name| json!({ "$ref": format!("#/components/schemas/{}", config_name(name)) });
+    let mut any: Vec<Value> = PLUGINS
+        .iter()
+        .map(|plugin| reference(plugin.name))
+        .collect();
+    any.push(json!({ "type": "null" }));
+    json!({ "anyOf": any, "description": "Depends on the name" })
 }
 
 /// A field; null stands for no value.
