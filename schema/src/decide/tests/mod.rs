@@ -126,7 +126,7 @@ impl World {
             _ => panic!("{method}"),
         };
         let body = body.as_object().cloned().unwrap_or_default();
-        let at = |version| crate::decide::Precondition::at(crate::version::Version(version));
+        let at = |version| Precondition::at(crate::version::Version(version));
         let precondition = if_match.map(at).unwrap_or_default();
         let write = Write {
             kind,

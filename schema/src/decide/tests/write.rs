@@ -341,7 +341,7 @@ fn unique_values_are_unique_in_their_workspace() {
             .as_object()
             .unwrap()
             .clone(),
-        precondition: crate::decide::Precondition::default(),
+        precondition: Precondition::default(),
     };
     assert_eq!(
         told(world.decide(Command::Write(Box::new(write)))),
