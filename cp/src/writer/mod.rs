@@ -139,7 +139,7 @@ impl Writer {
             again: VecDeque::new(),
             burst: 0,
             fresh: view.state().version() == Version::ZERO,
-            lost: None,
+            behind: None,
         };
         let writer = Self {
             asks,

@@ -43,7 +43,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 /// How long a control plane that began with nothing listens to the others before it writes.
 const LISTEN: Duration = Duration::from_millis(1_500);
-/// How long a version that others have signed may take to come here before it counts as lost.
+/// How long a version that others have signed may take to come here before the log is asked whether it has it.
 const KNOWN_WAIT_MAX: Duration = Duration::from_secs(3);
 
 pub(super) struct Task {
@@ -61,8 +61,8 @@ pub(super) struct Task {
     pub(super) burst: usize,
     /// Whether this control plane began with nothing and has not written yet.
     pub(super) fresh: bool,
-    /// A version that is known to have been there and does not come.
-    pub(super) lost: Option<Version>,
+    /// Why the state here is not all that others have signed.
+    pub(super) behind: Option<String>,
 }
 
 impl Task {
@@ -95,7 +95,7 @@ impl Task {
         }
     }
 
-    /// Waits for what others have signed beyond the state here. If the log does not show it, it has lost it, and what is
+    /// Waits for what others have signed beyond the state here. If the log does not have it, it has lost it, and what is
     /// appended now would take the place of what was acknowledged.
     async fn catch_up_with_what_is_known(&mut self) {
         if self.fresh && self.view.state().version() > Version::GENESIS {
@@ -103,17 +103,38 @@ impl Task {
             tokio::time::sleep(LISTEN).await;
         }
         self.fresh = false;
+        self.behind = None;
         let Status { cursor, seen, .. } = self.view.status();
-        self.lost = None;
-        if seen <= cursor.version {
+        let is_behind = |view: &View| {
+            let now = view.status().cursor;
+            now.epoch == cursor.epoch && now.version < seen
+        };
+        if !is_behind(&self.view) {
             return;
         }
         let caught_up = catch_up(&self.view, cursor.epoch, seen);
-        let _ = tokio::time::timeout(KNOWN_WAIT_MAX, caught_up).await;
-        let now = self.view.status().cursor;
-        if now.epoch == cursor.epoch && now.version < seen {
-            self.lost = Some(seen);
+        if tokio::time::timeout(KNOWN_WAIT_MAX, caught_up)
+            .await
+            .is_ok()
+            || !is_behind(&self.view)
+        {
+            return;
         }
+        // A machine that is busy is no log that was lost.
+        let reason = match self.source.log.bounds().await {
+            Ok(bounds) if bounds.last < seen => format!(
+                "version {seen} was signed by a control plane and is not in it: it may have been restored from an old copy"
+            ),
+            Ok(_) => {
+                catch_up(&self.view, cursor.epoch, seen).await;
+                format!("this control plane has not caught up with version {seen} yet; try again")
+            }
+            Err(error) => format!(
+                "whether version {seen} is in it cannot be told: {}",
+                chain(&error)
+            ),
+        };
+        self.behind = is_behind(&self.view).then_some(reason);
     }
 
     /// Decides what waits, each command on the state after the one before.
@@ -181,10 +202,8 @@ impl Task {
         if let Some(reason) = barred(&self.trusted.borrow(), self.key.id()) {
             return Some(reason);
         }
-        if let Some(lost) = self.lost {
-            return Some(format!(
-                "version {lost} was signed by a control plane and is not in it: it may have been restored from an old copy"
-            ));
+        if self.behind.is_some() {
+            return self.behind.clone();
         }
         match self.view.status().phase {
             Phase::Forked(fork) => Some(format!(

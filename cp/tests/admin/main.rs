@@ -17,4 +17,5 @@ mod nodes;
 mod refusals;
 mod server;
 mod torn;
+mod walk;
 mod workspaces;

@@ -199,6 +199,43 @@ fn millis(time: Time) -> Value {
     json!((time.0 / 1000) as f64 / 1000.0)
 }
 
+/// The value a field has if none is given, as `/schemas` shows it: of a record that is never null, what its fields have.
+pub fn default_of(field: &Field) -> Option<Value> {
+    match (field.default, field.kind) {
+        (Some(default), _) => Some(default.value()),
+        (None, Type::Record(fields)) if field.never_null => {
+            let mut record = Map::new();
+            defaults(fields, &mut record);
+            record = without_nulls(record);
+            Some(record.into())
+        }
+        (
+            None,
+            Type::String
+            | Type::Integer
+            | Type::Number
+            | Type::Boolean
+            | Type::Array(_)
+            | Type::Set(_)
+            | Type::Map { .. }
+            | Type::Record(_)
+            | Type::Foreign(_)
+            | Type::Config
+            | Type::Json,
+        ) => None,
+    }
+}
+
+fn without_nulls(record: Map<String, Value>) -> Map<String, Value> {
+    let given = record.into_iter().filter(|(_, value)| !value.is_null());
+    given
+        .map(|(name, value)| match value {
+            Value::Object(record) => (name, without_nulls(record).into()),
+            other => (name, other),
+        })
+        .collect()
+}
+
 /// Gives absent fields their defaults, also inside records.
 pub(super) fn defaults(fields: &[Field], body: &mut Map<String, Value>) {
     for field in fields {

@@ -15,6 +15,7 @@ pub mod text;
 pub(crate) mod url;
 mod value;
 
+pub use fill::default_of;
 pub(crate) use fill::remove_nulls;
 pub use form::form_value;
 pub use output::fill_nulls;
