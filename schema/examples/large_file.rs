@@ -2,6 +2,7 @@
 //!
 //! Reads a file of consumers with a key each, decides it on an empty state, dumps the state, and decides the dump.
 
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(clippy::print_stdout, reason = "it prints what it measures")]
 
 use sluice_schema::decide::{Command, Origin, Plan, decide, genesis};

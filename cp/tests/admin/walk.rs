@@ -55,183 +55,107 @@ fn id(number: u32) -> String {
     Uuid::from_u128(0x4000_8000_0000_0000_0000 | u128::from(number)).to_string()
 }
 
-fn wanted(path: impl Into<String>, schema: &'static str, number: u32, body: Value) -> Wanted {
-    Wanted {
-        path: path.into(),
-        schema,
-        id: id(number),
-        body,
-    }
-}
-
 fn pem(file: &str) -> String {
     let path = format!("{}/../schema/tests/pem/{file}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap()
 }
 
-/// In decK's order: each stage is put at once, after the one before.
+/// In decK's order: each stage is put at once, after the one before. `#3` stands for the id of entity 3, `@x` for the
+/// content of file x.
+#[rustfmt::skip]
+const STAGES: [&[(&str, &str, u32, &str)]; 4] = [
+    &[
+        ("/certificates", "certificates", 1, r#"{"cert": "@rsa.crt", "key": "@rsa.key", "tags": ["b", "a"]}"#),
+        ("/ca_certificates", "ca_certificates", 2, r#"{"cert": "@ca.crt"}"#),
+        ("/consumers", "consumers", 3, r#"{"username": "anna", "custom_id": "a-1", "tags": ["b", "a"]}"#),
+        ("/consumer_groups", "consumer_groups", 4, r#"{"name": "gold"}"#),
+        ("/vaults", "vaults", 5, r#"{"name": "env", "prefix": "my-env", "config": {"prefix": "KONG_"}}"#),
+        ("/key-sets", "key_sets", 6, r#"{"name": "keys"}"#),
+    ],
+    &[
+        ("/snis", "snis", 10, r##"{"name": "a.example.com", "certificate": {"id": "#1"}}"##),
+        ("/upstreams", "upstreams", 11,
+            r#"{"name": "backend", "algorithm": "consistent-hashing", "hash_on": "header", "hash_on_header": "x-user"}"#),
+        ("/keys", "keys", 12, r##"{"name": "k", "kid": "1", "set": {"id": "#6"}, "pem": {"public_key": "@rsa.pub"}}"##),
+        ("/consumers/#3/key-auth", "keyauth_credentials", 13, r#"{"key": "anna-key"}"#),
+        ("/consumers/#3/basic-auth", "basicauth_credentials", 14, r#"{"username": "anna", "password": "p"}"#),
+        ("/consumers/#3/jwt", "jwt_secrets", 15, r#"{"key": "iss", "secret": "s"}"#),
+        ("/consumers/#3/hmac-auth", "hmacauth_credentials", 16, r#"{"username": "anna", "secret": "s"}"#),
+        ("/consumers/#3/acls", "acls", 17, r#"{"group": "admins"}"#),
+        ("/consumers/#3/oauth2", "oauth2_credentials", 18,
+            r#"{"name": "app", "client_id": "c", "client_secret": "s", "redirect_uris": ["https://b.x/", "https://a.x/"]}"#),
+        ("/services", "services", 100,
+            r##"{"name": "s", "host": "backend", "protocol": "https", "tls_verify": true, "ca_certificates": ["#2"]}"##),
+    ],
+    &[
+        ("/routes", "routes", 200,
+            r##"{"name": "r", "paths": ["/z", "~/a/(?<id>x)$"], "methods": ["POST", "GET"], "headers": {"x-b": ["2", "1"]},
+                "service": {"id": "#100"}, "tags": ["b", "a"]}"##),
+        ("/upstreams/#11/targets", "targets", 20, r#"{"target": "127.0.0.1:9001", "weight": 7}"#),
+    ],
+    &[
+        ("/plugins", "plugins", 30, r##"{"name": "key-auth", "config": {"key_names": ["z", "a"]}, "route": {"id": "#200"}}"##),
+        ("/plugins", "plugins", 31, r##"{"name": "rate-limiting", "config": {"minute": 5}, "consumer": {"id": "#3"}}"##),
+        ("/plugins", "plugins", 32,
+            r##"{"name": "cors", "config": {"origins": ["b", "a"], "methods": ["PUT", "GET"]}, "service": {"id": "#100"}}"##),
+        ("/plugins", "plugins", 33,
+            r##"{"name": "request-transformer", "config": {"add": {"headers": ["x:1"]}}, "consumer_group": {"id": "#4"}}"##),
+        ("/plugins", "plugins", 34, r#"{"name": "opentelemetry", "config": {"traces_endpoint": "http://127.0.0.1:4318/v1"}}"#),
+        ("/plugins", "plugins", 35, r#"{"name": "http-log", "config": {"http_endpoint": "http://127.0.0.1:1/"}, "enabled": false}"#),
+    ],
+];
+/// Services that are alike, and a route for each: more than are put at once.
+const ALIKE: u32 = 30;
+
 fn world() -> Vec<Vec<Wanted>> {
-    let tags = json!(["managed", "by-walk"]);
-    let (consumer, group) = (id(3), id(4));
-    let first = vec![
-        wanted(
-            "/certificates",
-            "certificates",
-            1,
-            json!({"cert": pem("rsa.crt"), "key": pem("rsa.key"), "tags": tags}),
-        ),
-        wanted(
-            "/ca_certificates",
-            "ca_certificates",
-            2,
-            json!({"cert": pem("ca.crt"), "tags": tags}),
-        ),
-        wanted(
-            "/consumers",
-            "consumers",
-            3,
-            json!({"username": "anna", "custom_id": "a-1", "tags": tags}),
-        ),
-        wanted(
-            "/consumer_groups",
-            "consumer_groups",
-            4,
-            json!({"name": "gold", "tags": tags}),
-        ),
-        wanted(
-            "/vaults",
-            "vaults",
-            5,
-            json!({"name": "env", "prefix": "my-env", "config": {"prefix": "KONG_"}, "tags": tags}),
-        ),
-        wanted(
-            "/key-sets",
-            "key_sets",
-            6,
-            json!({"name": "keys", "tags": tags}),
-        ),
-    ];
-    let mut second = vec![
-        wanted(
-            "/snis",
-            "snis",
-            10,
-            json!({"name": "a.example.com", "certificate": {"id": id(1)}, "tags": tags}),
-        ),
-        wanted(
-            "/upstreams",
-            "upstreams",
-            11,
-            json!({"name": "backend", "algorithm": "consistent-hashing", "hash_on": "header", "hash_on_header": "x-user", "tags": tags}),
-        ),
-        wanted(
-            "/keys",
-            "keys",
-            12,
-            json!({"name": "k", "kid": "1", "set": {"id": id(6)},
-            "pem": {"public_key": pem("rsa.pub")}, "tags": tags}),
-        ),
-        wanted(
-            format!("/consumers/{consumer}/key-auth"),
-            "keyauth_credentials",
-            13,
-            json!({"key": "anna-key"}),
-        ),
-        wanted(
-            format!("/consumers/{consumer}/basic-auth"),
-            "basicauth_credentials",
-            14,
-            json!({"username": "anna", "password": "p"}),
-        ),
-        wanted(
-            format!("/consumers/{consumer}/jwt"),
-            "jwt_secrets",
-            15,
-            json!({"key": "iss", "secret": "s"}),
-        ),
-        wanted(
-            format!("/consumers/{consumer}/hmac-auth"),
-            "hmacauth_credentials",
-            16,
-            json!({"username": "anna", "secret": "s"}),
-        ),
-        wanted(
-            format!("/consumers/{consumer}/acls"),
-            "acls",
-            17,
-            json!({"group": "admins"}),
-        ),
-        wanted(
-            format!("/consumers/{consumer}/oauth2"),
-            "oauth2_credentials",
-            18,
-            json!({
-            "name": "app", "client_id": "c", "client_secret": "s", "redirect_uris": ["https://b.example/", "https://a.example/"]}),
-        ),
-    ];
-    second.extend((0..30).map(|number| {
-        wanted(
-            "/services",
-            "services",
-            100 + number,
-            json!({
-            "name": format!("service-{number}"), "host": "backend", "tags": tags,
-            "ca_certificates": [id(2)], "tls_verify": true, "protocol": "https"}),
-        )
-    }));
-    let mut third: Vec<Wanted> = (0..30)
-        .map(|number| {
-            wanted("/routes", "routes", 200 + number, json!({
-                "name": format!("route-{number}"), "paths": [format!("/z{number}"), format!("~/a/(?<id>{number})$")],
-                "methods": ["POST", "GET"], "headers": {"x-b": ["2", "1"]}, "tags": tags,
-                "service": {"id": id(100 + number)}}))
-        })
+    let entity = |(path, schema, number, body): &(&str, &'static str, u32, &str)| Wanted {
+        path: path.split('/').map(resolve).collect::<Vec<_>>().join("/"),
+        schema,
+        id: id(*number),
+        body: resolve_all(serde_json::from_str(body).unwrap()),
+    };
+    let mut stages: Vec<Vec<Wanted>> = STAGES
+        .iter()
+        .map(|stage| stage.iter().map(entity).collect())
         .collect();
-    third.push(wanted(
-        format!("/upstreams/{}/targets", id(11)),
-        "targets",
-        20,
-        json!({"target": "127.0.0.1:9001", "weight": 7}),
-    ));
-    let fourth = vec![
-        wanted(
-            "/plugins",
-            "plugins",
-            30,
-            json!({"name": "key-auth", "config": {"key_names": ["z", "a"]}, "route": {"id": id(200)}, "tags": tags}),
-        ),
-        wanted(
-            "/plugins",
-            "plugins",
-            31,
-            json!({"name": "rate-limiting", "config": {"minute": 5, "policy": "local"}, "consumer": {"id": consumer}}),
-        ),
-        wanted(
-            "/plugins",
-            "plugins",
-            32,
-            json!({"name": "cors", "config": {"origins": ["b", "a"], "methods": ["PUT", "GET"]}, "service": {"id": id(100)}}),
-        ),
-        wanted(
-            "/plugins",
-            "plugins",
-            33,
-            json!({"name": "request-transformer", "config": {"add": {"headers": ["x:1", "a:2"]}}, "consumer_group": {"id": group}}),
-        ),
-        wanted(
-            "/plugins",
-            "plugins",
-            34,
-            json!({"name": "opentelemetry", "config": {"traces_endpoint": "http://127.0.0.1:4318/v1/traces"}}),
-        ),
-        wanted(
-            "/plugins",
-            "plugins",
-            35,
-            json!({"name": "http-log", "config": {"http_endpoint": "http://127.0.0.1:1/"}, "enabled": false}),
-        ),
-    ];
-    vec![first, second, third, fourth]
+    for number in 1..ALIKE {
+        let (service, route) = (format!("s{number}"), format!("r{number}"));
+        let body = json!({"name": service, "host": "backend"}).to_string();
+        stages[1].push(entity(&("/services", "services", 100 + number, &body)));
+        let service = format!("#{}", 100 + number);
+        let body =
+            json!({"name": route, "paths": [format!("/{route}")], "service": {"id": service}});
+        stages[2].push(entity(&(
+            "/routes",
+            "routes",
+            200 + number,
+            &body.to_string(),
+        )));
+    }
+    stages
+}
+
+fn resolve(text: &str) -> String {
+    match text.split_at_checked(1) {
+        Some(("#", number)) => id(number.parse().unwrap()),
+        Some(("@", file)) => pem(file),
+        Some(_) | None => text.to_owned(),
+    }
+}
+
+fn resolve_all(value: Value) -> Value {
+    match value {
+        Value::String(text) => resolve(&text).into(),
+        Value::Array(items) => items.into_iter().map(resolve_all).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields
+                .map(|(name, value)| (name, resolve_all(value)))
+                .collect::<Map<_, _>>()
+                .into()
+        }
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_)) => plain,
+    }
 }
 
 impl Server {
@@ -377,7 +301,9 @@ fn without_nulls(value: &Value, name: &str) -> Value {
             }
             items.into()
         }
-        other => other.clone(),
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            plain.clone()
+        }
     }
 }
 

@@ -229,9 +229,11 @@ pub fn default_of(field: &Field) -> Option<Value> {
 fn without_nulls(record: Map<String, Value>) -> Map<String, Value> {
     let given = record.into_iter().filter(|(_, value)| !value.is_null());
     given
-        .map(|(name, value)| match value {
-            Value::Object(record) => (name, without_nulls(record).into()),
-            other => (name, other),
+        .map(|(name, mut value)| {
+            if let Value::Object(record) = &mut value {
+                *record = without_nulls(std::mem::take(record));
+            }
+            (name, value)
         })
         .collect()
 }

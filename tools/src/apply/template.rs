@@ -320,7 +320,10 @@ mod tests {
         Some(value.to_owned())
     }
 
-    fn check(text: &str, expected: Result<(&str, &[usize]), &[(usize, &str)]>) {
+    /// The text and the line each of its lines comes from, or the mistakes with their lines.
+    type Expected<'a> = Result<(&'a str, &'a [usize]), &'a [(usize, &'a str)]>;
+
+    fn check(text: &str, expected: Expected<'_>) {
         match (expand(text, &lookup), expected) {
             (Ok(found), Ok((text, lines))) => {
                 assert_eq!((found.text.as_str(), found.lines.as_slice()), (text, lines));
