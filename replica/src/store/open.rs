@@ -10,7 +10,7 @@ use super::{Held, Store, StoreError, Upkeep, io_error};
 use crate::planted::{Bug, planted};
 use sluice_schema::digest::Accumulator;
 use sluice_schema::entity::{Entry, Key};
-use sluice_schema::version::Cursor;
+use sluice_schema::version::{Cursor, Version};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -238,6 +238,11 @@ fn open_existing(
     let verified = held.cursor;
     let mut store = Store::new(disk.clone(), database, current, held, next_number);
     store.replay()?;
+    // A database that was never synced can lose all it had, and no witness says so.
+    if store.cursor().version == Version::ZERO && good::is_usable(&**disk) {
+        let reason = "it holds nothing, but there is a last known good copy";
+        return Err(StoreError::Damaged(reason.into()));
+    }
     remove_databases(&**disk, Some(current.database));
     let handed_over = store.cursor() == verified;
     Ok(Some((store, handed_over)))
