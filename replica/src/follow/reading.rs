@@ -95,8 +95,11 @@ impl Follow {
         if from <= applied {
             return self.doubt(Fork::Behind { applied }, actions);
         }
-        self.unconfirmed &= applied > Version::ZERO;
-        self.retry = self.unconfirmed || self.seen >= from;
+        // More than the log shows: the copy that answered lags, or the log no longer holds what was shown live. The
+        // last of that may have been applied here, so it is read again too.
+        let more = self.seen >= from;
+        self.unconfirmed = applied > Version::ZERO && (self.unconfirmed || more);
+        self.retry = self.unconfirmed || more;
     }
 
     /// What was read ends before what is here already: it does not say whether the log holds that.
