@@ -3,6 +3,7 @@
 mod apply;
 mod fold;
 mod kinds;
+mod workspaces;
 mod write;
 
 use super::*;
