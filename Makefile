@@ -38,11 +38,12 @@ fmt:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
 
-# From a POST to the first request that shows it, and back from a restart, on a real NATS server.
+# From a POST to the first request that shows it, back from a restart, and the Admin API at size, on a real NATS server.
 bench:
 	cargo build --release --bins
 	target/release/sluice bench propagate
 	target/release/sluice bench recover
+	target/release/sluice bench admin
 
 # What a change must pass.
 ci:

@@ -1,5 +1,6 @@
 //! `sluice bench`: measurements on this machine, with real processes.
 
+mod admin;
 mod propagate;
 mod recover;
 mod relay;
@@ -7,6 +8,7 @@ mod rig;
 mod usage;
 
 use clap::{Args, Subcommand};
+use std::time::Duration;
 
 /// Arguments of `sluice bench`.
 #[derive(Debug, Args)]
@@ -19,6 +21,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// From a POST to the first request that shows it: time, bytes to the data plane, CPU of the data plane
     Propagate(propagate::Arguments),
+    /// What the Admin API costs as the configuration grows: a large file, lists, a PUT of one entity
+    Admin(admin::Arguments),
     /// What a snapshot costs, and how a data plane comes back: from its store, from nothing, after a gap
     Recover(recover::Arguments),
 }
@@ -27,6 +31,13 @@ enum Command {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Propagate(arguments) => propagate::run(&arguments),
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
     }
+}
+
+/// The middle one; sorts them.
+fn median(durations: &mut [Duration]) -> Duration {
+    durations.sort_unstable();
+    durations[durations.len() / 2]
 }

@@ -2,7 +2,7 @@
 //! a gap.
 
 use super::rig::{Rig, SETTLE};
-use super::usage;
+use super::{median, usage};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -212,9 +212,4 @@ fn said(rig: &Rig, message: &str) -> Result<Value> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find(|line| line["message"] == message);
     found.with_context(|| format!("the data plane did not say '{message}'; it said:\n{said}"))
-}
-
-fn median(durations: &mut [Duration]) -> Duration {
-    durations.sort_unstable();
-    durations[durations.len() / 2]
 }
