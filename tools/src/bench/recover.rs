@@ -48,12 +48,7 @@ fn measure(entities: usize, arguments: &Arguments) -> Result<()> {
     let bar = crate::apply::spinner(format!("{entities} entities"));
     let began = Instant::now();
     rig.load(entities)?;
-    bar.suspend(|| {
-        println!(
-            "  applied from one file and active after {:.2?}",
-            began.elapsed()
-        )
-    });
+    bar.suspend(|| println!("  applied and active after {:.2?}", began.elapsed()));
 
     bar.set_message("snapshots");
     cut(&rig, "first snapshot")?;

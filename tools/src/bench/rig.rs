@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sluice_replica::node::SyncMode;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -18,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Long enough for what a change causes to have arrived, short enough that few heads fall into it.
 pub(super) const SETTLE: Duration = Duration::from_millis(30);
+
+/// More go into several files, for the Admin API takes 64 MiB at a time.
+const FILE_SERVICES_MAX: usize = 25_000;
 
 /// Everything that runs for one row.
 pub(super) struct Rig {
@@ -79,20 +83,29 @@ impl Rig {
 
     /// Applies the configuration and waits until the data plane has it.
     pub(super) fn load(&self, entities: usize) -> Result<()> {
-        let file = configuration(entities, self.upstream).to_string();
+        let services = entities.div_ceil(2);
+        let mut version = 0;
+        for first in (0..services).step_by(FILE_SERVICES_MAX) {
+            let numbers = first..services.min(first + FILE_SERVICES_MAX);
+            version = self.apply(&configuration(numbers, self.upstream).to_string())?;
+        }
+        self.wait_for(version)
+    }
+
+    /// Applies a file; gives back its version.
+    fn apply(&self, file: &str) -> Result<u64> {
         let deadline = Instant::now() + PATIENCE;
-        let version = loop {
+        loop {
             let answer = self
                 .admin
                 .post("/apply", "application/json", &[], file.as_bytes())?;
             match answer.status {
-                200 | 201 => break answer.version.context("no Sluice-Version")?,
+                200 | 201 => return answer.version.context("no Sluice-Version"),
                 // The control plane may not have reached the broker yet.
                 503 if Instant::now() < deadline => std::thread::sleep(SETTLE),
                 status => bail!("apply was answered with {status}: {}", answer.body),
             }
-        };
-        self.wait_for(version)
+        }
     }
 
     pub(super) fn wait_for(&self, version: u64) -> Result<()> {
@@ -126,14 +139,14 @@ fn flag(mode: SyncMode) -> &'static str {
     }
 }
 
-/// `entities` entities: as many routes as services, each about 1 KB as JSON, as in Kong's own sizing.
-fn configuration(entities: usize, upstream: SocketAddr) -> Value {
+/// Services with a route each, all about 1 KB as JSON, as in Kong's own sizing.
+fn configuration(numbers: Range<usize>, upstream: SocketAddr) -> Value {
     let tags = |kind: &str, number: usize| -> Vec<String> {
         (0..8)
             .map(|tag| format!("{kind}-{number:07}-team-{tag}-owner-of-something"))
             .collect()
     };
-    let services = (0..entities.div_ceil(2)).map(|number| {
+    let services = numbers.map(|number| {
         json!({
             "name": format!("service-{number}"),
             "host": upstream.ip().to_string(),
