@@ -13,7 +13,7 @@ test:
 	cargo build --workspace --bins && \
 	cargo test --workspace
 
-# The whole-system tests for hours instead of minutes: make soak SOAK="chaos --kills 5000 --minutes 120"
+# The whole-system tests for hours instead of minutes: make soak SOAK="chaos --kills 5000 --minutes 120", make soak SOAK=sim
 SOAK ?= chaos
 soak:
 	@server=$$(scripts/nats-server) && export SLUICE_TEST_NATS_SERVER="$$server" && \

@@ -1,7 +1,7 @@
 //! Simulated runs: new seeds, seeds that have found something, planted bugs, and that a seed replays exactly.
 //!
-//! For long: `SLUICE_SIM_SEEDS=1000000 SLUICE_SIM_FAILURES=10 cargo test --release -p sluice-tests --test simulation seeds_keep
-//! -- --nocapture`. `SLUICE_TEST_SEED` is the first seed, `SLUICE_SIM_BUG` the only bug to hunt.
+//! For long: `make soak SOAK=sim`. `SLUICE_TEST_SEED` is the first new seed, `SLUICE_SIM_SEED` the one to replay,
+//! `SLUICE_SIM_BUG` the only bug to hunt.
 
 #![allow(
     clippy::print_stdout,
@@ -10,24 +10,13 @@
 
 #[cfg(debug_assertions)]
 use sluice_replica::planted::Bug;
-use sluice_tests::sim::soak::{Plan, Summary, soak};
+use sluice_tests::sim::soak::{self, Plan, paused_runtime as runtime};
 use sluice_tests::sim::{self, saved};
 #[cfg(debug_assertions)]
 use std::sync::{Mutex, PoisonError};
-use tokio::runtime::{Builder, Runtime};
 
 const THREADS: usize = 2;
-const BASE: u64 = 90_000;
-const SEEDS: u64 = 1_500;
-
-/// Single-threaded, with a clock that moves when everybody waits.
-fn runtime() -> Runtime {
-    Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without IO can always be made")
-}
+const SEEDS: u64 = 10_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -35,28 +24,17 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn seeds_keep_all_promises() {
-    // Fixed until what new seeds still find is mended: ARCHITECTURE.md, "Known and open".
-    let base = number("SLUICE_TEST_SEED").unwrap_or(BASE);
-    let seeds = number("SLUICE_SIM_SEEDS").unwrap_or(SEEDS);
-    println!("seeds {base} to {}", base + seeds - 1);
+    let base = number("SLUICE_TEST_SEED").unwrap_or_else(soak::seed_of_now);
+    println!("seeds {base} to {}", base + SEEDS - 1);
     let plan = Plan {
         base,
-        seeds,
+        seeds: SEEDS,
         threads: THREADS,
-        failures_max: usize::try_from(number("SLUICE_SIM_FAILURES").unwrap_or(1)).unwrap_or(1),
+        failures_max: 1,
     };
-    let summary = soak(plan, runtime, |_| ());
-    let Summary {
-        seeds,
-        acknowledged,
-        took,
-        failures,
-        broken,
-    } = &summary;
-    println!("{seeds} seeds, {acknowledged} writes acknowledged, {took:?}, broken: {broken:?}");
-    for failure in failures.iter().skip(1) {
-        println!("seed {}: {:?}", failure.seed, failure.broken);
-    }
+    let summary = soak::soak(plan, runtime, |_| ());
+    println!("{}", summary.describe());
+    let failures = &summary.failures;
     assert!(failures.is_empty(), "{}", failures[0].report());
 }
 

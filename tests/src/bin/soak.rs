@@ -1,14 +1,17 @@
 //! `make soak`: what the tests do, for as long as you like.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use sluice_tests::chaos::disk;
 use sluice_tests::chaos::mount::Mount;
 use sluice_tests::chaos::rig::{Rig, Shape};
 use sluice_tests::chaos::storm::{self, Plan};
 use sluice_tests::chaos::wreck::{Tally, Wreck};
+use sluice_tests::sim::soak;
 use std::time::{Duration, Instant};
 
+/// Seeds between two lines of progress.
+const SEEDS_TOLD: u64 = 1_000;
 /// Room of the disks that are filled.
 const DISK_BYTES: u64 = 24 << 20;
 /// Longer than a client takes to notice that nobody answers.
@@ -33,7 +36,24 @@ struct Arguments {
 enum Run {
     /// Kills, partitions, freezes, damaged files, full disks and power loss over real processes
     Chaos(Chaos),
-    // The simulator's long run belongs here: `Sim(Sim)`.
+    /// New seeds of the simulator
+    Sim(Sim),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Sim {
+    /// How many seeds
+    #[arg(long, default_value_t = 1_000_000)]
+    seeds: u64,
+    /// The first [default: the time in milliseconds]
+    #[arg(long)]
+    first: Option<u64>,
+    /// Failures after which no new seed is begun
+    #[arg(long, default_value_t = 10)]
+    failures: usize,
+    /// Threads
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -64,6 +84,30 @@ struct Chaos {
 fn main() -> Result<()> {
     match Arguments::parse().run {
         Run::Chaos(chaos) => chaos.run(),
+        Run::Sim(sim) => sim.run(),
+    }
+}
+
+impl Sim {
+    fn run(self) -> Result<()> {
+        let plan = soak::Plan {
+            base: self.first.unwrap_or_else(soak::seed_of_now),
+            seeds: self.seeds,
+            threads: self.threads,
+            failures_max: self.failures,
+        };
+        eprintln!("soak sim --first {} --seeds {}", plan.base, plan.seeds);
+        let summary = soak::soak(plan, soak::paused_runtime, |done| {
+            if done % SEEDS_TOLD == 0 {
+                eprintln!("{done} seeds");
+            }
+        });
+        for failure in &summary.failures {
+            eprintln!("{}", failure.report());
+        }
+        eprintln!("{}", summary.describe());
+        ensure!(summary.failures.is_empty(), "promises were broken");
+        Ok(())
     }
 }
 

@@ -4,8 +4,8 @@ use super::{Outcome, run};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::runtime::{Builder, Runtime};
 
 /// Failures that are kept whole.
 const FAILURES_KEPT: usize = 20;
@@ -36,6 +36,43 @@ pub struct Summary {
     pub failures: Vec<Outcome>,
     /// How many failed, by invariant.
     pub broken: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    /// For people.
+    pub fn describe(&self) -> String {
+        let Self {
+            seeds,
+            acknowledged,
+            took,
+            failures,
+            broken,
+        } = self;
+        let failed: Vec<u64> = failures.iter().map(|failure| failure.seed).collect();
+        format!(
+            "{seeds} seeds, {acknowledged} writes acknowledged, {took:?}, broken: {broken:?} {failed:?}"
+        )
+    }
+}
+
+/// The time in milliseconds: a first seed that nobody has run before.
+pub fn seed_of_now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or_default()
+    })
+}
+
+/// Single-threaded, with a clock that moves when everybody waits.
+///
+/// # Panics
+/// Never: a runtime without IO can always be made.
+pub fn paused_runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without IO can always be made")
 }
 
 /// Runs seeds. `progress` is called after each with how many are done.

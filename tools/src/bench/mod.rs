@@ -2,6 +2,7 @@
 
 mod admin;
 mod propagate;
+mod proxy;
 mod recover;
 mod relay;
 mod rig;
@@ -23,6 +24,8 @@ enum Command {
     Propagate(propagate::Arguments),
     /// What the Admin API costs as the configuration grows: a large file, lists, a PUT of one entity
     Admin(admin::Arguments),
+    /// What proxying a request costs, beside other proxies, with many routes, and while the configuration changes
+    Proxy(proxy::Arguments),
     /// What a snapshot costs, and how a data plane comes back: from its store, from nothing, after a gap
     Recover(recover::Arguments),
 }
@@ -32,6 +35,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Propagate(arguments) => propagate::run(&arguments),
         Command::Admin(arguments) => admin::run(&arguments),
+        Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
     }
 }

@@ -93,7 +93,7 @@ impl Rig {
     }
 
     /// Applies a file; gives back its version.
-    fn apply(&self, file: &str) -> Result<u64> {
+    pub(super) fn apply(&self, file: &str) -> Result<u64> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self
