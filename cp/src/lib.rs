@@ -21,6 +21,7 @@ pub use writer::Writer;
 use sluice_replica::keys::Keychain;
 use sluice_replica::log::{Durability, Source};
 use sluice_replica::node::SyncMode;
+use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -65,6 +66,8 @@ pub struct Info {
     pub cluster: String,
     /// How data planes are asked to take up changes.
     pub sync: SyncMode,
+    /// What routes may say.
+    pub router_flavor: RouterFlavor,
     /// The id of the key this control plane signs with.
     pub signing_key: String,
     /// Whether acknowledged writes are synced to disk.

@@ -12,6 +12,7 @@ use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::{hostname, wait_for_tasks};
 use sluice_replica::store::Store;
+use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub admin: TcpListener,
     /// Further names for [`Info::allowed_hosts`].
     pub admin_hosts: Vec<String>,
+    /// What routes may say.
+    pub router_flavor: RouterFlavor,
     /// Directory of the local store.
     pub data_dir: PathBuf,
     /// What it signs with.
@@ -79,6 +82,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         source,
         admin: listener,
         admin_hosts: admin.admin_hosts,
+        router_flavor: admin.router_flavor,
         data_dir: log.data_dir,
         key,
         keychain,
@@ -145,6 +149,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         allowed_hosts: parts.admin_hosts,
         cluster: parts.cluster,
         sync: parts.sync,
+        router_flavor: parts.router_flavor,
         signing_key,
         durability: core.durability,
     });

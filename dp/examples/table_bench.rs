@@ -196,6 +196,7 @@ fn lookups(table: &Table, requests: &[(String, String)], expected: bool) -> (u64
             host,
             port: 80,
             path,
+            query: None,
             headers: &headers,
             sni: None,
             tls: false,

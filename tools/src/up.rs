@@ -16,6 +16,7 @@ use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
 use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::version::{Epoch, Version};
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -65,6 +66,14 @@ pub(crate) struct Settings {
         value_name = "on|off"
     )]
     incremental_sync: SyncMode,
+    /// What routes may say: hosts, paths and so on (traditional_compatible), or these or an expression (expressions)
+    #[arg(
+        long,
+        env = "SLUICE_UP_ROUTER_FLAVOR",
+        default_value = "traditional_compatible",
+        value_name = "FLAVOR"
+    )]
+    router_flavor: RouterFlavor,
     #[command(flatten)]
     logging: LoggingSettings,
 }
@@ -124,6 +133,7 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         source: source.clone(),
         admin,
         admin_hosts: Vec::new(),
+        router_flavor: settings.router_flavor,
         data_dir: settings.data_dir.join("cp"),
         key,
         keychain: keychain.clone(),
@@ -223,6 +233,7 @@ async fn apply(control: &ControlPlane, path: &Path, text: &str) -> anyhow::Resul
     };
     let request = Request {
         actor,
+        router_flavor: control.info.router_flavor,
         ..Request::default()
     };
     match control

@@ -136,7 +136,7 @@ async fn respond(call: &Call<'_>, body: Body) -> Result<Response, Problem> {
         Endpoint::PluginsEnabled => Ok(info::plugins_enabled()),
         Endpoint::Metrics => Ok(metrics::show(call)),
         Endpoint::Tags(tag) => tags::list(call, tag).await,
-        Endpoint::Schema(entity) => schemas::entity(&entity),
+        Endpoint::Schema(entity) => schemas::entity(call, &entity),
         endpoint if endpoint.is_about(Kind::FilterChain) => {
             Err(Problem::Bad(WASM_DISABLED.to_owned()))
         }

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 use sluice_schema::check::form_value;
 use sluice_schema::event::Actor;
-use sluice_schema::kind::Schema;
+use sluice_schema::kind::{Kind, Schema};
 use sluice_schema::state::State;
 use sluice_schema::version::Version;
 use std::net::SocketAddr;
@@ -77,7 +77,13 @@ impl<'a> Call<'a> {
             reason: self.header("sluice-reason")?,
             request_id: Some(self.request_id.clone()),
             idempotency_key: self.header("idempotency-key")?,
+            router_flavor: self.admin.control_plane.info.router_flavor,
         })
+    }
+
+    /// The descriptor of a kind, as this control plane has it.
+    pub(super) fn schema(&self, kind: Kind) -> &'static Schema {
+        self.admin.control_plane.info.router_flavor.schema(kind)
     }
 
     /// What `If-Match` asks for.

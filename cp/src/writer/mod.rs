@@ -18,6 +18,7 @@ use sluice_replica::keys::{SigningKey, TrustedKeys};
 use sluice_replica::log::Source;
 use sluice_schema::decide::{Command, Origin, Outcome, Proposal, Refusal};
 use sluice_schema::event::{Actor, Event, EventId};
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::state::State;
 use sluice_schema::version::{Epoch, Version};
 use std::collections::VecDeque;
@@ -48,6 +49,8 @@ pub struct Request {
     pub request_id: Option<String>,
     /// A key that makes a repeated request answer as the first did.
     pub idempotency_key: Option<String>,
+    /// What routes may say.
+    pub router_flavor: RouterFlavor,
 }
 
 /// A command that is done.
@@ -188,6 +191,7 @@ fn origin(request: Request, epoch: Epoch, environment: &Environment) -> Origin {
         reason: request.reason,
         request_id: request.request_id,
         seed: environment.seed(),
+        router_flavor: request.router_flavor,
     }
 }
 

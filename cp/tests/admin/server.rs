@@ -7,6 +7,7 @@ use sluice_replica::keys::{Keychain, SigningKey};
 use sluice_replica::log::Source;
 use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::version::{Epoch, Version};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -78,6 +79,7 @@ impl Server {
             source: wrap(Embedded::open(&directory.path().join("log")).unwrap()),
             admin: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             admin_hosts: vec!["gui.example".to_owned()],
+            router_flavor: RouterFlavor::default(),
             data_dir: directory.path().join("data"),
             keychain,
             key,

@@ -145,6 +145,14 @@ impl Protocols {
     pub const GRPC: Self = Self(1 << 2);
     /// gRPC over TLS.
     pub const GRPCS: Self = Self(1 << 3);
+    /// A raw stream.
+    pub const TCP: Self = Self(1 << 4);
+    /// A stream over TLS.
+    pub const TLS: Self = Self(1 << 5);
+    /// Datagrams.
+    pub const UDP: Self = Self(1 << 6);
+    /// TLS relayed as it is.
+    pub const TLS_PASSTHROUGH: Self = Self(1 << 7);
 
     /// The set of these names; names this build does not know are left out.
     pub fn parse(names: &[String]) -> Self {

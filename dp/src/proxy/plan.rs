@@ -111,6 +111,7 @@ impl Context<'_> {
             host: authority.host(),
             port: authority.port.unwrap_or(self.peer.local.port()),
             path,
+            query: parts.uri.query(),
             headers: &parts.headers,
             sni: None,
             tls: false,

@@ -19,7 +19,7 @@ pub use entity::{Algorithm, Consumer, KeyCredential, Protocol, Service, Target, 
 pub use path::{PathError, canonical_path, upstream_path};
 pub use plugins::Chain;
 pub use route::Route;
-pub use router::{Captures, Match, RequestHead};
+pub use router::{Captures, Match, RequestHead, StreamHead, StreamProtocol};
 
 use imbl::{HashMap, OrdMap};
 use names::Names;
@@ -87,6 +87,11 @@ impl Table {
     /// The route a request belongs to.
     pub fn find(&self, request: &RequestHead<'_>) -> Option<Match> {
         self.router.find(request)
+    }
+
+    /// The route a connection that is no HTTP belongs to.
+    pub fn find_stream(&self, stream: &StreamHead<'_>) -> Option<Match> {
+        self.router.find_stream(stream)
     }
 
     /// A route by id.

@@ -85,6 +85,7 @@ fn find(table: &Table, path: &str) -> Option<Uuid> {
         host: "a.b",
         port: 80,
         path,
+        query: None,
         headers: &http::HeaderMap::new(),
         sni: None,
         tls: false,

@@ -134,12 +134,16 @@ impl Applying<'_, '_> {
         };
         let existing = self.draft.base().get(&key).map(|entry| entry.body.fields());
         let before = existing.as_ref().and_then(|before| before.as_ref().ok());
-        let Inputs { now, entropy } = &mut self.inputs;
+        let Inputs {
+            now,
+            entropy,
+            flavor,
+        } = &mut self.inputs;
         let completed = match before {
             // Nothing to check, whatever rules have come since it was written.
             Some(before) if same(&fields, before) => Ok(before.clone()),
             before => complete(
-                desired.kind.schema(),
+                flavor.schema(desired.kind),
                 fields,
                 Base::Declare(before, self.values),
                 *now,

@@ -10,7 +10,7 @@ use sluice_cp::writer::{Request, WriteError, Written};
 use sluice_schema::decide::{Action, Command, Plan, Selector, Write};
 use sluice_schema::entity::{Key, Workspace};
 use sluice_schema::event::Actor;
-use sluice_schema::kind::Kind;
+use sluice_schema::kind::{Kind, RouterFlavor};
 use sluice_schema::version::Version;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -174,6 +174,7 @@ impl Clients {
             reason: Some(write_token(token)),
             request_id: None,
             idempotency_key: ask.idempotency_key,
+            router_flavor: RouterFlavor::default(),
         };
         let attempt = Attempt {
             clients: self.clone(),

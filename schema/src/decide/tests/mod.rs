@@ -26,6 +26,7 @@ struct World {
     folded: State,
     /// Seconds.
     now: u64,
+    router_flavor: RouterFlavor,
 }
 
 impl World {
@@ -45,6 +46,7 @@ impl World {
             folded: state.clone(),
             state,
             now: START,
+            router_flavor: RouterFlavor::default(),
         }
     }
 
@@ -68,6 +70,7 @@ impl World {
             reason: None,
             request_id: None,
             seed: [u8::try_from(self.now % 251).unwrap(); 32],
+            router_flavor: self.router_flavor,
         };
         let before = (self.state.cursor(), self.state.digest());
         let decision = decide(&self.state, command, &origin)?;
