@@ -1,6 +1,7 @@
 //! Commands in, mutations or errors out, in one line each; and every decision folded as a replica folds it.
 
 mod apply;
+mod expressions;
 mod fold;
 mod kinds;
 mod write;
