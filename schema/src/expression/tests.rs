@@ -31,16 +31,18 @@ fn wrong(text: &str, line: usize, column: usize, reason: &str) {
 }
 
 fn text(source: &str) -> (TextField, bool, bool, TextTest, String) {
-    match parse(source, Subsystem::Http).unwrap() {
-        Expression::Is(Predicate::Text {
-            field,
-            lower,
-            any,
-            test,
-            value,
-        }) => (field, lower, any, test, value),
-        other => panic!("{other:?}"),
-    }
+    let parsed = parse(source, Subsystem::Http).unwrap();
+    let Expression::Is(Predicate::Text {
+        field,
+        lower,
+        any,
+        test,
+        value,
+    }) = parsed
+    else {
+        panic!("{parsed:?}");
+    };
+    (field, lower, any, test, value)
 }
 
 #[test]

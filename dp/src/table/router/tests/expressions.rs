@@ -131,9 +131,9 @@ fn evaluate(expression: &Expression, request: &Request, matched: usize) -> Optio
             value,
         }) => {
             let values = values(field, request);
-            let wanted = match field {
-                TextField::Host | TextField::Sni => value.to_lowercase(),
-                _ => value.clone(),
+            let wanted = match matches!(field, TextField::Host | TextField::Sni) {
+                true => value.to_lowercase(),
+                false => value.clone(),
             };
             let passes = |text: &String| {
                 let text = match lower {
@@ -146,14 +146,15 @@ fn evaluate(expression: &Expression, request: &Request, matched: usize) -> Optio
                 true => values.iter().any(passes),
                 false => !values.is_empty() && values.iter().all(passes),
             };
-            let matched = match (field, test) {
-                (TextField::Path, TextTest::Equal | TextTest::Prefix) => value.len(),
-                (TextField::Path, TextTest::Regex) => {
-                    let found = regex(value).find(&request.path);
+            let matched = match (*field == TextField::Path).then_some(test) {
+                Some(TextTest::Equal | TextTest::Prefix) => value.len(),
+                Some(TextTest::Regex) => {
+                    let pattern = regex(value);
+                    let found = pattern.find(&request.path);
                     let begins = found.filter(|found| found.start() == 0);
                     begins.map_or(matched, |found| found.end())
                 }
-                _ => matched,
+                Some(TextTest::NotEqual | TextTest::Suffix | TextTest::Contains) | None => matched,
             };
             holds.then_some(matched)
         }

@@ -136,7 +136,7 @@ fn naive_rank(route: &kind::Route) -> (u64, u64) {
     )
 }
 
-pub(super) fn shape(streams: &stream::Streams) -> Vec<(String, String)> {
+pub(super) fn shape(streams: &Streams) -> Vec<(String, String)> {
     let keys = streams.keys();
     keys.map(|(key, places)| (format!("{key:?}"), format!("{places:?}")))
         .collect()
