@@ -1,6 +1,6 @@
 # Recipes are plain commands: copy one and run it by hand if you like.
 
-.PHONY: run test soak lint fmt doc bench ci clean
+.PHONY: run test soak fuzz lint fmt doc bench ci clean
 
 # Builds, starts control plane and data plane in one process with an example shop, and says what to try.
 run:
@@ -20,6 +20,14 @@ soak:
 	cargo build --workspace --bins && \
 	target/debug/soak $(SOAK)
 
+# What is decoded, fed with anything: make fuzz FUZZ=snapshot SECONDS=600. Targets: event, snapshot, head, file. Needs a nightly
+# toolchain and cargo-fuzz.
+FUZZ ?= event
+SECONDS ?= 60
+fuzz:
+	mkdir -p tests/fuzz/corpus/$(FUZZ)
+	cargo +nightly fuzz run --fuzz-dir tests/fuzz $(FUZZ) tests/fuzz/corpus/$(FUZZ) schema/tests/golden/v1 -- -max_total_time=$(SECONDS)
+
 lint:
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -30,10 +38,11 @@ fmt:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
 
-# From a POST to the first request that shows it, on a real NATS server.
+# From a POST to the first request that shows it, and back from a restart, on a real NATS server.
 bench:
 	cargo build --release --bins
 	target/release/sluice bench propagate
+	target/release/sluice bench recover
 
 # What a change must pass.
 ci:

@@ -109,6 +109,15 @@ pub(crate) struct AdminSettings {
         value_name = "FLAVOR"
     )]
     pub(crate) router_flavor: RouterFlavor,
+    /// Origins of pages that may use the Admin API, such as Kong Manager's (https://manager.example:8445), besides pages of the
+    /// same host
+    #[arg(
+        long,
+        env = "SLUICE_CP_ADMIN_GUI_URL",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub(crate) admin_gui_url: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

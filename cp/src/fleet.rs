@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// A node that has not reported for this long is no longer alive.
 const LEASE: Duration = Duration::from_secs(5);
 /// A node that has not reported for this long is forgotten.
-const FORGET: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const FORGET: Duration = Duration::from_secs(24 * 3600);
 /// More nodes than this are not kept: reports are input from the network.
 const NODES_MAX: usize = 100_000;
 
@@ -25,6 +25,8 @@ pub struct Node {
     pub report: Report,
     /// When it came.
     pub last_seen: Time,
+    /// How long ago that was.
+    pub age: Duration,
     /// Whether it reported within the lease.
     pub alive: bool,
 }
@@ -61,6 +63,7 @@ impl Fleet {
         let node = |seen: &Seen| Node {
             report: seen.report.clone(),
             last_seen: seen.time,
+            age: seen.instant.elapsed(),
             alive: seen.instant.elapsed() < LEASE,
         };
         nodes.values().map(node).collect()

@@ -21,6 +21,7 @@ pub use writer::Writer;
 use sluice_replica::keys::Keychain;
 use sluice_replica::log::{Durability, Source};
 use sluice_replica::node::SyncMode;
+use sluice_replica::process::logging::LogLevel;
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct ControlPlane {
     pub source: Source,
     /// Whose signatures it believes.
     pub keychain: Keychain,
+    /// Changes what is logged.
+    pub log_level: LogLevel,
     /// What does not change while it runs.
     pub info: Arc<Info>,
 }
@@ -62,6 +65,8 @@ pub struct Info {
     pub listen: Vec<SocketAddr>,
     /// Host names (without port) by which the Admin API may be called, besides addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
+    /// Origins (`https://manager.example:8445`) whose pages may read and write, besides those of the hosts above.
+    pub allowed_origins: Vec<String>,
     /// The cluster's name.
     pub cluster: String,
     /// How data planes are asked to take up changes.

@@ -10,6 +10,7 @@ use sluice_replica::keys::{Keychain, Pinned, SigningKey};
 use sluice_replica::log::Source;
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::node::SyncMode;
+use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, wait_for_tasks};
 use sluice_replica::store::Store;
 use sluice_schema::kind::RouterFlavor;
@@ -31,6 +32,10 @@ pub struct Parts {
     pub admin_hosts: Vec<String>,
     /// What routes may say.
     pub router_flavor: RouterFlavor,
+    /// Further origins for [`Info::allowed_origins`].
+    pub admin_gui_url: Vec<String>,
+    /// Changes what is logged.
+    pub log_level: LogLevel,
     /// Directory of the local store.
     pub data_dir: PathBuf,
     /// What it signs with.
@@ -59,7 +64,11 @@ pub struct Running {
 ///
 /// # Errors
 /// If something it needs to start is missing, or a part of it ends before it should.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    log_level: LogLevel,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let (log, admin) = (settings.log, settings.admin);
     let broker = settings
         .connection
@@ -83,6 +92,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         admin: listener,
         admin_hosts: admin.admin_hosts,
         router_flavor: admin.router_flavor,
+        admin_gui_url: admin.admin_gui_url,
+        log_level,
         data_dir: log.data_dir,
         key,
         keychain,
@@ -147,6 +158,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         started: SystemTime::now(),
         listen: vec![admin],
         allowed_hosts: parts.admin_hosts,
+        allowed_origins: parts.admin_gui_url,
         cluster: parts.cluster,
         sync: parts.sync,
         router_flavor: parts.router_flavor,
@@ -160,6 +172,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         snapshots: core.snapshots,
         source: parts.source,
         keychain: parts.keychain,
+        log_level: parts.log_level,
         info,
     };
     let (listener, served, token) = (parts.admin, control_plane.clone(), shutdown.clone());

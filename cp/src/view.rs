@@ -146,6 +146,17 @@ impl View {
             .copied()
     }
 
+    /// The id of a recent event that is not outside these.
+    pub(crate) fn recent_between(&self, first: EventId, last: EventId) -> Option<EventId> {
+        self.recent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .versions
+            .range(first..=last)
+            .next()
+            .map(|(id, _)| *id)
+    }
+
     pub(crate) fn remember(&self, id: EventId, version: Version) {
         self.recent
             .lock()

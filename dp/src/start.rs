@@ -5,6 +5,7 @@
 
 use crate::NodeId;
 use crate::config::Settings;
+use crate::plugin;
 use crate::proxy::{self, Proxy, Shared};
 use crate::status::{self, Node, NodeState};
 use crate::table::Table;
@@ -15,6 +16,7 @@ use sluice_replica::keys::{Keychain, Pinned, TrustedKeys};
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::{RejectedEntity, Report, SyncMode};
+use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
 use sluice_replica::run::{Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
@@ -73,7 +75,11 @@ pub struct Running {
 ///
 /// # Errors
 /// If something it needs to start is missing, or a part of it ends before it should.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    _: LogLevel,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let (log, proxy) = (settings.log, settings.proxy);
     let broker = settings
         .connection
@@ -186,19 +192,38 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     })
 }
 
-/// Opens the local store and compiles what it holds.
+/// Opens the local store and compiles what it holds, while that is verified.
 fn load_store(data_dir: &Path, mut sink: TableSink) -> anyhow::Result<(Store, TableSink)> {
     let began = std::time::Instant::now();
-    let opened = Store::open(&data_dir.join("store")).context("could not open the local store")?;
+    let directory = data_dir.join("store");
+    let mut stage = |entities: Vec<(Key, Entry)>| {
+        let changes: Vec<Change> = entities.into_iter().map(added).collect();
+        sink.stage(&changes);
+    };
+    let opened =
+        Store::open_into(&directory, &mut stage).context("could not open the local store")?;
     opened.warn();
-    let store = opened.store;
+    let (store, handed_over) = (opened.store, opened.handed_over);
     let (cursor, digest) = (store.cursor(), store.digest());
-    store
-        .read_all(|entities| sink.reload(cursor, digest, entities))
-        .context("could not read the local store")?;
+    if handed_over {
+        sink.commit(cursor, digest);
+    } else {
+        sink.abandon();
+        store
+            .read_all(|entities| sink.reload(cursor, digest, entities))
+            .context("could not read the local store")?;
+    }
     let entities = store.len();
     tracing::info!(version = %cursor.version, entities, took = ?began.elapsed(), "loaded the local store");
     Ok((store, sink))
+}
+
+fn added((key, entry): (Key, Entry)) -> Change {
+    Change {
+        key,
+        before: None,
+        after: Some(entry),
+    }
 }
 
 impl Running {
@@ -274,11 +299,6 @@ impl Sink for TableSink {
         digest: Digest,
         entities: &mut dyn Iterator<Item = (Key, Entry)>,
     ) {
-        let added = |(key, entry)| Change {
-            key,
-            before: None,
-            after: Some(entry),
-        };
         let (mut table, _) = Table::empty().apply(cursor.version, &[]);
         loop {
             let page: Vec<Change> = (&mut *entities).take(RELOAD_PAGE).map(added).collect();
@@ -351,6 +371,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
         phase: status.phase.to_string(),
         last_error: status.last_error.clone(),
         keyring: facts.keyring,
+        plugins: plugin::NAMES.map(str::to_owned).to_vec(),
         time: now(),
     }
 }

@@ -138,7 +138,15 @@ impl Head {
         if !valid && !planted(Bug::HeadUnverified) {
             return Err(HeadError::Untrusted(key));
         }
-        Ok(codec::decode(HEAD_FORMAT, &head)?)
+        Self::decode(&head)
+    }
+
+    /// Reads a head without a signature. Nobody vouches for it.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn decode(head: &[u8]) -> Result<Self, HeadError> {
+        Ok(codec::decode(HEAD_FORMAT, head)?)
     }
 }
 
@@ -169,6 +177,9 @@ pub struct Report {
     /// The serial of the keyring in force there; 0 without one.
     #[serde(default)]
     pub keyring: u64,
+    /// The plugins it runs; empty if it is older than this field.
+    #[serde(default)]
+    pub plugins: Vec<String>,
     /// The node's clock.
     pub time: Time,
 }

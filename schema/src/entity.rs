@@ -71,6 +71,16 @@ impl Workspace {
         }
     }
 
+    /// The name that no other comes before.
+    pub fn first() -> Self {
+        Self(Cow::Borrowed("-"))
+    }
+
+    /// The name that no other comes after.
+    pub(crate) fn last() -> Self {
+        Self(Cow::Owned("z".repeat(64)))
+    }
+
     /// The name's text.
     pub fn as_str(&self) -> &str {
         &self.0

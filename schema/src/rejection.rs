@@ -38,6 +38,8 @@ pub enum Code {
     ForeignKeysUnresolved,
     /// A declarative file has errors.
     DeclarativeConfig,
+    /// A workspace is not there, or must stay as it is.
+    InvalidWorkspace,
     /// The entity is still in a list of others.
     ReferencedByOthers,
     /// The entity is not at the version the caller expected (ours; Kong has no such code).
@@ -61,6 +63,7 @@ impl Code {
             Self::OperationUnsupported => "operation unsupported",
             Self::ForeignKeysUnresolved => "foreign keys unresolved",
             Self::DeclarativeConfig => "invalid declarative configuration",
+            Self::InvalidWorkspace => "invalid workspace",
             Self::ReferencedByOthers => "referenced by others",
             Self::PreconditionFailed => "precondition failed",
         }
@@ -82,6 +85,7 @@ impl Code {
             Self::OperationUnsupported => 12,
             Self::ForeignKeysUnresolved => 13,
             Self::DeclarativeConfig => 14,
+            Self::InvalidWorkspace => 17,
             Self::ReferencedByOthers => 19,
             Self::PreconditionFailed => 100,
         }
@@ -100,6 +104,7 @@ impl Code {
             | Self::InvalidOptions
             | Self::ForeignKeysUnresolved
             | Self::DeclarativeConfig
+            | Self::InvalidWorkspace
             | Self::ReferencedByOthers => 400,
             Self::NotFound => 404,
             Self::OperationUnsupported => 405,

@@ -9,7 +9,7 @@
 use crate::digest::{Accumulator, Digest};
 use crate::entity::{Body, Change, Entry, Id, Key, Workspace};
 use crate::event::{Event, Mutation, Mutations};
-use crate::kind::{Kind, Names, Nulls, Unique};
+use crate::kind::{Kind, Names, Nulls, Unique, workspace};
 use crate::version::{Chain, Cursor, Epoch, Version};
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
@@ -411,6 +411,53 @@ impl State {
         let holder = self.holder(names.child, workspace, unique, &fields)?;
         let fields = self.entity(names.child, workspace, holder)?.body.fields();
         reference_id(fields.ok()?.get(names.by)?)
+    }
+
+    /// This state with the workspace `default`, which is there also if nobody has written it. Only for reading: it has one
+    /// entity more than the log.
+    #[must_use]
+    pub fn with_default_workspace(&self) -> Self {
+        let (key, entry) = workspace::default_entity();
+        let mut state = self.clone();
+        if state.get(&key).is_none() {
+            state.insert(key, entry);
+        }
+        state
+    }
+
+    /// Whether there is such a workspace.
+    pub fn has_workspace(&self, workspace: &Workspace) -> bool {
+        let fields = Map::from_iter([("name".to_owned(), Value::from(workspace.as_str()))]);
+        let mut unique = Kind::Workspace.schema().unique.iter();
+        *workspace == Workspace::DEFAULT
+            || unique.any(|unique| {
+                self.holder(Kind::Workspace, &Workspace::DEFAULT, unique, &fields)
+                    .is_some()
+            })
+    }
+
+    /// Whether any entity, also of a kind this build does not know, is in `workspace`.
+    pub fn is_in_use(&self, workspace: &Workspace) -> bool {
+        let mut from = Bound::Unbounded;
+        loop {
+            let next = self
+                .entities
+                .range::<_, Key>((from, Bound::Unbounded))
+                .next();
+            let Some((Key { kind, .. }, _)) = next else {
+                return false;
+            };
+            let key = |workspace: &Workspace, id| Key {
+                kind: kind.clone(),
+                workspace: workspace.clone(),
+                id: Id(id),
+            };
+            let own = key(workspace, Uuid::nil())..=key(workspace, Uuid::max());
+            if self.entities.range(own).next().is_some() {
+                return true;
+            }
+            from = Bound::Excluded(key(&Workspace::last(), Uuid::max()));
+        }
     }
 
     /// Checks that the indexes and the sum hold exactly what the entities say.

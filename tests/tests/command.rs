@@ -174,7 +174,16 @@ fn a_file_is_applied_shown_in_the_log_and_dumped_back() {
     let up = Up::start(&directory.path().join("data"), &[]);
     let admin = format!("--admin-url={}", up.admin);
 
-    assert!(said(&["apply", &file, &admin, "--dry-run"]).starts_with("would apply: 3 created"));
+    let plan = said(&["apply", &file, &admin, "--dry-run"]);
+    assert!(plan.contains("+ service shop\n"), "{plan}");
+    assert!(
+        plan.ends_with("3 to create, 0 to update, 0 to delete, 0 unchanged\n"),
+        "{plan}"
+    );
+    let detailed = ["apply", &file, &admin, "--dry-run", "--detailed-exitcode"];
+    assert_eq!(sluice(&detailed).status.code(), Some(2));
+    assert_eq!(sluice(&["diff", &file, &admin]).status.code(), Some(1));
+    assert_eq!(sluice(&["diff", "/nowhere", &admin]).status.code(), Some(2));
     let applied = said(&[
         "apply", &file, &admin, "--reason", "first", "--actor", "anna",
     ]);
@@ -188,7 +197,24 @@ fn a_file_is_applied_shown_in_the_log_and_dumped_back() {
         "{again}"
     );
 
-    let dump = write(&directory, "dump.json", &said(&["dump", &admin]));
+    assert_eq!(
+        sluice(&["diff", &file, &admin, "--prune"]).status.code(),
+        Some(0)
+    );
+    assert_eq!(sluice(&detailed).status.code(), Some(0));
+    let changed = GOOD.replace("[/shop]", "[/store]");
+    let changed = write(&directory, "changed.yaml", &changed);
+    let difference = sluice(&["diff", &changed, &admin]);
+    let difference = String::from_utf8(difference.stdout).unwrap();
+    assert!(
+        difference
+            .contains("~ route shop of service shop\n    ~ paths: [\"/shop\"] -> [\"/store\"]\n"),
+        "{difference}"
+    );
+
+    let json = said(&["dump", &admin, "--format", "json"]);
+    assert!(serde_json::from_str::<Value>(&json).is_ok(), "{json}");
+    let dump = write(&directory, "dump.yaml", &said(&["dump", &admin]));
     let same = said(&["apply", &dump, &admin, "--prune"]);
     assert!(
         same.starts_with("version 2: 0 created, 0 updated, 0 deleted, 3 unchanged"),
@@ -217,6 +243,46 @@ fn a_file_is_applied_shown_in_the_log_and_dumped_back() {
 
     let nodes = said(&["nodes", &admin]);
     assert!(nodes.contains("following"), "{nodes}");
+}
+
+#[test]
+fn several_files_are_one_transaction_and_variables_are_put_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let up = Up::start(&directory.path().join("data"), &[]);
+    let admin = format!("--admin-url={}", up.admin);
+    let files = tempfile::tempdir().unwrap();
+    write(
+        &files,
+        "1.yaml",
+        "_format_version: '3.0'\nservices:\n- {name: a, host: ${{ env \"TEST_HOST\" }}}\n",
+    );
+    write(
+        &files,
+        "2.json",
+        "{\"_format_version\": \"3.0\",\n\"routes\": [\n{\"name\": \"r\", \"paths\": [\"/r\"], \"service\": \"a\"}]}",
+    );
+    let directory = files.path().display().to_string();
+    let run = |host: Option<&str>| {
+        let mut command = Command::new(binary("sluice").unwrap());
+        command
+            .args(["apply", &directory, &admin])
+            .env_remove("TEST_HOST");
+        if let Some(host) = host {
+            command.env("TEST_HOST", host);
+        }
+        command.output().unwrap()
+    };
+    refused(
+        &run(None),
+        "1.yaml:3: the environment variable 'TEST_HOST' is not set",
+    );
+    assert!(accepted(run(Some("h"))).starts_with("version 2: 2 created"));
+    let broken = write(
+        &files,
+        "2.json",
+        "{\"_format_version\": \"3.0\",\n\"routes\": [\n{\"name\": \"r\", \"paths\": [\"r\"]}]}",
+    );
+    refused(&run(Some("h")), &format!("{broken}:3:"));
 }
 
 #[test]

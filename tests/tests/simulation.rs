@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 const THREADS: usize = 2;
 const BASE: u64 = 90_000;
+const SEEDS: u64 = 1_500;
 
 /// Single-threaded, with a clock that moves when everybody waits.
 fn runtime() -> Runtime {
@@ -36,7 +37,7 @@ fn number(name: &str) -> Option<u64> {
 fn seeds_keep_all_promises() {
     // Fixed until what new seeds still find is mended: ARCHITECTURE.md, "Known and open".
     let base = number("SLUICE_TEST_SEED").unwrap_or(BASE);
-    let seeds = number("SLUICE_SIM_SEEDS").unwrap_or(100);
+    let seeds = number("SLUICE_SIM_SEEDS").unwrap_or(SEEDS);
     println!("seeds {base} to {}", base + seeds - 1);
     let plan = Plan {
         base,

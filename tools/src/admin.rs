@@ -71,6 +71,23 @@ impl Connection {
         Ok(answer.body)
     }
 
+    /// GET of a text, which must succeed.
+    ///
+    /// # Errors
+    /// If there is no answer, or not 200.
+    pub fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        let response = agent()
+            .get(self.url(path))
+            .call()
+            .with_context(|| self.unreachable())?;
+        let status = response.status().as_u16();
+        let text = text(response)?;
+        if status != 200 {
+            bail!("GET {path} was answered with {status}: {text}");
+        }
+        Ok(text)
+    }
+
     /// POST of a text with its content type.
     ///
     /// # Errors
@@ -133,16 +150,36 @@ fn read(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> {
     let status = response.status().as_u16();
     let version = response.headers().get("sluice-version");
     let version = version.and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut body = response.into_body();
-    let text = body
-        .with_config()
-        .limit(ANSWER_BYTES_MAX)
-        .read_to_string()
-        .context("the answer broke off")?;
+    let text = text(response)?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Ok(Answer {
         status,
         version,
         body,
     })
+}
+
+fn text(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<String> {
+    let mut body = response.into_body();
+    let limited = body.with_config().limit(ANSWER_BYTES_MAX);
+    limited.read_to_string().context("the answer broke off")
+}
+
+/// `path` in a workspace; in the default one if none is named.
+pub(crate) fn workspace_path(workspace: Option<&str>, path: &str) -> String {
+    match workspace {
+        Some(workspace) => format!("/{}{path}", encode(workspace)),
+        None => path.to_owned(),
+    }
+}
+
+/// A text as part of a URL.
+pub(crate) fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte);
+    text.bytes()
+        .map(|byte| match plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
 }

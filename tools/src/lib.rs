@@ -9,6 +9,7 @@ pub mod admin;
 mod apply;
 mod bench;
 mod broker;
+mod dump;
 mod echo;
 mod keys;
 mod log;
@@ -33,10 +34,12 @@ struct Cli {
 enum Command {
     /// Run control plane and data plane in one process, without a broker
     Up(Box<up::Settings>),
-    /// Apply a declarative file (Kong's YAML or JSON, _format_version 1.1 to 3.0) as one transaction
+    /// Apply declarative files (Kong's and decK's YAML or JSON, _format_version 1.1 to 3.0) as one transaction
     Apply(apply::Arguments),
+    /// Show what applying declarative files would change
+    Diff(apply::DiffArguments),
     /// Print the configuration as a declarative file
-    Dump(admin::Connection),
+    Dump(dump::Arguments),
     /// Print the log, a line per event; or verify, export, import or trim it
     Log(log::Arguments),
     /// Cut, list, verify and fetch snapshots
@@ -58,8 +61,14 @@ pub fn run() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Up(_) => return up::run(std::env::args_os().skip(1)),
-        Command::Apply(arguments) => apply::run(&arguments),
-        Command::Dump(connection) => apply::dump(&connection),
+        Command::Apply(arguments) => {
+            return match apply::run(&arguments) {
+                Ok(code) => code,
+                Err(error) => report(&error),
+            };
+        }
+        Command::Diff(arguments) => return apply::diff(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
         Command::Log(arguments) => {
             return match log::run(&arguments) {
                 Ok(code) => code,

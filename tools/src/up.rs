@@ -1,5 +1,6 @@
 //! `sluice up`: control plane and data plane in one process, on the embedded log.
 
+use crate::apply::Bundle;
 use crate::echo;
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
@@ -10,7 +11,7 @@ use sluice_dp::proxy;
 use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process;
-use sluice_replica::process::logging::LoggingSettings;
+use sluice_replica::process::logging::{LogLevel, LoggingSettings};
 use sluice_replica::run::Status;
 use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
@@ -21,7 +22,7 @@ use sluice_schema::version::{Epoch, Version};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -122,7 +123,11 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     )
 }
 
-async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    log_level: LogLevel,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let admin = bind(settings.listen.admin_listen, "admin_listen").await?;
     let status = bind(settings.listen.status_listen, "status_listen").await?;
     let source =
@@ -134,6 +139,8 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         admin,
         admin_hosts: Vec::new(),
         router_flavor: settings.router_flavor,
+        admin_gui_url: Vec::new(),
+        log_level,
         data_dir: settings.data_dir.join("cp"),
         key,
         keychain: keychain.clone(),
@@ -202,25 +209,25 @@ async fn prepare(
         };
         let text = DEMO.replace(DEMO_ECHO, &listener.local_addr()?.to_string());
         tokio::spawn(echo::serve(listener, shutdown.clone()));
-        version = apply(control, Path::new("shop.yaml"), &text).await?;
+        version = apply(control, &Bundle::of("shop.yaml", &text)?).await?;
     }
     if let Some(path) = &settings.apply {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("could not read '{}' (apply)", path.display()))?;
-        version = apply(control, path, &text).await?;
+        let lookup = |name: &str| std::env::var(name).ok();
+        let bundle = Bundle::read(std::slice::from_ref(path), &lookup);
+        version = apply(control, &bundle.context("could not apply (apply)")?).await?;
     }
     follow(data, version).await
 }
 
-async fn apply(control: &ControlPlane, path: &Path, text: &str) -> anyhow::Result<Version> {
+async fn apply(control: &ControlPlane, bundle: &Bundle) -> anyhow::Result<Version> {
     let list = |mistakes: Vec<declare::Mistake>| {
         let lines: Vec<String> = mistakes
             .iter()
-            .map(|mistake| format!("{}:{mistake}", path.display()))
+            .map(|mistake| bundle.told(mistake))
             .collect();
         anyhow::anyhow!("nothing was applied\n{}", lines.join("\n"))
     };
-    let document = declare::read(text).map_err(list)?;
+    let document = declare::read(&bundle.text).map_err(list)?;
     let plan = Plan {
         workspace: Workspace::DEFAULT,
         document,
@@ -243,12 +250,12 @@ async fn apply(control: &ControlPlane, path: &Path, text: &str) -> anyhow::Resul
     {
         Ok(written) => {
             if let Outcome::Applied(applied) = written.outcome {
-                tracing::info!(file = %path.display(), version = %written.version, ?applied, "applied");
+                tracing::info!(file = bundle.label(), version = %written.version, ?applied, "applied");
             }
             Ok(written.version)
         }
         Err(WriteError::Refused(Refusal::Mistaken(mistakes))) => Err(list(mistakes)),
-        Err(error) => bail!("could not apply '{}': {error}", path.display()),
+        Err(error) => bail!("could not apply {}: {error}", bundle.label()),
     }
 }
 

@@ -10,8 +10,11 @@ use sluice_schema::version::Version;
 /// The version of the state an answer speaks of.
 pub(super) const SLUICE_VERSION: &str = "sluice-version";
 const JSON: &str = "application/json; charset=utf-8";
+/// Set when nothing was appended because the caller asked for that.
+pub(super) const SLUICE_DRY_RUN: &str = "sluice-dry-run";
 /// What scripts of other origins may read besides the body.
-const EXPOSED: &str = "ETag, Sluice-Version, X-Kong-Admin-Latency, X-Request-Id, Retry-After";
+const EXPOSED: &str = "Allow, Deprecation, ETag, Retry-After, Sluice-Dry-Run, Sluice-Version, \
+                       Sluice-Warning, Warning, X-Kong-Admin-Latency, X-Request-Id";
 
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, body: &Value) -> Response {
@@ -40,6 +43,20 @@ pub(super) fn no_content() -> Response {
     response
 }
 
+/// The client has it already.
+pub(super) fn not_modified(tag: Option<String>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    set_etag(&mut response, tag);
+    response
+}
+
+/// Something the caller should know though it worked.
+pub(super) fn warn(headers: &mut HeaderMap, warning: &str) {
+    set(headers, "warning", &format!("199 sluice \"{warning}\""));
+    set(headers, "sluice-warning", warning);
+}
+
 /// What may be done with an endpoint, also for a browser that asks before it sends.
 pub(super) fn options(verbs: &[Verb], asked: &HeaderMap) -> Response {
     let mut response = no_content();
@@ -55,11 +72,9 @@ pub(super) fn options(verbs: &[Verb], asked: &HeaderMap) -> Response {
 
 /// The value of `Allow`.
 pub(super) fn allow(verbs: &[Verb]) -> String {
-    let names: Vec<_> = verbs
-        .iter()
-        .map(|verb| verb.names())
-        .chain(["OPTIONS"])
-        .collect();
+    let methods = verbs.iter().flat_map(|verb| verb.methods()).copied();
+    let mut names: Vec<&str> = methods.chain(["OPTIONS"]).collect();
+    names.sort_unstable();
     names.join(", ")
 }
 
@@ -73,9 +88,11 @@ pub(super) fn allow_origin(headers: &mut HeaderMap, origin: Option<HeaderValue>)
     }
 }
 
-/// The entity's version as its `ETag`.
-pub(super) fn set_etag(response: &mut Response, version: Version) {
-    set(response.headers_mut(), "etag", &format!("\"{version}\""));
+/// The entity's `ETag`.
+pub(super) fn set_etag(response: &mut Response, tag: Option<String>) {
+    if let Some(tag) = tag {
+        set(response.headers_mut(), "etag", &format!("\"{tag}\""));
+    }
 }
 
 /// The version the answer speaks of.

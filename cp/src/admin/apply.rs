@@ -1,16 +1,16 @@
 //! Whole configurations: `/apply` takes a declarative file as one transaction, `/dump` gives one.
 
-use super::WORKSPACE;
 use super::answer;
-use super::error::Problem;
+use super::error::{Problem, places};
 use super::event_view;
 use super::list::aside;
 use super::request::{Call, FILE_BYTES_MAX};
+use super::warnings;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::json;
-use sluice_schema::decide::{Applied, Command, Outcome, Plan};
+use serde_json::{Value, json};
+use sluice_schema::decide::{Applied, Command, Mistake, Outcome, Plan};
 use sluice_schema::declare;
 
 /// `POST /apply[?prune=1][&dry_run=1]`. Any content type will do, as `curl --data-binary` names the wrong one.
@@ -21,21 +21,24 @@ pub(super) async fn apply(call: &Call<'_>, body: Body) -> Result<Response, Probl
     let prune = call.query.flag("prune")?;
     let dry_run = call.query.flag("dry_run")?;
     let request = call.request()?;
+    // One text of one file, or of several, each a document of its own.
     let bytes = call.read(body, FILE_BYTES_MAX).await?;
     let text = String::from_utf8(bytes.into()).map_err(|_| Problem::NotText)?;
-    let document = aside(move || declare::read(&text))
+    let mut document = aside(move || declare::read(&text))
         .await?
         .map_err(Problem::Mistaken)?;
+    let warnings = std::mem::take(&mut document.warnings);
     let command = Command::Apply(Box::new(Plan {
-        workspace: WORKSPACE,
+        workspace: call.inside.workspace.clone(),
         document,
         prune,
     }));
     let writer = &call.admin.control_plane.writer;
     if dry_run {
-        return Ok(event_view::preview(
-            &writer.preview(command, request).await?,
-        ));
+        let written = writer.preview(command, request).await?;
+        let mut shown = aside(move || event_view::previewed(&written)).await?;
+        warn(&mut shown, &warnings);
+        return Ok(event_view::answer_preview(&shown));
     }
     let written = writer.write(command, request).await?;
     let mut answered = match written.outcome {
@@ -43,13 +46,21 @@ pub(super) async fn apply(call: &Call<'_>, body: Body) -> Result<Response, Probl
         Outcome::Created(_) | Outcome::Updated(_) | Outcome::Deleted => json!({}),
     };
     answered["version"] = written.version.0.into();
+    warn(&mut answered, &warnings);
     let mut response = answer::ok(&answered);
     answer::set_version(&mut response, written.version);
+    warnings::about_all(&call.inside.of(&written.state), call, &mut response);
     Ok(response)
 }
 
+fn warn(answered: &mut Value, warnings: &[Mistake]) {
+    if !warnings.is_empty() {
+        answered["warnings"] = places(warnings);
+    }
+}
+
 /// What applying a file came to.
-pub(super) fn counts(applied: Applied) -> serde_json::Value {
+pub(super) fn counts(applied: Applied) -> Value {
     json!({
         "created": applied.created,
         "updated": applied.updated,
@@ -58,13 +69,24 @@ pub(super) fn counts(applied: Applied) -> serde_json::Value {
     })
 }
 
-/// `GET /dump`.
+/// `GET /dump[?format=yaml][&select_tags=a,b]`.
 pub(super) async fn dump(call: &Call<'_>) -> Result<Response, Problem> {
-    let state = call.state.clone();
-    let text = aside(move || format!("{:#}\n", declare::write(&state, &WORKSPACE))).await?;
-    Ok(answer::with_body(
-        StatusCode::OK,
-        "application/json; charset=utf-8",
-        Body::from(text),
-    ))
+    let inside = call.inside.clone();
+    let tags = call.query.get("select_tags").unwrap_or_default();
+    let tags = tags.split(',').filter(|tag| !tag.is_empty());
+    let tags: Vec<String> = tags.map(str::to_owned).collect();
+    let dump = move || declare::write_selected(&inside.state, &inside.workspace, &tags);
+    let (content_type, text) = match call.query.get("format") {
+        None | Some("json") => (
+            "application/json; charset=utf-8",
+            aside(move || format!("{:#}\n", dump())).await?,
+        ),
+        Some("yaml") => (
+            "application/yaml; charset=utf-8",
+            aside(move || declare::to_yaml(&dump())).await?,
+        ),
+        Some(_) => return Err(Problem::Argument("format", "json or yaml")),
+    };
+    let body = Body::from(text);
+    Ok(answer::with_body(StatusCode::OK, content_type, body))
 }

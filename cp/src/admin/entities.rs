@@ -1,23 +1,23 @@
 //! Entities of every kind: one handler for all of them, told what to do by the descriptors.
 
-use super::WORKSPACE;
 use super::answer;
 use super::endpoint::{Place, Verb};
-use super::error::{Problem, nothing_to_match};
+use super::error::Problem;
 use super::event_view;
+use super::inside::Inside;
 use super::list;
 use super::members;
-use super::request::{Call, IfMatch};
+use super::request::Call;
+use super::warnings;
 use crate::writer::Written;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value};
-use sluice_schema::check::fill_nulls;
 use sluice_schema::decide::{Action, Command, Outcome, Selector, Write};
 use sluice_schema::entity::{Entry, Id, Key};
 use sluice_schema::kind::Kind;
-use sluice_schema::state::{State, reference_id};
+use sluice_schema::state::reference_id;
 
 /// `/services`, `/services/:s/routes`.
 pub(super) async fn collection(
@@ -54,12 +54,8 @@ pub(super) async fn item(
         Verb::Post => return Err(Problem::NotFound),
     };
     let before = || {
-        let id = find(&call.state, &place, &selector).filter(|_| merges)?;
-        call.state
-            .entity(place.kind, &WORKSPACE, id)?
-            .body
-            .fields()
-            .ok()
+        let id = call.inside.find_at(&place, &selector).filter(|_| merges)?;
+        call.inside.entity(place.kind, id)?.body.fields().ok()
     };
     let fields = call.fields(body, call.schema(place.kind), before).await?;
     write(call, place, verb, action, fields).await
@@ -72,59 +68,33 @@ pub(super) fn parent(
     selector: &Selector,
     field: &str,
 ) -> Result<Selector, Problem> {
-    let id = selector
-        .find(&call.state, kind, &WORKSPACE, None)
-        .ok_or(Problem::NotFound)?;
-    let entry = call
-        .state
-        .entity(kind, &WORKSPACE, id)
-        .ok_or(Problem::NotFound)?;
+    let id = call.inside.find(kind, selector).ok_or(Problem::NotFound)?;
+    let entry = call.inside.entity(kind, id).ok_or(Problem::NotFound)?;
     let fields = entry.body.fields().unwrap_or_default();
     let parent = fields.get(field).and_then(reference_id);
     parent.map(Selector::Id).ok_or(Problem::NotFound)
 }
 
-/// The entity that `selector` names at `place`.
-fn find(state: &State, place: &Place, selector: &Selector) -> Option<Id> {
-    let within = match &place.scope {
-        Some(scope) => {
-            let parent = scope.selector.find(state, scope.parent, &WORKSPACE, None)?;
-            Some((scope.field, parent))
-        }
-        None => None,
-    };
-    selector.find(state, place.kind, &WORKSPACE, within)
-}
-
 async fn read(call: &Call<'_>, place: &Place, selector: &Selector) -> Result<Response, Problem> {
-    let id = find(&call.state, place, selector).ok_or(Problem::NotFound)?;
-    let entry = call
-        .state
-        .entity(place.kind, &WORKSPACE, id)
-        .ok_or(Problem::NotFound)?;
+    let inside = &call.inside;
+    let id = inside.find_at(place, selector).ok_or(Problem::NotFound)?;
+    let entry = inside.entity(place.kind, id).ok_or(Problem::NotFound)?;
     if place.kind == Kind::ConsumerGroup && place.scope.is_none() {
+        // Shown with its members, which its tag says nothing about.
         return members::group(call, id, entry).await;
     }
-    Ok(show(StatusCode::OK, &call.state, place.kind, id, entry))
-}
-
-fn show(status: StatusCode, state: &State, kind: Kind, id: Id, entry: &Entry) -> Response {
-    let mut response = answer::json(status, &shown(state, kind, id, entry));
-    answer::set_etag(&mut response, entry.version);
-    response
-}
-
-/// An entity as the Admin API shows it. Of one whose body cannot be read there is at least the id, to delete it by.
-pub(super) fn shown(state: &State, kind: Kind, id: Id, entry: &Entry) -> Value {
-    let fields = entry.body.fields().unwrap_or_default();
-    let mut shown = fill_nulls(kind.schema(), id, &fields);
-    if let Some(names) = kind.schema().names {
-        let known = state.names(names, kind, &WORKSPACE, id);
-        let mut list: Vec<String> = known.map(|(name, _)| name).collect();
-        list.sort_unstable();
-        shown.insert(names.field.name.to_owned(), list.into());
+    let tag = inside.tag(place.kind, id);
+    let known = call.precondition()?.if_none_match;
+    if known.is_some_and(|tags| tags.hold(tag.as_deref())) {
+        return Ok(answer::not_modified(tag));
     }
-    Value::Object(shown)
+    Ok(show(StatusCode::OK, inside, place.kind, id, entry))
+}
+
+fn show(status: StatusCode, inside: &Inside, kind: Kind, id: Id, entry: &Entry) -> Response {
+    let mut response = answer::json(status, &inside.shown(kind, id, entry));
+    answer::set_etag(&mut response, inside.tag(kind, id));
+    response
 }
 
 async fn write(
@@ -134,46 +104,36 @@ async fn write(
     action: Action,
     body: Map<String, Value>,
 ) -> Result<Response, Problem> {
-    let if_match = match (call.if_match()?, &action) {
-        (IfMatch::Anything, _) => None,
-        (IfMatch::Version(version), _) => Some(version),
-        (IfMatch::Present, Action::Create) => return Err(nothing_to_match()),
-        (
-            IfMatch::Present,
-            Action::Replace(selector) | Action::Update(selector) | Action::Delete(selector),
-        ) => {
-            find(&call.state, &place, selector).ok_or_else(nothing_to_match)?;
-            None
-        }
-    };
     let Place { kind, scope } = place;
     let write = Write {
         kind,
-        workspace: WORKSPACE,
+        workspace: call.inside.workspace.clone(),
         scope,
         action,
         body,
-        if_match,
+        precondition: call.precondition()?,
     };
     let command = Command::Write(Box::new(write));
     let (request, writer) = (call.request()?, &call.admin.control_plane.writer);
     if call.query.flag("dry_run")? {
-        return Ok(event_view::preview(
-            &writer.preview(command, request).await?,
-        ));
+        return Ok(preview(call, &writer.preview(command, request).await?));
     }
-    answer_written(&writer.write(command, request).await?, verb)
+    let written = writer.write(command, request).await?;
+    let mut response = answer_written(call, &written, verb)?;
+    if let Outcome::Created(key) | Outcome::Updated(key) = &written.outcome {
+        warnings::about(&call.inside.of(&written.state), key, call, &mut response);
+    }
+    Ok(response)
 }
 
-fn answer_written(written: &Written, verb: Verb) -> Result<Response, Problem> {
+fn answer_written(call: &Call<'_>, written: &Written, verb: Verb) -> Result<Response, Problem> {
     let response = match &written.outcome {
         Outcome::Created(key) | Outcome::Updated(key) => {
-            let status = if verb == Verb::Post {
-                StatusCode::CREATED
-            } else {
-                StatusCode::OK
+            let status = match verb {
+                Verb::Post => StatusCode::CREATED,
+                Verb::Get | Verb::Put | Verb::Patch | Verb::Delete => StatusCode::OK,
             };
-            show_key(status, key, &written.state)?
+            show_key(status, key, &call.inside.of(&written.state))?
         }
         Outcome::Deleted | Outcome::Applied(_) => answer::no_content(),
     };
@@ -186,9 +146,24 @@ pub(super) fn answer_changed(mut response: Response, written: &Written) -> Respo
     response
 }
 
-fn show_key(status: StatusCode, key: &Key, state: &State) -> Result<Response, Problem> {
+/// What a command would come to.
+pub(super) fn preview(call: &Call<'_>, written: &Written) -> Response {
+    let inside = call.inside.of(&written.state);
+    let key = match &written.outcome {
+        Outcome::Created(key) | Outcome::Updated(key) => Some(key),
+        Outcome::Deleted | Outcome::Applied(_) => None,
+    };
+    let entity = key.and_then(|key| inside.show(Kind::from_name(key.kind.as_str())?, key.id));
+    let mut response = event_view::preview(written, entity);
+    if let Some(key) = key {
+        warnings::about(&inside, key, call, &mut response);
+    }
+    response
+}
+
+fn show_key(status: StatusCode, key: &Key, inside: &Inside) -> Result<Response, Problem> {
     // A repeated request may speak of an entity that is gone by now.
-    let entry = state.get(key).ok_or(Problem::NotFound)?;
+    let entry = inside.state.get(key).ok_or(Problem::NotFound)?;
     let kind = Kind::from_name(key.kind.as_str()).ok_or(Problem::NotFound)?;
-    Ok(show(status, state, kind, key.id, entry))
+    Ok(show(status, inside, kind, key.id, entry))
 }

@@ -31,11 +31,13 @@ pub(super) enum Problem {
     /// The request does not say what it must.
     Bad(String),
     /// The endpoint knows other methods.
-    MethodNotAllowed(&'static [Verb]),
+    MethodNotAllowed(Vec<Verb>),
     /// The body is of a kind that is not read here.
     UnsupportedMediaType,
     /// The body is not a JSON object.
     NotJson,
+    /// The body is not the form that its type says.
+    NotMultipart,
     /// The body is not UTF-8.
     NotText,
     /// More fields in a form than are read.
@@ -44,6 +46,8 @@ pub(super) enum Problem {
     TooLarge(usize),
     /// The body did not arrive.
     BodyLost,
+    /// The idempotency key stands for another request.
+    KeyReused,
     /// A header cannot be understood.
     Header(&'static str, &'static str),
     /// A query argument cannot be understood.
@@ -69,6 +73,7 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::Refused(Refusal::Rejected(rejection)) => rejection.into(),
             WriteError::Refused(Refusal::Mistaken(mistakes)) => Self::Mistaken(mistakes),
+            WriteError::Reused => Self::KeyReused,
             WriteError::Unavailable { reason } => Self::Unavailable(reason),
             WriteError::Unknown { reason } => Self::Unknown(reason),
         }
@@ -115,9 +120,11 @@ impl Problem {
             | Self::UnsupportedMediaType
             | Self::NotJson
             | Self::NotText
+            | Self::NotMultipart
             | Self::TooManyArguments
             | Self::TooLarge(_)
             | Self::BodyLost
+            | Self::KeyReused
             | Self::Header(..)
             | Self::Argument(..)
             | Self::Conflict(_) => {}
@@ -148,9 +155,11 @@ impl Problem {
             | Self::UnsupportedMediaType
             | Self::NotJson
             | Self::NotText
+            | Self::NotMultipart
             | Self::TooManyArguments
             | Self::TooLarge(_)
             | Self::BodyLost
+            | Self::KeyReused
             | Self::Header(..)
             | Self::Argument(..)
             | Self::ForeignHost(_)
@@ -177,12 +186,14 @@ impl Problem {
             | Self::Bad(_)
             | Self::NotJson
             | Self::NotText
+            | Self::NotMultipart
             | Self::TooManyArguments
             | Self::Header(..)
             | Self::Argument(..)
             | Self::Keyring(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyLost => StatusCode::REQUEST_TIMEOUT,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ForeignHost(_) | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -199,14 +210,20 @@ impl Problem {
             Self::NoSuchPlugin(name) => format!("No plugin named '{name}'"),
             Self::NoSuchVault(name) => format!("No vault named '{name}'"),
             Self::MethodNotAllowed(_) => "Method not allowed".to_owned(),
-            Self::UnsupportedMediaType => "Unsupported content type: use application/json or \
-                                           application/x-www-form-urlencoded"
+            Self::UnsupportedMediaType => "Unsupported content type: use application/json, \
+                                           application/x-www-form-urlencoded or \
+                                           multipart/form-data"
                 .to_owned(),
             Self::NotJson => "Cannot parse JSON body".to_owned(),
+            Self::NotMultipart => "Cannot parse multipart body".to_owned(),
             Self::NotText => "The body is not UTF-8 text".to_owned(),
             Self::TooManyArguments => "Too many arguments".to_owned(),
             Self::TooLarge(bytes_max) => format!("The body is larger than {bytes_max} bytes"),
             Self::BodyLost => "The body did not arrive in time or was cut off".to_owned(),
+            Self::KeyReused => "This Idempotency-Key was used before, by a request with another \
+                                method, path, query or body: repeat that one unchanged, or use \
+                                a new key"
+                .to_owned(),
             Self::Header(name, expected) => format!("Invalid header {name}: expected {expected}"),
             Self::Argument(name, expected) => {
                 format!("Invalid query argument '{name}': expected {expected}")
@@ -240,17 +257,6 @@ fn mistaken(mistakes: &[Mistake]) -> Value {
         .first()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let list: Vec<Value> = mistakes
-        .iter()
-        .map(|mistake| {
-            json!({
-                "line": mistake.at.line,
-                "column": mistake.at.column,
-                "path": mistake.path,
-                "message": mistake.message,
-            })
-        })
-        .collect();
     let message = match mistakes.len() {
         1 => format!("declarative config is invalid: {first}"),
         count => format!("declarative config is invalid: {count} mistakes, first {first}"),
@@ -259,8 +265,21 @@ fn mistaken(mistakes: &[Mistake]) -> Value {
         "code": code.number(),
         "name": code.name(),
         "message": message,
-        "mistakes": list,
+        "mistakes": places(mistakes),
     })
+}
+
+/// Mistakes in a file, or warnings about it, with their places.
+pub(super) fn places(mistakes: &[Mistake]) -> Value {
+    let place = |mistake: &Mistake| {
+        json!({
+            "line": mistake.at.line,
+            "column": mistake.at.column,
+            "path": mistake.path,
+            "message": mistake.message,
+        })
+    };
+    mistakes.iter().map(place).collect()
 }
 
 /// The page size is not a number.
@@ -297,10 +316,4 @@ fn invalid_tags_option(error: &str) -> Problem {
         fields: options,
         ..Rejection::new(Code::InvalidOptions, message)
     })
-}
-
-/// The entity is not there, though the request wants it to be.
-pub(super) fn nothing_to_match() -> Problem {
-    let message = "there is no entity for If-Match to match";
-    Problem::Rejected(Rejection::new(Code::PreconditionFailed, message))
 }

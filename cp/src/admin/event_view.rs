@@ -2,6 +2,7 @@
 
 use super::answer;
 use super::apply::counts;
+use super::plan;
 use crate::writer::Written;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -9,9 +10,6 @@ use sluice_replica::log::Record;
 use sluice_schema::decide::Outcome;
 use sluice_schema::event::{Event, Mutation, Mutations};
 use sluice_schema::version::{Time, Version};
-
-/// Fields that name an entity and are not secret.
-const NAMES: [&str; 3] = ["name", "username", "target"];
 
 /// How much of an event is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,8 +35,24 @@ pub(super) fn record(record: &Record, detail: Detail) -> Value {
     shown.into()
 }
 
+/// The answer to a command that was only asked for: what it would append, and the entity it would leave.
+pub(super) fn preview(written: &Written, entity: Option<Value>) -> Response {
+    let mut shown = previewed(written);
+    if let Some(entity) = entity {
+        shown["entity"] = entity;
+    }
+    answer_preview(&shown)
+}
+
+/// The answer with this body, marked as that of a dry run.
+pub(super) fn answer_preview(shown: &Value) -> Response {
+    let mut response = answer::ok(shown);
+    answer::set(response.headers_mut(), answer::SLUICE_DRY_RUN, "true");
+    response
+}
+
 /// What a command would append.
-pub(super) fn preview(written: &Written) -> Response {
+pub(super) fn previewed(written: &Written) -> Value {
     let mut shown = match &written.outcome {
         Outcome::Created(key) => json!({ "outcome": "created", "id": key.id.to_string() }),
         Outcome::Updated(key) => json!({ "outcome": "updated", "id": key.id.to_string() }),
@@ -52,9 +66,15 @@ pub(super) fn preview(written: &Written) -> Response {
     shown["dry_run"] = true.into();
     let event = written.event.as_ref();
     shown["event"] = event
-        .map(|event| Value::Object(event_object(event, Detail::Full)))
+        .map(|event| {
+            let mut shown = event_object(event, Detail::Summary);
+            if let Some(mutations) = plan::mutations(event, written) {
+                shown.insert("mutations".to_owned(), mutations);
+            }
+            Value::Object(shown)
+        })
         .into();
-    answer::ok(&shown)
+    shown
 }
 
 fn event_object(event: &Event, detail: Detail) -> Map<String, Value> {
@@ -105,8 +125,7 @@ fn mutation(mutation: &Mutation, detail: Detail) -> Value {
     });
     let fields = mutation.body().and_then(|body| body.fields().ok());
     if let Some(fields) = fields {
-        let name = NAMES.iter().find_map(|name| fields.get(*name)?.as_str());
-        if let Some(name) = name {
+        if let Some(name) = plan::name(&fields) {
             shown["name"] = name.into();
         }
         if detail == Detail::Full {

@@ -15,17 +15,21 @@ pub(super) struct Guard {
     loopback: bool,
     /// Lowercase.
     allowed_hosts: Vec<String>,
+    /// Lowercase, without a slash at the end.
+    allowed_origins: Vec<String>,
 }
 
 impl Guard {
-    pub(super) fn new(loopback: bool, allowed_hosts: &[String]) -> Self {
-        let allowed_hosts = allowed_hosts
-            .iter()
-            .map(|host| host.to_ascii_lowercase())
-            .collect();
+    pub(super) fn new(
+        loopback: bool,
+        allowed_hosts: &[String],
+        allowed_origins: &[String],
+    ) -> Self {
+        let lowercase = |text: &String| text.trim_end_matches('/').to_ascii_lowercase();
         Self {
             loopback,
-            allowed_hosts,
+            allowed_hosts: allowed_hosts.iter().map(lowercase).collect(),
+            allowed_origins: allowed_origins.iter().map(lowercase).collect(),
         }
     }
 
@@ -66,6 +70,10 @@ impl Guard {
 
     /// Whether an origin is this host, on any port, or one that was allowed.
     fn trusts(&self, origin: &HeaderValue, host: Option<&str>) -> bool {
+        let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
+        if self.allowed_origins.contains(&text) {
+            return true;
+        }
         let origin = origin.to_str().ok().and_then(|origin| {
             let (_, authority) = origin.split_once("://")?;
             Some(host_of(authority))
@@ -114,7 +122,11 @@ mod tests {
     use http::Request;
 
     fn check(method: &str, headers: &[(&str, &str)]) -> (bool, Option<String>) {
-        let guard = Guard::new(true, &["Admin.example".to_owned()]);
+        let guard = Guard::new(
+            true,
+            &["Admin.example".to_owned()],
+            &["https://Manager.example:8445/".to_owned()],
+        );
         let mut request = Request::builder().method(method).uri("/services");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -156,7 +168,13 @@ mod tests {
         assert_eq!(check("DELETE", &[host, ("origin", "null")]), (false, None));
         assert!(!check("POST", &[host, ("sec-fetch-site", "cross-site")]).0);
         assert!(check("POST", &[host, ("sec-fetch-site", "same-origin")]).0);
-        for origin in ["http://localhost:8002", "https://admin.example"] {
+        let other_port = ("origin", "https://manager.example:9000");
+        assert_eq!(check("POST", &[host, other_port]), (false, None));
+        for origin in [
+            "http://localhost:8002",
+            "https://admin.example",
+            "https://manager.example:8445",
+        ] {
             assert_eq!(
                 check("PUT", &[host, ("origin", origin)]),
                 (true, Some(origin.into()))

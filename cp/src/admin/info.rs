@@ -1,6 +1,5 @@
 //! What this control plane is: `/`, `/status`, `/endpoints`, `/plugins/enabled`.
 
-use super::WORKSPACE;
 use super::answer;
 use super::endpoint;
 use super::request::Call;
@@ -12,6 +11,7 @@ use sluice_replica::node::SyncMode;
 use sluice_schema::kind::Kind;
 use sluice_schema::plugin::PLUGINS;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// The Kong version whose Admin API this is; clients choose what they send by it.
 const KONG_VERSION: &str = "3.10.0";
@@ -24,6 +24,16 @@ pub(super) fn root(call: &Call<'_>) -> Response {
         .map(|name| (name.to_owned(), json!({ "version": KONG_VERSION })))
         .collect();
     let listen: Vec<String> = info.listen.iter().map(ToString::to_string).collect();
+    let listener = |address: &SocketAddr| {
+        json!({
+            "ip": address.ip().to_string(),
+            "port": address.port(),
+            "listener": address.to_string(),
+            "ssl": false,
+            "http2": false,
+        })
+    };
+    let listeners: Vec<Value> = info.listen.iter().map(listener).collect();
     let sync = sync_name(info.sync);
     let process = std::process::id();
     answer::ok(&json!({
@@ -32,6 +42,7 @@ pub(super) fn root(call: &Call<'_>) -> Response {
         "edition": "community",
         "hostname": info.hostname,
         "node_id": node_id,
+        "lua_version": "none",
         "timers": { "running": 0, "pending": 0 },
         "plugins": { "available_on_server": available, "enabled_in_cluster": configured(call) },
         "configuration": {
@@ -40,6 +51,12 @@ pub(super) fn root(call: &Call<'_>) -> Response {
             "router_flavor": info.router_flavor.name(),
             "role": "control_plane",
             "admin_listen": listen,
+            "admin_listeners": listeners,
+            "admin_gui_listeners": [],
+            "admin_gui_url": info.allowed_origins,
+            "proxy_listeners": [],
+            "plugins": ["bundled"],
+            "wasm": false,
             "cluster": info.cluster,
             "incremental_sync": sync,
         },
@@ -66,7 +83,7 @@ fn configured(call: &Call<'_>) -> BTreeSet<String> {
     struct Named {
         name: String,
     }
-    let plugins = call.state.list(Kind::Plugin, &WORKSPACE, None);
+    let plugins = call.inside.list(Kind::Plugin, None);
     plugins
         .filter_map(|(_, entry)| entry.body.view::<Named>().ok())
         .map(|named| named.name)
@@ -83,9 +100,28 @@ pub(super) fn plugins_enabled() -> Response {
     answer::ok(&json!({ "enabled_plugins": names }))
 }
 
-/// `GET /endpoints`.
+/// `GET /endpoints`. Sorted segment by segment, as Kong's.
 pub(super) fn endpoints() -> Response {
-    answer::ok(&json!({ "data": endpoint::paths() }))
+    let mut paths: Vec<String> = endpoint::all()
+        .into_iter()
+        .map(|described| described.path)
+        .collect();
+    paths.sort_by_cached_key(|path| path.replace('/', "\0"));
+    answer::ok(&json!({ "data": paths }))
+}
+
+/// `GET /timers`: nothing here runs on Kong's timers.
+pub(super) fn timers() -> Response {
+    let none = json!({ "running": 0, "pending": 0, "waiting": 0, "total": 0, "runs": 0 });
+    answer::ok(&json!({
+        "worker": { "id": 0, "count": 1 },
+        "stats": { "sys": none, "timers": [], "flamegraph": {} },
+    }))
+}
+
+/// `GET /status/dns`: names are resolved by data planes, not here.
+pub(super) fn status_dns() -> Response {
+    answer::ok(&json!({ "worker": { "id": 0, "count": 1 }, "stats": {} }))
 }
 
 /// `GET /status`.
@@ -97,7 +133,7 @@ pub(super) fn status(call: &Call<'_>) -> Response {
     let uptime = info.started.elapsed().unwrap_or_default();
     answer::ok(&json!({
         "memory": { "lua_shared_dicts": {}, "workers_lua_vms": [] },
-        "server": { "total_requests": call.admin.metrics.requests() },
+        "server": server(call),
         "database": { "reachable": status.connected },
         "sluice": {
             "software": info.version,
@@ -120,6 +156,20 @@ pub(super) fn status(call: &Call<'_>) -> Response {
             },
         },
     }))
+}
+
+/// Kong's counters of connections. Only requests are counted here, and this one is the one that is known to be active.
+fn server(call: &Call<'_>) -> Value {
+    let total = call.admin.metrics.requests();
+    json!({
+        "total_requests": total,
+        "connections_accepted": total,
+        "connections_handled": total,
+        "connections_active": 1,
+        "connections_reading": 0,
+        "connections_writing": 1,
+        "connections_waiting": 0,
+    })
 }
 
 /// Whether acknowledged writes are synced to disk, in words.

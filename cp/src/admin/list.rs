@@ -1,10 +1,9 @@
 //! Lists of entities: pages by id, filtered by tags.
 
-use super::WORKSPACE;
 use super::answer;
 use super::endpoint::Place;
-use super::entities::shown;
 use super::error::{self, Problem};
+use super::inside::Inside;
 use super::request::{Call, Query};
 use axum::response::Response;
 use base64::Engine;
@@ -13,7 +12,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sluice_schema::entity::{Body, Id};
 use sluice_schema::kind::Kind;
-use sluice_schema::state::State;
 use uuid::Uuid;
 
 const SIZE_DEFAULT: usize = 100;
@@ -152,10 +150,10 @@ pub(super) async fn list(call: &Call<'_>, place: Place) -> Result<Response, Prob
     let after = page.after_id()?;
     let filter = TagFilter::parse(&call.query)?;
     let custom_id = call.query.get("custom_id").map(str::to_owned);
-    let state = call.state.clone();
+    let inside = call.inside.clone();
     let collect = move || match custom_id.filter(|_| place.kind == Kind::Consumer) {
-        Some(custom_id) => Ok((by_custom_id(&state, custom_id), None)),
-        None => collect(&state, &place, after, page.size, &filter),
+        Some(custom_id) => Ok((by_custom_id(&inside, custom_id), None)),
+        None => collect(&inside, &place, after, page.size, &filter),
     };
     let (data, last) = aside(collect).await??;
     Ok(answer::ok(&body(call, data, last.map(|id| id.to_string()))))
@@ -164,7 +162,7 @@ pub(super) async fn list(call: &Call<'_>, place: Place) -> Result<Response, Prob
 type Found = (Vec<Value>, Option<Id>);
 
 fn collect(
-    state: &State,
+    inside: &Inside,
     place: &Place,
     after: Option<Id>,
     size: usize,
@@ -172,20 +170,20 @@ fn collect(
 ) -> Result<Found, Problem> {
     let kind = place.kind;
     let ids: Box<dyn Iterator<Item = Id>> = match &place.scope {
-        None => Box::new(state.list(kind, &WORKSPACE, after).map(|(id, _)| id)),
+        None => Box::new(inside.list(kind, after).map(|(id, _)| id)),
         Some(scope) => {
-            let parent = scope.selector.find(state, scope.parent, &WORKSPACE, None);
+            let parent = inside.find(scope.parent, &scope.selector);
             let parent = (scope.parent, parent.ok_or(Problem::NotFound)?);
-            Box::new(state.children(parent, &WORKSPACE, kind, scope.field, after))
+            Box::new(inside.children(parent, kind, scope.field, after))
         }
     };
-    let entries = ids.filter_map(|id| Some((id, state.entity(kind, &WORKSPACE, id)?)));
+    let entries = ids.filter_map(|id| Some((id, inside.entity(kind, id)?)));
     let mut accepted = entries
         .filter(|(_, entry)| filter.accepts(&entry.body))
         .peekable();
     let mut data = Vec::new();
     while let Some((id, entry)) = accepted.next() {
-        data.push(shown(state, kind, id, entry));
+        data.push(inside.shown(kind, id, entry));
         if data.len() == size {
             return Ok((data, accepted.peek().map(|_| id)));
         }
@@ -194,7 +192,7 @@ fn collect(
 }
 
 /// Kong's way to find a consumer by its other name.
-fn by_custom_id(state: &State, custom_id: String) -> Vec<Value> {
+fn by_custom_id(inside: &Inside, custom_id: String) -> Vec<Value> {
     let kind = Kind::Consumer;
     let wanted = Map::from_iter([("custom_id".to_owned(), Value::String(custom_id))]);
     let unique = kind
@@ -202,8 +200,7 @@ fn by_custom_id(state: &State, custom_id: String) -> Vec<Value> {
         .unique
         .iter()
         .find(|unique| unique.fields == ["custom_id"]);
-    let id = unique.and_then(|unique| state.holder(kind, &WORKSPACE, unique, &wanted));
-    let entity =
-        id.and_then(|id| Some(shown(state, kind, id, state.entity(kind, &WORKSPACE, id)?)));
+    let id = unique.and_then(|unique| inside.holder(kind, unique, &wanted));
+    let entity = id.and_then(|id| inside.show(kind, id));
     entity.into_iter().collect()
 }

@@ -62,7 +62,7 @@ pub(super) async fn events(call: &Call<'_>) -> Result<Response, Problem> {
     if !(1..=SIZE_MAX).contains(&size) {
         return Err(size_out_of_range(SIZE_MAX));
     }
-    let newest = call.state.version();
+    let newest = call.inside.state.version();
     let from = from.unwrap_or(Version((newest.0 + 1).saturating_sub(size as u64).max(1)));
     let data = read(&call.admin.control_plane.source, from, size).await?;
     let last = data.last().and_then(|event| event["version"].as_u64());
@@ -112,7 +112,7 @@ fn follow(call: &Call<'_>, from: Option<Version>) -> Response {
         source: control_plane.source.clone(),
         status: control_plane.view.watch(),
         shutdown: call.admin.shutdown.clone(),
-        from: from.unwrap_or(call.state.version().next()),
+        from: from.unwrap_or(call.inside.state.version().next()),
     };
     let lines = stream::unfold(follower, Follower::next);
     answer::with_body(

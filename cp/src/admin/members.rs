@@ -5,11 +5,11 @@
 
 use super::answer;
 use super::endpoint::Verb;
-use super::entities::{answer_changed, shown};
+use super::entities::{answer_changed, preview};
 use super::error::Problem;
+use super::inside::Inside;
 use super::list::{self, Page, aside};
 use super::request::Call;
-use super::{WORKSPACE, event_view};
 use crate::writer::WriteError;
 use axum::body::Body;
 use axum::response::Response;
@@ -19,7 +19,7 @@ use sluice_schema::decide::{Command, Membership, MembershipChange, Refusal, Sele
 use sluice_schema::entity::{Entry, Id};
 use sluice_schema::kind::Kind;
 use sluice_schema::rejection::Code;
-use sluice_schema::state::{State, reference_id};
+use sluice_schema::state::reference_id;
 
 const MEMBER: Kind = Kind::ConsumerGroupConsumer;
 
@@ -77,25 +77,24 @@ impl Side {
         Problem::Missing(format!("{noun} '{}' not found", text(name)))
     }
 
-    fn find(self, state: &State, selector: &Selector) -> Result<Id, Problem> {
-        let found = selector.find(state, self.kind(), &WORKSPACE, None);
+    fn find(self, inside: &Inside, selector: &Selector) -> Result<Id, Problem> {
+        let found = inside.find(self.kind(), selector);
         found.ok_or_else(|| self.missing(selector))
     }
 
     /// The ids of the other side's entities that belong to `own`, above `after`.
-    fn others(self, state: &State, own: Id, after: Option<Id>) -> impl Iterator<Item = (Id, Id)> {
+    fn others(self, inside: &Inside, own: Id, after: Option<Id>) -> impl Iterator<Item = (Id, Id)> {
         let parent = (self.kind(), own);
-        let links = state.children(parent, &WORKSPACE, MEMBER, self.field(), after);
+        let links = inside.children(parent, MEMBER, self.field(), after);
         links.filter_map(move |link| {
-            let fields = state.entity(MEMBER, &WORKSPACE, link)?.body.fields().ok()?;
+            let fields = inside.entity(MEMBER, link)?.body.fields().ok()?;
             let other = reference_id(fields.get(self.other().field())?)?;
             Some((link, other))
         })
     }
 
-    fn show(self, state: &State, id: Id) -> Option<Value> {
-        let entry = state.entity(self.kind(), &WORKSPACE, id)?;
-        Some(shown(state, self.kind(), id, entry))
+    fn show(self, inside: &Inside, id: Id) -> Option<Value> {
+        inside.show(self.kind(), id)
     }
 }
 
@@ -107,7 +106,7 @@ pub(super) async fn collection(
     verb: Verb,
     body: Body,
 ) -> Result<Response, Problem> {
-    let id = side.find(&call.state, own)?;
+    let id = side.find(&call.inside, own)?;
     match verb {
         Verb::Get => show_others(call, side, id).await,
         Verb::Post => {
@@ -117,7 +116,7 @@ pub(super) async fn collection(
         }
         Verb::Delete => {
             let others: Vec<Id> = side
-                .others(&call.state, id, None)
+                .others(&call.inside, id, None)
                 .map(|(_, other)| other)
                 .collect();
             if others.is_empty() {
@@ -141,16 +140,16 @@ pub(super) async fn item(
     other: &Selector,
     verb: Verb,
 ) -> Result<Response, Problem> {
-    let id = side.find(&call.state, own)?;
-    let other_id = side.other().find(&call.state, other)?;
-    if !belongs(&call.state, side, id, other_id) {
+    let id = side.find(&call.inside, own)?;
+    let other_id = side.other().find(&call.inside, other)?;
+    if !belongs(&call.inside, side, id, other_id) {
         let (group, consumer) = sides(side, id, other_id);
         let error = format!("Consumer '{consumer}' not found in Group '{group}'");
         return Err(Problem::Missing(error));
     }
     match verb {
         Verb::Get => {
-            let entity = side.other().show(&call.state, other_id);
+            let entity = side.other().show(&call.inside, other_id);
             Ok(answer::ok(&json!({ side.other().field(): entity })))
         }
         Verb::Delete => leave(call, side, id, vec![other_id]).await,
@@ -160,24 +159,21 @@ pub(super) async fn item(
 
 /// `GET /consumer_groups/{g}`: the group with its members, unless `list_consumers=false`, and its plugins.
 pub(super) async fn group(call: &Call<'_>, id: Id, entry: &Entry) -> Result<Response, Problem> {
-    let group = shown(&call.state, Kind::ConsumerGroup, id, entry);
+    let group = call.inside.shown(Kind::ConsumerGroup, id, entry);
     let mut body = json!({ "consumer_group": group });
     let with_members = call.query.get("list_consumers") != Some("false");
-    let state = call.state.clone();
+    let inside = call.inside.clone();
     let lists = move || {
         let members = with_members.then(|| {
-            let others = Side::Group.others(&state, id, None);
+            let others = Side::Group.others(&inside, id, None);
             others
-                .filter_map(|(_, consumer)| Side::Consumer.show(&state, consumer))
+                .filter_map(|(_, consumer)| Side::Consumer.show(&inside, consumer))
                 .collect::<Vec<Value>>()
         });
         let parent = (Kind::ConsumerGroup, id);
-        let plugins = state.children(parent, &WORKSPACE, Kind::Plugin, "consumer_group", None);
+        let plugins = inside.children(parent, Kind::Plugin, "consumer_group", None);
         let plugins: Vec<Value> = plugins
-            .filter_map(|id| {
-                let entry = state.entity(Kind::Plugin, &WORKSPACE, id)?;
-                Some(shown(&state, Kind::Plugin, id, entry))
-            })
+            .filter_map(|id| inside.show(Kind::Plugin, id))
             .collect();
         (members, plugins)
     };
@@ -187,19 +183,19 @@ pub(super) async fn group(call: &Call<'_>, id: Id, entry: &Entry) -> Result<Resp
     }
     body["plugins"] = plugins.into();
     let mut response = answer::ok(&body);
-    answer::set_etag(&mut response, entry.version);
+    answer::set_etag(&mut response, call.inside.tag(Kind::ConsumerGroup, id));
     Ok(response)
 }
 
 async fn show_others(call: &Call<'_>, side: Side, id: Id) -> Result<Response, Problem> {
     let page = Page::parse(&call.query)?;
     let after = page.after_id()?;
-    let state = call.state.clone();
+    let inside = call.inside.clone();
     let collect = move || {
-        let mut others = side.others(&state, id, after).peekable();
+        let mut others = side.others(&inside, id, after).peekable();
         let mut data = Vec::new();
         while let Some((link, other)) = others.next() {
-            data.extend(side.other().show(&state, other));
+            data.extend(side.other().show(&inside, other));
             if data.len() == page.size {
                 return (data, others.peek().map(|_| link));
             }
@@ -231,22 +227,23 @@ async fn join(
     }
     let mut others = Vec::with_capacity(named.len());
     for one in &named {
-        others.push(side.other().find(&call.state, &Selector::parse(one))?);
+        others.push(side.other().find(&call.inside, &Selector::parse(one))?);
     }
-    let membership = membership(side, id, others.clone(), MembershipChange::Join);
+    let membership = membership(call, side, id, others.clone(), MembershipChange::Join);
     let (request, writer) = (call.request()?, &call.admin.control_plane.writer);
     if call.query.flag("dry_run")? {
-        let preview = writer.preview(membership, request).await;
-        let preview = preview.map_err(|error| already_joined(call, side, name, &named, error))?;
-        return Ok(event_view::preview(&preview));
+        let decided = writer.preview(membership, request).await;
+        let decided = decided.map_err(|error| already_joined(call, side, name, &named, error))?;
+        return Ok(preview(call, &decided));
     }
     let written = writer.write(membership, request).await;
     let written = written.map_err(|error| already_joined(call, side, name, &named, error))?;
+    let after = call.inside.of(&written.state);
     let joined = others
         .iter()
-        .filter_map(|other| side.other().show(&written.state, *other));
+        .filter_map(|other| side.other().show(&after, *other));
     let body = json!({
-        side.field(): side.show(&written.state, id),
+        side.field(): side.show(&after, id),
         side.other().plural(): joined.collect::<Vec<Value>>(),
     });
     Ok(answer_changed(
@@ -268,17 +265,18 @@ fn already_joined(
             rejection.code == Code::UniqueViolation
         }
         WriteError::Refused(Refusal::Mistaken(_))
+        | WriteError::Reused
         | WriteError::Unavailable { .. }
         | WriteError::Unknown { .. } => false,
     };
     // Somebody else may have been quicker, so that it is looked for in what is there now.
-    let state = call.admin.control_plane.view.state();
-    let Some(id) = side.find(&state, name).ok().filter(|_| taken) else {
+    let inside = call.inside.of(&call.admin.control_plane.view.state());
+    let Some(id) = side.find(&inside, name).ok().filter(|_| taken) else {
         return error.into();
     };
     let joined = |one: &&&str| {
-        let other = side.other().find(&state, &Selector::parse(one));
-        other.is_ok_and(|other| belongs(&state, side, id, other))
+        let other = side.other().find(&inside, &Selector::parse(one));
+        other.is_ok_and(|other| belongs(&inside, side, id, other))
     };
     let one = named.iter().find(joined).or(named.last());
     let one = one.copied().unwrap_or_default();
@@ -289,23 +287,28 @@ fn already_joined(
 }
 
 async fn leave(call: &Call<'_>, side: Side, id: Id, others: Vec<Id>) -> Result<Response, Problem> {
-    let membership = membership(side, id, others, MembershipChange::Leave);
+    let membership = membership(call, side, id, others, MembershipChange::Leave);
     let (request, writer) = (call.request()?, &call.admin.control_plane.writer);
     if call.query.flag("dry_run")? {
-        let preview = writer.preview(membership, request).await?;
-        return Ok(event_view::preview(&preview));
+        return Ok(preview(call, &writer.preview(membership, request).await?));
     }
     let written = writer.write(membership, request).await?;
     Ok(answer_changed(answer::no_content(), &written))
 }
 
-fn membership(side: Side, own: Id, others: Vec<Id>, change: MembershipChange) -> Command {
+fn membership(
+    call: &Call<'_>,
+    side: Side,
+    own: Id,
+    others: Vec<Id>,
+    change: MembershipChange,
+) -> Command {
     let (groups, consumers) = match side {
         Side::Group => (vec![own], others),
         Side::Consumer => (others, vec![own]),
     };
     Command::Membership(Box::new(Membership {
-        workspace: WORKSPACE,
+        workspace: call.inside.workspace.clone(),
         groups,
         consumers,
         change,
@@ -320,7 +323,7 @@ fn sides(side: Side, own: Id, other: Id) -> (Id, Id) {
     }
 }
 
-fn belongs(state: &State, side: Side, own: Id, other: Id) -> bool {
+fn belongs(inside: &Inside, side: Side, own: Id, other: Id) -> bool {
     let (group, consumer) = sides(side, own, other);
     let reference = |id: Id| json!({ "id": id.to_string() });
     let fields = Map::from_iter([
@@ -328,7 +331,7 @@ fn belongs(state: &State, side: Side, own: Id, other: Id) -> bool {
         ("consumer".to_owned(), reference(consumer)),
     ]);
     let mut uniques = MEMBER.schema().unique.iter();
-    uniques.any(|unique| state.holder(MEMBER, &WORKSPACE, unique, &fields).is_some())
+    uniques.any(|unique| inside.holder(MEMBER, unique, &fields).is_some())
 }
 
 fn text(selector: &Selector) -> String {

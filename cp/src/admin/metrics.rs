@@ -73,7 +73,7 @@ pub(super) fn show(call: &Call<'_>) -> Response {
         (
             "entities",
             "Entities in the state.",
-            call.state.len().to_string(),
+            call.inside.state.len().to_string(),
         ),
         (
             "connected",

@@ -8,22 +8,30 @@
 
 mod answer;
 mod apply;
+mod config;
+mod debug;
 mod endpoint;
 mod entities;
 mod error;
 mod event_view;
 mod guard;
+mod health;
 mod info;
+mod inside;
 mod keyring;
 mod list;
 mod log;
 mod members;
 mod metrics;
 mod nodes;
+mod openapi;
+mod plan;
 mod request;
 mod schemas;
 mod snapshots;
 mod tags;
+mod warnings;
+mod workspaces;
 
 use crate::ControlPlane;
 use axum::Router;
@@ -31,21 +39,17 @@ use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::Response;
 use axum::serve::ListenerExt;
-use endpoint::{Endpoint, Verb};
+use endpoint::{Endpoint, Fixed, Location, Place, Verb};
 use error::Problem;
 use guard::Guard;
 use http::{HeaderMap, Method, Request};
 use metrics::Metrics;
 use request::Call;
-use sluice_schema::entity::Workspace;
 use sluice_schema::kind::{Kind, WASM_DISABLED};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// The only workspace so far.
-const WORKSPACE: Workspace = Workspace::DEFAULT;
 
 /// What every request is answered with.
 #[derive(Debug)]
@@ -87,7 +91,11 @@ pub async fn serve(
 }
 
 fn build(control_plane: ControlPlane, loopback: bool, shutdown: CancellationToken) -> Router {
-    let guard = Guard::new(loopback, &control_plane.info.allowed_hosts);
+    let guard = Guard::new(
+        loopback,
+        &control_plane.info.allowed_hosts,
+        &control_plane.info.allowed_origins,
+    );
     let admin = Admin {
         control_plane,
         guard,
@@ -102,8 +110,8 @@ fn build(control_plane: ControlPlane, loopback: bool, shutdown: CancellationToke
 async fn answer_request(Shared(admin): Shared<Arc<Admin>>, request: Request<Body>) -> Response {
     let started = Instant::now();
     let (head, body) = request.into_parts();
-    let call = Call::new(&admin, head);
-    let mut response = match respond(&call, body).await {
+    let mut call = Call::new(&admin, head);
+    let mut response = match respond(&mut call, body).await {
         Ok(response) => response,
         Err(problem) => {
             problem.log(&call);
@@ -120,43 +128,28 @@ async fn answer_request(Shared(admin): Shared<Arc<Admin>>, request: Request<Body
     response
 }
 
-async fn respond(call: &Call<'_>, body: Body) -> Result<Response, Problem> {
+async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {
     call.admin.guard.check(&call.head)?;
-    let endpoint = Endpoint::find(call.head.uri.path()).ok_or(Problem::NotFound)?;
+    let location = Location::find(call.head.uri.path()).ok_or(Problem::NotFound)?;
+    let Location {
+        workspace,
+        endpoint,
+    } = location;
+    workspaces::enter(call, workspace.as_deref(), &endpoint)?;
     let verbs = endpoint.verbs();
     if call.head.method == Method::OPTIONS {
-        return Ok(answer::options(verbs, &call.head.headers));
+        return Ok(answer::options(&verbs, &call.head.headers));
     }
     let verb = Verb::parse(&call.head.method).filter(|verb| verbs.contains(verb));
     let verb = verb.ok_or(Problem::MethodNotAllowed(verbs))?;
+    if endpoint.is_about(Kind::FilterChain) {
+        return Err(Problem::Bad(WASM_DISABLED.to_owned()));
+    }
     match endpoint {
-        Endpoint::Root => Ok(info::root(call)),
-        Endpoint::Status => Ok(info::status(call)),
-        Endpoint::Endpoints => Ok(info::endpoints()),
-        Endpoint::PluginsEnabled => Ok(info::plugins_enabled()),
-        Endpoint::Metrics => Ok(metrics::show(call)),
-        Endpoint::Tags(tag) => tags::list(call, tag).await,
-        Endpoint::Schema(entity) => schemas::entity(call, &entity),
-        endpoint if endpoint.is_about(Kind::FilterChain) => {
-            Err(Problem::Bad(WASM_DISABLED.to_owned()))
+        Endpoint::Fixed(fixed, variable) => {
+            let variable: Vec<&str> = variable.iter().map(String::as_str).collect();
+            respond_fixed(call, fixed, &variable, verb, body).await
         }
-        Endpoint::VaultSchema(vault) => schemas::vault(&vault),
-        Endpoint::PluginSchema(plugin) => schemas::plugin(&plugin),
-        Endpoint::Validate(entity) => schemas::validate(call, &entity, body).await,
-        Endpoint::Nodes => Ok(nodes::list(call)),
-        Endpoint::DataPlanes => Ok(nodes::data_planes(call)),
-        Endpoint::Apply => apply::apply(call, body).await,
-        Endpoint::Dump => apply::dump(call).await,
-        Endpoint::LogHead => Ok(log::head(call).await),
-        Endpoint::LogKeyring => match verb {
-            Verb::Post => keyring::take_up(call, body).await,
-            Verb::Get | Verb::Put | Verb::Patch | Verb::Delete => Ok(keyring::show(call)),
-        },
-        Endpoint::LogEvents => log::events(call).await,
-        Endpoint::LogEvent(version) => log::event(call, &version).await,
-        Endpoint::Snapshots if verb == Verb::Get => snapshots::list(call).await,
-        Endpoint::Snapshots => snapshots::cut(call).await,
-        Endpoint::Trim => snapshots::trim(call, body).await,
         Endpoint::Collection(place) => entities::collection(call, place, verb, body).await,
         Endpoint::Item(place, selector) => entities::item(call, place, selector, verb, body).await,
         Endpoint::Members(side, own) => members::collection(call, side, &own, verb, body).await,
@@ -168,12 +161,68 @@ async fn respond(call: &Call<'_>, body: Body) -> Result<Response, Problem> {
             parent,
         } => {
             let id = entities::parent(call, kind, &selector, field)?;
-            let place = endpoint::Place {
+            let place = Place {
                 kind: parent,
                 scope: None,
             };
             entities::item(call, place, id, verb, body).await
         }
+    }
+}
+
+async fn respond_fixed(
+    call: &Call<'_>,
+    fixed: Fixed,
+    variable: &[&str],
+    verb: Verb,
+    body: Body,
+) -> Result<Response, Problem> {
+    let first = variable.first().copied().unwrap_or_default();
+    match fixed {
+        Fixed::Root => Ok(info::root(call)),
+        Fixed::Status => Ok(info::status(call)),
+        Fixed::StatusDns => Ok(info::status_dns()),
+        Fixed::Endpoints => Ok(info::endpoints()),
+        Fixed::OpenApi => openapi::show(call).await,
+        Fixed::PluginsEnabled => Ok(info::plugins_enabled()),
+        Fixed::Timers => Ok(info::timers()),
+        Fixed::CacheEntry if verb == Verb::Get => Err(Problem::NotFound),
+        Fixed::Cache | Fixed::CacheEntry => Ok(answer::no_content()),
+        Fixed::Metrics => Ok(metrics::show(call)),
+        Fixed::Tags => tags::list(call, None).await,
+        Fixed::Tagged => tags::list(call, Some(first.to_owned())).await,
+        Fixed::Schema => schemas::entity(call, first),
+        Fixed::VaultSchema => schemas::vault(first),
+        Fixed::PluginSchema => schemas::plugin(first),
+        Fixed::Validate => schemas::validate(call, first, body).await,
+        Fixed::ValidatePlugin => schemas::validate(call, "plugins", body).await,
+        Fixed::ValidateVault => schemas::validate(call, "vaults", body).await,
+        Fixed::Nodes => Ok(nodes::list(call)),
+        Fixed::DataPlanes => nodes::data_planes(call),
+        Fixed::DataPlane => nodes::data_plane(call, first),
+        Fixed::ClusteringStatus => Ok(nodes::status(call)),
+        Fixed::Config if verb == Verb::Get => config::show(call).await,
+        Fixed::Config => config::replace(call, body).await,
+        Fixed::Apply => apply::apply(call, body).await,
+        Fixed::Dump => apply::dump(call).await,
+        Fixed::UpstreamHealth => health::show(call, first).await,
+        Fixed::TargetsAll => health::all(call, first).await,
+        Fixed::TargetHealth => {
+            let target = variable.get(1).copied().unwrap_or_default();
+            health::set(call, first, target)
+        }
+        Fixed::WorkspaceMeta => workspaces::meta(call, first).await,
+        Fixed::LogLevel => Ok(debug::log_level(call)),
+        Fixed::LogLevelChange => debug::set_log_level(call, first),
+        Fixed::ClusterLogLevel => Err(debug::set_cluster_log_level()),
+        Fixed::LogHead => Ok(log::head(call).await),
+        Fixed::LogKeyring if verb == Verb::Get => Ok(keyring::show(call)),
+        Fixed::LogKeyring => keyring::take_up(call, body).await,
+        Fixed::LogEvents => log::events(call).await,
+        Fixed::LogEvent => log::event(call, first).await,
+        Fixed::Snapshots if verb == Verb::Get => snapshots::list(call).await,
+        Fixed::Snapshots => snapshots::cut(call).await,
+        Fixed::Trim => snapshots::trim(call, body).await,
     }
 }
 
@@ -195,7 +244,7 @@ fn finish(headers: &mut HeaderMap, call: &Call<'_>, started: Instant) {
         answer::set(
             headers,
             answer::SLUICE_VERSION,
-            &call.state.version().to_string(),
+            &call.inside.state.version().to_string(),
         );
     }
     answer::allow_origin(headers, admin.guard.origin(&call.head));

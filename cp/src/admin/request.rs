@@ -2,20 +2,23 @@
 
 use super::Admin;
 use super::error::Problem;
-use crate::writer::Request;
+use super::inside::Inside;
+use crate::writer::{Idempotency, Request};
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
+use futures::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 use sluice_schema::check::form_value;
+use sluice_schema::decide::{Precondition, Tags};
+use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
 use sluice_schema::kind::{Kind, Schema};
-use sluice_schema::state::State;
-use sluice_schema::version::Version;
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -38,14 +41,20 @@ const ANONYMOUS: &str = "anonymous";
 pub(super) struct Call<'a> {
     pub(super) admin: &'a Admin,
     pub(super) head: Parts,
-    pub(super) state: Arc<State>,
+    /// What it sees; the workspace is `default` until the path has been read.
+    pub(super) inside: Inside,
     pub(super) query: Query,
     pub(super) request_id: String,
+    /// What has been read of the body.
+    body: Mutex<blake3::Hasher>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(admin: &'a Admin, head: Parts) -> Self {
-        let state = admin.control_plane.view.state();
+        let inside = Inside {
+            state: admin.control_plane.view.state(),
+            workspace: Workspace::DEFAULT,
+        };
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let given = head
             .headers
@@ -56,9 +65,10 @@ impl<'a> Call<'a> {
         Self {
             admin,
             head,
-            state,
+            inside,
             query,
             request_id,
+            body: Mutex::default(),
         }
     }
 
@@ -76,7 +86,7 @@ impl<'a> Call<'a> {
             },
             reason: self.header("sluice-reason")?,
             request_id: Some(self.request_id.clone()),
-            idempotency_key: self.header("idempotency-key")?,
+            idempotency: self.idempotency()?,
             router_flavor: self.admin.control_plane.info.router_flavor,
         })
     }
@@ -86,20 +96,60 @@ impl<'a> Call<'a> {
         self.admin.control_plane.info.router_flavor.schema(kind)
     }
 
-    /// What `If-Match` asks for.
-    pub(super) fn if_match(&self) -> Result<IfMatch, Problem> {
-        let Some(text) = self.header("if-match")? else {
-            return Ok(IfMatch::Anything);
-        };
-        let text = text.trim();
-        if text == "*" {
-            return Ok(IfMatch::Present);
+    /// What `If-Match` and `If-None-Match` ask for.
+    pub(super) fn precondition(&self) -> Result<Precondition, Problem> {
+        Ok(Precondition {
+            // A weak tag never matches strongly.
+            if_match: self.tags("if-match", |tag| (!tag.starts_with("W/")).then_some(tag))?,
+            if_none_match: self.tags("if-none-match", |tag| {
+                Some(tag.strip_prefix("W/").unwrap_or(tag))
+            })?,
+        })
+    }
+
+    /// The tags in a header. Those without quotes are taken as they are.
+    fn tags(
+        &self,
+        name: &'static str,
+        usable: fn(&str) -> Option<&str>,
+    ) -> Result<Option<Tags>, Problem> {
+        let mut values = self.head.headers.get_all(name).iter().peekable();
+        if values.peek().is_none() {
+            return Ok(None);
         }
-        let tag = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
-        let version = tag.parse().map(Version);
-        let version = version
-            .map_err(|_| Problem::Header("If-Match", "* or one ETag this Admin API gave out"))?;
-        Ok(IfMatch::Version(version))
+        let mut tags = Vec::new();
+        for value in values {
+            let text = value.to_str().map_err(|_| Problem::Header(name, "tags"))?;
+            for tag in text.split(',').map(str::trim) {
+                if tag == "*" {
+                    return Ok(Some(Tags::Any));
+                }
+                let tag = usable(tag).map(|tag| tag.trim_matches('"').to_owned());
+                tags.extend(tag);
+            }
+        }
+        Ok(Some(Tags::Of(tags)))
+    }
+
+    /// The key that makes a repetition answer as the first request did, with a hash of what is asked.
+    fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
+        let Some(key) = self.header("idempotency-key")? else {
+            return Ok(None);
+        };
+        let mut hasher = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hasher = std::mem::take(&mut *hasher);
+        for part in [self.head.method.as_str(), &self.head.uri.to_string()] {
+            hasher.update(&[0]);
+            hasher.update(part.as_bytes());
+        }
+        for name in ["if-match", "if-none-match", "content-type"] {
+            hasher.update(&[0]);
+            if let Some(value) = self.head.headers.get(name) {
+                hasher.update(value.as_bytes());
+            }
+        }
+        let content = *hasher.finalize().as_bytes();
+        Ok(Some(Idempotency { key, content }))
     }
 
     fn header(&self, name: &'static str) -> Result<Option<String>, Problem> {
@@ -128,7 +178,14 @@ impl<'a> Call<'a> {
         }
         let collected = Limited::new(body, bytes_max).collect();
         match tokio::time::timeout(BODY_TIMEOUT, collected).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Ok(body)) => {
+                let bytes = body.to_bytes();
+                if self.head.headers.contains_key("idempotency-key") {
+                    let mut hasher = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+                    hasher.update(&bytes);
+                }
+                Ok(bytes)
+            }
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TooLarge(bytes_max)),
             Ok(Err(_)) | Err(_) => Err(Problem::BodyLost),
         }
@@ -147,17 +204,41 @@ impl<'a> Call<'a> {
         }
         match self.content_type()?.as_str() {
             "application/json" => serde_json::from_slice(&bytes).map_err(|_| Problem::NotJson),
-            "application/x-www-form-urlencoded" => {
-                let pairs: Vec<_> = form_urlencoded::parse(&bytes)
-                    .into_owned()
-                    .take(ARGUMENTS_MAX + 1)
-                    .collect();
-                if pairs.len() > ARGUMENTS_MAX {
-                    return Err(Problem::TooManyArguments);
-                }
+            "application/x-www-form-urlencoded" | "multipart/form-data" => {
+                let pairs = self.pairs(bytes).await?;
                 Ok(form_value(schema, &pairs, before().as_ref()))
             }
             _ => Err(Problem::UnsupportedMediaType),
+        }
+    }
+
+    /// The fields of a form, of either kind.
+    pub(super) async fn pairs(&self, bytes: Bytes) -> Result<Vec<(String, String)>, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        if self.content_type()? == "application/x-www-form-urlencoded" {
+            let parsed = form_urlencoded::parse(&bytes).into_owned();
+            pairs.extend(parsed.take(ARGUMENTS_MAX + 1));
+        } else {
+            let content_type = self.header("content-type")?.unwrap_or_default();
+            let boundary = multer::parse_boundary(content_type);
+            let boundary = boundary.map_err(|_| Problem::NotMultipart)?;
+            let whole = stream::once(async { Ok::<_, Infallible>(bytes) });
+            let mut parts = multer::Multipart::new(whole, boundary);
+            while pairs.len() <= ARGUMENTS_MAX
+                && let Some(part) = parts
+                    .next_field()
+                    .await
+                    .map_err(|_| Problem::NotMultipart)?
+            {
+                let name = part.name().ok_or(Problem::NotMultipart)?.to_owned();
+                let content = part.bytes().await.map_err(|_| Problem::NotMultipart)?;
+                let text = String::from_utf8(content.into()).map_err(|_| Problem::NotText)?;
+                pairs.push((name, text));
+            }
+        }
+        match pairs.len() > ARGUMENTS_MAX {
+            true => Err(Problem::TooManyArguments),
+            false => Ok(pairs),
         }
     }
 
@@ -174,17 +255,6 @@ impl<'a> Call<'a> {
         let essence = text.split(';').next().unwrap_or_default();
         Ok(essence.trim().to_ascii_lowercase())
     }
-}
-
-/// What `If-Match` asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum IfMatch {
-    /// Nothing.
-    Anything,
-    /// That the entity is there.
-    Present,
-    /// That the entity is at this version.
-    Version(Version),
 }
 
 /// The decoded query.

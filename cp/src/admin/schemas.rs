@@ -6,7 +6,7 @@ use super::request::Call;
 use axum::body::Body;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
-use sluice_schema::check::{Base, complete};
+use sluice_schema::check::{Base, complete, default_of};
 use sluice_schema::entropy::Entropy;
 use sluice_schema::field::{Check, Field, Foreign, Literal, Match, OnDelete, Rules, Type};
 use sluice_schema::kind::Kind;
@@ -102,8 +102,8 @@ fn describe(field: &Field) -> Value {
     for (name, _) in flags.into_iter().filter(|(_, on)| *on) {
         shown.insert(name.to_owned(), true.into());
     }
-    if let Some(default) = field.default {
-        shown.insert("default".to_owned(), default.value());
+    if let Some(default) = default_of(field) {
+        shown.insert("default".to_owned(), default);
     }
     describe_rules(&field.rules, &mut shown);
     if !field.checks.is_empty() {

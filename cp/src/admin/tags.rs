@@ -1,15 +1,14 @@
 //! `/tags`: which entities have which tags.
 
-use super::WORKSPACE;
 use super::answer;
 use super::error::{self, Problem};
+use super::inside::Inside;
 use super::list::{Page, aside, body, tags_of};
 use super::request::Call;
 use axum::response::Response;
 use serde_json::{Value, json};
 use sluice_schema::entity::Id;
 use sluice_schema::kind::Kind;
-use sluice_schema::state::State;
 use uuid::Uuid;
 
 /// The last tag of a page: its entity and its place among the entity's tags.
@@ -44,13 +43,13 @@ pub(super) async fn list(call: &Call<'_>, tag: Option<String>) -> Result<Respons
         Some(text) => Some(Mark::parse(text).ok_or_else(|| error::invalid_offset(text))?),
         None => None,
     };
-    let state = call.state.clone();
-    let (data, last) = aside(move || collect(&state, tag.as_deref(), after, page.size)).await?;
+    let inside = call.inside.clone();
+    let (data, last) = aside(move || collect(&inside, tag.as_deref(), after, page.size)).await?;
     Ok(answer::ok(&body(call, data, last.map(Mark::write))))
 }
 
 fn collect(
-    state: &State,
+    inside: &Inside,
     tag: Option<&str>,
     after: Option<Mark>,
     size: usize,
@@ -67,7 +66,7 @@ fn collect(
         let before = mark
             .and_then(|mark| mark.id.0.as_u128().checked_sub(1))
             .map(Uuid::from_u128);
-        for (id, entry) in state.list(kind, &WORKSPACE, before.map(Id)) {
+        for (id, entry) in inside.list(kind, before.map(Id)) {
             let seen = mark
                 .filter(|mark| mark.id == id)
                 .map_or(0, |mark| mark.index + 1);

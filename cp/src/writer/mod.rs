@@ -47,10 +47,19 @@ pub struct Request {
     pub reason: Option<String>,
     /// The request's id.
     pub request_id: Option<String>,
-    /// A key that makes a repeated request answer as the first did.
-    pub idempotency_key: Option<String>,
+    /// Makes a repeated request answer as the first did.
+    pub idempotency: Option<Idempotency>,
     /// What routes may say.
     pub router_flavor: RouterFlavor,
+}
+
+/// What tells a repeated request from a new one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Idempotency {
+    /// The caller's name for the request.
+    pub key: String,
+    /// A hash of what is asked. The key stands for nothing else.
+    pub content: [u8; 32],
 }
 
 /// A command that is done.
@@ -64,6 +73,8 @@ pub struct Written {
     pub outcome: Outcome,
     /// The state right after it.
     pub state: Arc<State>,
+    /// The state it was decided on, if it was only asked for.
+    pub base: Option<Arc<State>>,
 }
 
 /// A command that is not done, or not known to be.
@@ -72,6 +83,9 @@ pub enum WriteError {
     /// Not valid; nothing was appended.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The idempotency key stands for another request; nothing was appended.
+    #[error("the idempotency key was used before for another request")]
+    Reused,
     /// The log cannot be written now; nothing was appended.
     #[error("the log cannot be written now: {reason}")]
     Unavailable {
@@ -89,7 +103,7 @@ pub enum WriteError {
 struct Ask {
     command: Command,
     /// A repetition with the same key must answer as the first did.
-    idempotency_key: Option<String>,
+    idempotency: Option<Idempotency>,
     origin: Origin,
     dry_run: bool,
     arrived: Instant,
@@ -128,7 +142,7 @@ impl Writer {
             again: VecDeque::new(),
             burst: 0,
             fresh: view.state().version() == Version::ZERO,
-            lost: None,
+            behind: None,
         };
         let writer = Self {
             asks,
@@ -151,6 +165,10 @@ impl Writer {
     /// # Errors
     /// If the command is not valid.
     pub async fn preview(&self, command: Command, request: Request) -> Result<Written, WriteError> {
+        let request = Request {
+            idempotency: None,
+            ..request
+        };
         self.ask(command, request, true).await
     }
 
@@ -163,12 +181,12 @@ impl Writer {
         let stopping = || WriteError::Unavailable {
             reason: "the control plane is stopping".into(),
         };
-        let idempotency_key = request.idempotency_key.clone();
+        let idempotency = request.idempotency.clone();
         let origin = origin(request, self.view.state().epoch(), &self.environment);
         let (reply, answer) = oneshot::channel();
         let ask = Ask {
             command,
-            idempotency_key,
+            idempotency,
             origin,
             dry_run,
             arrived: Instant::now(),
@@ -180,8 +198,8 @@ impl Writer {
 }
 
 fn origin(request: Request, epoch: Epoch, environment: &Environment) -> Origin {
-    let id = match &request.idempotency_key {
-        Some(key) => repeatable_id(epoch, key),
+    let id = match &request.idempotency {
+        Some(idempotency) => repeatable_id(epoch, idempotency),
         None => EventId(environment.ordered_uuid()),
     };
     Origin {
@@ -195,9 +213,29 @@ fn origin(request: Request, epoch: Epoch, environment: &Environment) -> Origin {
     }
 }
 
-/// The id of an event whose request can be repeated.
-fn repeatable_id(epoch: Epoch, key: &str) -> EventId {
-    EventId(Uuid::new_v5(&epoch.0, key.as_bytes()))
+/// The id of an event whose request can be repeated: the first half is the key's, the second that of what is asked.
+fn repeatable_id(epoch: Epoch, idempotency: &Idempotency) -> EventId {
+    let [key, content] = [idempotency.key.as_bytes(), &idempotency.content]
+        .map(|part| Uuid::new_v5(&epoch.0, part).as_u128());
+    let mixed = (key & KEY_BITS) | (content >> 64);
+    EventId(uuid::Builder::from_custom_bytes(mixed.to_be_bytes()).into_uuid())
+}
+
+/// The half of a repeatable event's id that is its key's.
+const KEY_BITS: u128 = u128::MAX << 64;
+
+/// The first and the last id that a repeatable event with the same key may have.
+fn key_range(id: EventId) -> (EventId, EventId) {
+    let key = id.0.as_u128() & KEY_BITS;
+    let id = |number| EventId(Uuid::from_u128(number));
+    (id(key), id(key | !KEY_BITS))
+}
+
+/// Whether only one of two commands can be carried out.
+fn is_twin(one: &Ask, other: &Ask) -> bool {
+    let repeatable = one.idempotency.is_some() && other.idempotency.is_some();
+    one.origin.id == other.origin.id
+        || (repeatable && key_range(one.origin.id) == key_range(other.origin.id))
 }
 
 /// A command that has been decided, and waits for its event to be appended and folded.

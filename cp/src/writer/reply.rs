@@ -48,7 +48,14 @@ pub(super) async fn confirm(
     written: Result<Written, WriteError>,
 ) {
     let last = match source.log.bounds().await {
-        Ok(bounds) if bounds.last <= decided_on.version => return answer(ask, written),
+        Ok(bounds) if bounds.last == decided_on.version => return answer(ask, written),
+        Ok(bounds) if bounds.last < decided_on.version => {
+            let (last, version) = (bounds.last, decided_on.version);
+            let reason = format!(
+                "it ends at version {last}, before version {version}, which was applied here"
+            );
+            return answer(ask, Err(unavailable(&reason)));
+        }
         Ok(bounds) => bounds.last,
         Err(error) => return answer(ask, Err(unavailable(&chain(&error)))),
     };
@@ -103,6 +110,7 @@ pub(super) async fn answer_repeated(source: Source, view: View, ask: Ask, versio
             event: None,
             outcome,
             state,
+            base: None,
         }),
     );
 }

@@ -6,7 +6,8 @@ use super::reply::{
     answer, answer_after, answer_repeated, ask_again_when_remembered, confirm, unavailable,
 };
 use super::{
-    Ask, Decided, FOLD_TIMEOUT, RACE_TIMEOUT, RETRY_DELAY, WriteError, Written, repeatable_id,
+    Ask, Decided, FOLD_TIMEOUT, RACE_TIMEOUT, RETRY_DELAY, WriteError, Written, is_twin, key_range,
+    repeatable_id,
 };
 use crate::permission::barred;
 use crate::view::View;
@@ -42,7 +43,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 /// How long a control plane that began with nothing listens to the others before it writes.
 const LISTEN: Duration = Duration::from_millis(1_500);
-/// How long a version that others have signed may take to come here before it counts as lost.
+/// How long a version that others have signed may take to come here before the log is asked whether it has it.
 const KNOWN_WAIT_MAX: Duration = Duration::from_secs(3);
 
 pub(super) struct Task {
@@ -60,8 +61,8 @@ pub(super) struct Task {
     pub(super) burst: usize,
     /// Whether this control plane began with nothing and has not written yet.
     pub(super) fresh: bool,
-    /// A version that is known to have been there and does not come.
-    pub(super) lost: Option<Version>,
+    /// Why the state here is not all that others have signed.
+    pub(super) behind: Option<String>,
 }
 
 impl Task {
@@ -94,7 +95,7 @@ impl Task {
         }
     }
 
-    /// Waits for what others have signed beyond the state here. If the log does not show it, it has lost it, and what is
+    /// Waits for what others have signed beyond the state here. If the log does not have it, it has lost it, and what is
     /// appended now would take the place of what was acknowledged.
     async fn catch_up_with_what_is_known(&mut self) {
         if self.fresh && self.view.state().version() > Version::GENESIS {
@@ -102,17 +103,38 @@ impl Task {
             tokio::time::sleep(LISTEN).await;
         }
         self.fresh = false;
+        self.behind = None;
         let Status { cursor, seen, .. } = self.view.status();
-        self.lost = None;
-        if seen <= cursor.version {
+        let is_behind = |view: &View| {
+            let now = view.status().cursor;
+            now.epoch == cursor.epoch && now.version < seen
+        };
+        if !is_behind(&self.view) {
             return;
         }
         let caught_up = catch_up(&self.view, cursor.epoch, seen);
-        let _ = tokio::time::timeout(KNOWN_WAIT_MAX, caught_up).await;
-        let now = self.view.status().cursor;
-        if now.epoch == cursor.epoch && now.version < seen {
-            self.lost = Some(seen);
+        if tokio::time::timeout(KNOWN_WAIT_MAX, caught_up)
+            .await
+            .is_ok()
+            || !is_behind(&self.view)
+        {
+            return;
         }
+        // A machine that is busy is no log that was lost.
+        let reason = match self.source.log.bounds().await {
+            Ok(bounds) if bounds.last < seen => format!(
+                "version {seen} was signed by a control plane and is not in it: it may have been restored from an old copy"
+            ),
+            Ok(_) => {
+                catch_up(&self.view, cursor.epoch, seen).await;
+                format!("this control plane has not caught up with version {seen} yet; try again")
+            }
+            Err(error) => format!(
+                "whether version {seen} is in it cannot be told: {}",
+                chain(&error)
+            ),
+        };
+        self.behind = is_behind(&self.view).then_some(reason);
     }
 
     /// Decides what waits, each command on the state after the one before.
@@ -124,18 +146,22 @@ impl Task {
             let Some(mut ask) = self.again.pop_front().or_else(|| inbox.try_recv().ok()) else {
                 break;
             };
-            if let Some(key) = &ask.idempotency_key {
+            if let Some(idempotency) = &ask.idempotency {
                 if !ask.dry_run && !self.view.remembers() {
                     let (view, asks) = (self.view.clone(), self.asks.clone());
                     tokio::spawn(ask_again_when_remembered(view, asks, ask));
                     continue;
                 }
                 // The log may not have been reached when the command came.
-                ask.origin.id = repeatable_id(tip.epoch(), key);
+                ask.origin.id = repeatable_id(tip.epoch(), idempotency);
+                let (first, last) = key_range(ask.origin.id);
+                let known = self.view.recent_between(first, last);
+                if known.is_some_and(|known| known != ask.origin.id) {
+                    answer(ask, Err(WriteError::Reused));
+                    continue;
+                }
             }
-            let twin = batch
-                .iter()
-                .any(|first| first.ask.origin.id == ask.origin.id);
+            let twin = batch.iter().any(|first| is_twin(&first.ask, &ask));
             let decision = decide(&tip, ask.command.clone(), &ask.origin);
             match decision {
                 Ok(Decision {
@@ -176,10 +202,8 @@ impl Task {
         if let Some(reason) = barred(&self.trusted.borrow(), self.key.id()) {
             return Some(reason);
         }
-        if let Some(lost) = self.lost {
-            return Some(format!(
-                "version {lost} was signed by a control plane and is not in it: it may have been restored from an old copy"
-            ));
+        if self.behind.is_some() {
+            return self.behind.clone();
         }
         match self.view.status().phase {
             Phase::Forked(fork) => Some(format!(
@@ -198,7 +222,7 @@ impl Task {
     }
 
     /// Answers a command that needs no event: refused, without effect, or only asked for.
-    fn answer_now(&self, tip: &State, ask: Ask, decision: Result<Decision, Refusal>) {
+    fn answer_now(&self, tip: &Arc<State>, ask: Ask, decision: Result<Decision, Refusal>) {
         if let Some(version) = self.view.version_of(ask.origin.id) {
             return self.repeat(ask, version);
         }
@@ -212,9 +236,10 @@ impl Task {
                 event: event.map(|proposal| proposal.event),
                 outcome,
                 state: Arc::new(state),
+                base: ask.dry_run.then(|| tip.clone()),
             },
         );
-        let settled = ask.dry_run || (written.is_err() && ask.idempotency_key.is_none());
+        let settled = ask.dry_run || (written.is_err() && ask.idempotency.is_none());
         let written = written.map_err(WriteError::Refused);
         if settled {
             return answer(ask, written);
@@ -270,6 +295,7 @@ impl Task {
                 event,
                 outcome,
                 state: Arc::new(state),
+                base: None,
             };
             let epoch = proposal.cursor.epoch;
             tokio::spawn(answer_after(self.view.clone(), epoch, id, ask, written));

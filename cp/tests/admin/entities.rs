@@ -407,7 +407,7 @@ async fn versions_and_etags_tell_what_an_answer_speaks_of() {
             Value::Null,
         )
         .await;
-    assert_eq!(odd.status, 400);
+    assert_eq!(odd.status, 412);
 }
 
 #[tokio::test]

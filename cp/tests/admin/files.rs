@@ -148,3 +148,107 @@ async fn a_large_file_is_one_event_whose_mutations_are_counted() {
         (&Value::Null, &json!(1500))
     );
 }
+
+#[tokio::test]
+async fn a_dry_run_tells_what_changes_field_by_field_without_secrets() {
+    let server = Server::start().await;
+    let file = |host: &str, key: &str, secret: &str| {
+        format!(
+            "_format_version: '3.0'\nservices:\n- {{name: s, url: 'http://{host}/', host: other}}\nconsumers:\n- username: ann\n  keyauth_credentials: [{{id: {}, key: {key}}}]\nplugins:\n- {{name: session, service: s, config: {{secret: {secret}, cookie_name: c}}}}\n",
+            uuid::Uuid::from_u128(7)
+        )
+    };
+    let applied = apply(&server, "", &file("a", "first-key", "first-secret")).await;
+    assert_eq!(applied.status, 200, "{}", applied.text);
+    let warning = &applied.json()["warnings"][0];
+    assert_eq!(
+        (&warning["line"], &warning["path"]),
+        (&json!(3), &json!("services[0].host")),
+        "{}",
+        applied.text
+    );
+    let text = file("b", "second-key", "second-secret").replace("cookie_name: c", "cookie_name: d");
+    let text = text + "upstreams: [{name: new}]\n";
+    let answer = apply(&server, "?dry_run=1", &text).await;
+    let body = answer.json();
+    assert_eq!(
+        (
+            &body["created"],
+            &body["updated"],
+            &body["deleted"],
+            &body["unchanged"]
+        ),
+        (&json!(1), &json!(3), &json!(0), &json!(1)),
+        "{body}"
+    );
+    for secret in ["first-key", "second-key", "first-secret", "second-secret"] {
+        assert!(
+            !answer.text.contains(secret),
+            "{secret} is in {}",
+            answer.text
+        );
+    }
+    let mutations = body["event"]["mutations"].as_array().unwrap();
+    let of_kind = |kind: &str| {
+        mutations
+            .iter()
+            .find(|mutation| mutation["kind"] == kind)
+            .unwrap()
+    };
+    assert_eq!(
+        of_kind("service")["changes"],
+        json!([{"path": "host", "before": "a", "after": "b"}])
+    );
+    assert_eq!(
+        of_kind("keyauth_credential")["changes"],
+        json!([{"path": "key", "before": "(secret)", "after": "(another secret)"}])
+    );
+    assert_eq!(
+        of_kind("plugin")["changes"],
+        json!([
+            {"path": "config.cookie_name", "before": "c", "after": "d"},
+            {"path": "config.secret", "before": "(secret)", "after": "(another secret)"},
+        ])
+    );
+    assert_eq!(of_kind("plugin")["of"], json!({"service": "s"}));
+    let new = of_kind("upstream");
+    assert_eq!(
+        (&new["before"], &new["body"]["slots"]),
+        (&Value::Null, &json!(10000))
+    );
+}
+
+#[tokio::test]
+async fn dumps_are_yaml_if_wanted_and_may_be_of_some_tags_only() {
+    let server = Server::start().await;
+    let text =
+        "_format_version: '3.0'\n_info: {select_tags: [team]}\nservices:\n- {name: s, host: h}\n";
+    assert_eq!(apply(&server, "", text).await.status, 200);
+    server
+        .create("/services", json!({"name": "other", "host": "h"}))
+        .await;
+    let dump = server
+        .send(
+            "GET",
+            "/dump?format=yaml&select_tags=team",
+            &[],
+            Value::Null,
+        )
+        .await;
+    assert!(
+        dump.text
+            .starts_with("_format_version: \"3.0\"\n_info:\n  select_tags:\n  - team\n"),
+        "{}",
+        dump.text
+    );
+    assert!(!dump.text.contains("other"), "{}", dump.text);
+    let again = apply(&server, "?prune=1", &dump.text).await.json();
+    assert_eq!(
+        (&again["unchanged"], &again["deleted"]),
+        (&json!(1), &json!(0))
+    );
+    let odd = server
+        .send("GET", "/dump?format=xml", &[], Value::Null)
+        .await;
+    assert_eq!(odd.status, 400);
+}

@@ -52,10 +52,10 @@ async fn kongs_clients_find_what_they_look_for() {
     let paths = endpoints["data"].as_array().unwrap();
     for path in [
         "/services",
-        "/services/:services/routes/:routes",
-        "/upstreams/:upstreams/targets",
-        "/consumers/:consumers/key-auth/:key-auth",
-        "/routes/:routes/service",
+        "/services/{services}/routes/{routes}",
+        "/upstreams/{upstreams}/targets",
+        "/consumers/{consumers}/key-auth/{key-auth}",
+        "/routes/{routes}/service",
         "/log/head",
     ] {
         assert!(paths.contains(&json!(path)), "{path}");

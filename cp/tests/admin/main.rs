@@ -1,7 +1,9 @@
 //! The Admin API over HTTP, on a real control plane with an embedded log.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+mod bodies;
 mod certificates;
+mod conditions;
 mod credentials;
 mod entities;
 mod events;
@@ -10,6 +12,10 @@ mod groups;
 mod info;
 mod keyring;
 mod lists;
+mod methods;
+mod nodes;
 mod refusals;
 mod server;
 mod torn;
+mod walk;
+mod workspaces;

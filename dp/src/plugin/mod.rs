@@ -57,6 +57,9 @@ pub struct State {
     pub counters: Counters,
 }
 
+/// The names of the plugins of this build.
+pub const NAMES: [&str; 2] = ["key-auth", "rate-limiting"];
+
 /// Why a plugin entity cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {

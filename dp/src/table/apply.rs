@@ -136,7 +136,8 @@ impl Table {
             | Kind::HmacauthCredential
             | Kind::Acl
             | Kind::Oauth2Credential
-            | Kind::Oauth2Token => {}
+            | Kind::Oauth2Token
+            | Kind::Workspace => {}
         }
         Ok(())
     }
@@ -238,7 +239,8 @@ impl Table {
             | Kind::HmacauthCredential
             | Kind::Acl
             | Kind::Oauth2Credential
-            | Kind::Oauth2Token => {}
+            | Kind::Oauth2Token
+            | Kind::Workspace => {}
         }
     }
 

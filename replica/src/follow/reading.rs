@@ -33,7 +33,10 @@ impl Follow {
             }
             return;
         }
-        if version == self.tip.version.next() && self.reading.is_none() && self.repair.is_none() {
+        // The first event of all may be one of an earlier life that somebody repeats: nothing here tells. The log does.
+        let begins = self.tip.version == Version::ZERO;
+        let idle = self.reading.is_none() && self.repair.is_none();
+        if version == self.tip.version.next() && idle && !begins {
             match self.examine(&record, self.tip) {
                 Ok(verified) => return self.enqueue(verified),
                 // A live message is not the log: it may be forged. The log decides.
@@ -43,7 +46,7 @@ impl Follow {
                 Err(Objection::Fork) => {}
             }
         } else if let Some(epoch) = self.signed_alone(&record)
-            && (self.tip.version == Version::ZERO || epoch == self.tip.epoch)
+            && (begins || epoch == self.tip.epoch)
         {
             self.seen = self.seen.max(version);
         }
@@ -92,8 +95,11 @@ impl Follow {
         if from <= applied {
             return self.doubt(Fork::Behind { applied }, actions);
         }
-        self.unconfirmed &= applied > Version::ZERO;
-        self.retry = self.unconfirmed || self.seen >= from;
+        // More than the log shows: the copy that answered lags, or the log no longer holds what was shown live. The
+        // last of that may have been applied here, so it is read again too.
+        let more = self.seen >= from;
+        self.unconfirmed = applied > Version::ZERO && (self.unconfirmed || more);
+        self.retry = self.unconfirmed || more;
     }
 
     /// What was read ends before what is here already: it does not say whether the log holds that.

@@ -7,7 +7,7 @@ pub mod signals;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
-use logging::LoggingSettings;
+use logging::{LogLevel, LoggingSettings};
 use settings::SettingsError;
 use sluice_schema::version::Time;
 use std::ffi::OsString;
@@ -17,13 +17,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Runs a server from its settings to its exit code: 0 after a drain, 64 for settings that cannot be used, 130 after a
-/// second signal, 1 for everything else. `arguments` begin with the program's name.
+/// second signal, 1 for everything else. `arguments` begin with the program's name. `work`
+/// may change the log level.
 pub fn run<T, W>(
     arguments: impl IntoIterator<Item = OsString>,
     variable_prefix: &str,
     logging: impl FnOnce(&T) -> &LoggingSettings,
     mut runtime: tokio::runtime::Builder,
-    work: impl FnOnce(T, CancellationToken) -> W,
+    work: impl FnOnce(T, LogLevel, CancellationToken) -> W,
 ) -> ExitCode
 where
     T: CommandFactory + FromArgMatches,
@@ -34,10 +35,13 @@ where
         Ok(settings) => settings,
         Err(error) => return error.report().into(),
     };
-    if let Err(error) = logging::start(logging(&settings)) {
-        eprintln!("error: {error}");
-        return settings::USAGE.into();
-    }
+    let log_level = match logging::start(logging(&settings)) {
+        Ok(log_level) => log_level,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return settings::USAGE.into();
+        }
+    };
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -45,7 +49,9 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(until_signalled(|shutdown| work(settings, shutdown)));
+    let code = runtime.block_on(until_signalled(|shutdown| {
+        work(settings, log_level, shutdown)
+    }));
     runtime.shutdown_background();
     code
 }

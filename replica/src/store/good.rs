@@ -262,6 +262,19 @@ pub(super) fn newest(disk: &dyn Disk) -> Option<Cursor> {
     Some(manifest.cursor)
 }
 
+/// Whether there is a copy all of which can be read.
+pub(super) fn is_usable(disk: &dyn Disk) -> bool {
+    MANIFESTS
+        .iter()
+        .any(|file| match read_manifest(disk, file) {
+            Ok(Some(manifest)) => {
+                let mut leaves = manifest.leaves.iter();
+                leaves.all(|leaf| read_leaf(disk, leaf).is_ok())
+            }
+            Ok(None) | Err(_) => false,
+        })
+}
+
 /// A manifest; `None` if there is none. Not being able to read it is damage: it is there for the worst case.
 pub(super) fn read_manifest(disk: &dyn Disk, file: &str) -> Result<Option<Manifest>, StoreError> {
     match disk.read(file) {

@@ -37,7 +37,7 @@ mod view;
 pub(crate) use disk::open_guarded;
 pub use disk::{Database, Disk, FileDisk};
 pub use load::LOAD_MEMORY_BYTES_MAX;
-pub use open::{Opened, Origin};
+pub use open::{Opened, Origin, TakePage};
 pub(crate) use record::{seal, unseal};
 pub use sync::Syncer;
 pub use view::View;

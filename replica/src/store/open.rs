@@ -10,7 +10,7 @@ use super::{Held, Store, StoreError, Upkeep, io_error};
 use crate::planted::{Bug, planted};
 use sluice_schema::digest::Accumulator;
 use sluice_schema::entity::{Entry, Key};
-use sluice_schema::version::Cursor;
+use sluice_schema::version::{Cursor, Version};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -29,7 +29,12 @@ pub struct Opened {
     pub moved_aside: Option<(String, PathBuf)>,
     /// What was wrong with last known good copies that were found.
     pub unusable: Vec<String>,
+    /// Whether what was handed over while opening is all that the store holds. If not, it must be read again.
+    pub handed_over: bool,
 }
+
+/// Takes the entities of a store, in order of their keys, a page at a time.
+pub type TakePage<'a> = dyn FnMut(Vec<(Key, Entry)>) + Send + 'a;
 
 /// Where a store's content comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,34 +103,22 @@ impl Store {
         Self::open_on(Arc::new(FileDisk::new(directory)))
     }
 
+    /// The same, and hands over the entities while they are verified, which spares whoever needs them all a second reading.
+    /// What was handed over counts only if [`Opened::handed_over`] says so.
+    ///
+    /// # Errors
+    /// If the directory cannot be used at all.
+    pub fn open_into(directory: &Path, take: &mut TakePage<'_>) -> Result<Opened, StoreError> {
+        open_disk(Arc::new(FileDisk::new(directory)), take)
+    }
+
     /// Opens a store and verifies all of it. A damaged one is moved aside, and filled again from the last known good copy; if
     /// there is none that is whole, the store is empty.
     ///
     /// # Errors
     /// If the disk cannot be used at all.
     pub fn open_on(disk: Arc<dyn Disk>) -> Result<Opened, StoreError> {
-        let next_number = current::next_number(&*disk)?;
-        let mut opened = match open_existing(&disk, next_number) {
-            Ok(Some(store)) => Opened {
-                store,
-                source: Origin::Database,
-                moved_aside: None,
-                unusable: Vec::new(),
-            },
-            Ok(None) => recover(disk, next_number, None, None)?,
-            Err(StoreError::Damaged(reason)) => {
-                let witness = Current::read(&*disk).ok().flatten();
-                let aside = disk.set_aside().map_err(io_error("move aside"))?;
-                recover(disk, next_number, Some((reason, aside)), witness)?
-            }
-            Err(error @ (StoreError::Io { .. } | StoreError::Apply(_) | StoreError::Load(_))) => {
-                return Err(error);
-            }
-        };
-        if let Err(error) = opened.store.compact_if_worth() {
-            tracing::warn!(%error, "could not write the local store anew to make it smaller");
-        }
-        Ok(opened)
+        open_disk(disk, &mut |_| ())
     }
 
     fn new(
@@ -192,8 +185,38 @@ impl Store {
     }
 }
 
-/// The store that is there; `None` if there is none.
-fn open_existing(disk: &Arc<dyn Disk>, next_number: u64) -> Result<Option<Store>, StoreError> {
+fn open_disk(disk: Arc<dyn Disk>, take: &mut TakePage<'_>) -> Result<Opened, StoreError> {
+    let next_number = current::next_number(&*disk)?;
+    let mut opened = match open_existing(&disk, next_number, take) {
+        Ok(Some((store, handed_over))) => Opened {
+            store,
+            source: Origin::Database,
+            moved_aside: None,
+            unusable: Vec::new(),
+            handed_over,
+        },
+        Ok(None) => recover(disk, next_number, None, None)?,
+        Err(StoreError::Damaged(reason)) => {
+            let witness = Current::read(&*disk).ok().flatten();
+            let aside = disk.set_aside().map_err(io_error("move aside"))?;
+            recover(disk, next_number, Some((reason, aside)), witness)?
+        }
+        Err(error @ (StoreError::Io { .. } | StoreError::Apply(_) | StoreError::Load(_))) => {
+            return Err(error);
+        }
+    };
+    if let Err(error) = opened.store.compact_if_worth() {
+        tracing::warn!(%error, "could not write the local store anew to make it smaller");
+    }
+    Ok(opened)
+}
+
+/// The store that is there, and whether what was handed over is all of it; `None` if there is none.
+fn open_existing(
+    disk: &Arc<dyn Disk>,
+    next_number: u64,
+    take: &mut TakePage<'_>,
+) -> Result<Option<(Store, bool)>, StoreError> {
     let Some(current) = Current::read(&**disk)? else {
         let files = disk.list("").map_err(io_error("list the files of"))?;
         if files.is_empty() {
@@ -205,17 +228,24 @@ fn open_existing(disk: &Arc<dyn Disk>, next_number: u64) -> Result<Option<Store>
         return Err(StoreError::Damaged(reason.into()));
     };
     let database = disk.open_database(&current::name(current.database))?;
-    let held = verify(&*database)?;
+    let held = verify(&*database, take)?;
     if current.is_ahead_of(held.cursor) && !planted(Bug::WitnessIgnored) {
         let (found, was) = (held.cursor.version, current.witness.version);
         return Err(StoreError::Damaged(format!(
             "it holds version {found}, but version {was} has been on disk"
         )));
     }
+    let verified = held.cursor;
     let mut store = Store::new(disk.clone(), database, current, held, next_number);
     store.replay()?;
+    // A database that was never synced can lose all it had, and no witness says so.
+    if store.cursor().version == Version::ZERO && good::is_usable(&**disk) {
+        let reason = "it holds nothing, but there is a last known good copy";
+        return Err(StoreError::Damaged(reason.into()));
+    }
     remove_databases(&**disk, Some(current.database));
-    Ok(Some(store))
+    let handed_over = store.cursor() == verified;
+    Ok(Some((store, handed_over)))
 }
 
 /// Makes a store where there is none (any more), out of the last known good copy if there is one.
@@ -266,6 +296,7 @@ fn recover(
         source,
         moved_aside,
         unusable,
+        handed_over: false,
     })
 }
 
@@ -280,39 +311,15 @@ fn remove_databases(disk: &dyn Disk, kept: Option<u64>) {
     }
 }
 
-/// Reads and verifies everything in a database.
-pub(super) fn verify(database: &dyn Database) -> Result<Held, StoreError> {
+/// Reads and verifies everything in a database, and hands over its entities.
+pub(super) fn verify(database: &dyn Database, take: &mut TakePage<'_>) -> Result<Held, StoreError> {
     let mut summed = Summed::default();
     let mut meta = None;
     let first = read_records(database, &[], &mut meta)?;
     summed.add(&first.entities);
+    take(first.entities);
     if let Some(next) = first.next {
-        // Summing up costs as much as reading: each has a thread.
-        let more = std::thread::scope(|scope| {
-            let (pages, read) = mpsc::sync_channel::<Vec<(Key, Entry)>>(PAGES_AHEAD_MAX);
-            let summing = std::thread::Builder::new()
-                .name("store-sum".into())
-                .spawn_scoped(scope, move || {
-                    for page in read {
-                        summed.add(&page);
-                    }
-                    summed
-                })
-                .map_err(io_error("open"))?;
-            let mut next = Some(next);
-            while let Some(from) = next {
-                let page = read_records(database, &from, &mut meta)?;
-                next = page.next;
-                if pages.send(page.entities).is_err() {
-                    break;
-                }
-            }
-            drop(pages);
-            summing
-                .join()
-                .map_err(|_| StoreError::Damaged("it cannot be summed up".into()))
-        });
-        summed = more?;
+        summed = verify_rest(database, next, &mut meta, summed, take)?;
     }
     let meta = match meta {
         Some(meta) => meta,
@@ -329,6 +336,48 @@ pub(super) fn verify(database: &dyn Database) -> Result<Held, StoreError> {
         sum: meta.sum,
         entities: meta.entities,
         bytes: summed.bytes,
+    })
+}
+
+/// Summing up costs as much as reading, and so may what is done with the entities: each has a thread.
+fn verify_rest(
+    database: &dyn Database,
+    mut next: Vec<u8>,
+    meta: &mut Option<Meta>,
+    mut summed: Summed,
+    take: &mut TakePage<'_>,
+) -> Result<Summed, StoreError> {
+    let thread = |name: &str| std::thread::Builder::new().name(name.into());
+    std::thread::scope(|scope| {
+        let (pages, read) = mpsc::sync_channel::<Vec<(Key, Entry)>>(PAGES_AHEAD_MAX);
+        let (onward, verified) = mpsc::sync_channel(PAGES_AHEAD_MAX);
+        let summing = thread("store-sum").spawn_scoped(scope, move || {
+            for page in read {
+                summed.add(&page);
+                if onward.send(page).is_err() {
+                    break;
+                }
+            }
+            summed
+        });
+        let summing = summing.map_err(io_error("open"))?;
+        thread("store-take")
+            .spawn_scoped(scope, move || verified.into_iter().for_each(&mut *take))
+            .map_err(io_error("open"))?;
+        loop {
+            let page = read_records(database, &next, meta)?;
+            if pages.send(page.entities).is_err() {
+                break;
+            }
+            match page.next {
+                Some(from) => next = from,
+                None => break,
+            }
+        }
+        drop(pages);
+        summing
+            .join()
+            .map_err(|_| StoreError::Damaged("it cannot be summed up".into()))
     })
 }
 

@@ -199,6 +199,45 @@ fn millis(time: Time) -> Value {
     json!((time.0 / 1000) as f64 / 1000.0)
 }
 
+/// The value a field has if none is given, as `/schemas` shows it: of a record that is never null, what its fields have.
+pub fn default_of(field: &Field) -> Option<Value> {
+    match (field.default, field.kind) {
+        (Some(default), _) => Some(default.value()),
+        (None, Type::Record(fields)) if field.never_null => {
+            let mut record = Map::new();
+            defaults(fields, &mut record);
+            record = without_nulls(record);
+            Some(record.into())
+        }
+        (
+            None,
+            Type::String
+            | Type::Integer
+            | Type::Number
+            | Type::Boolean
+            | Type::Array(_)
+            | Type::Set(_)
+            | Type::Map { .. }
+            | Type::Record(_)
+            | Type::Foreign(_)
+            | Type::Config
+            | Type::Json,
+        ) => None,
+    }
+}
+
+fn without_nulls(record: Map<String, Value>) -> Map<String, Value> {
+    let given = record.into_iter().filter(|(_, value)| !value.is_null());
+    given
+        .map(|(name, mut value)| {
+            if let Value::Object(record) = &mut value {
+                *record = without_nulls(std::mem::take(record));
+            }
+            (name, value)
+        })
+        .collect()
+}
+
 /// Gives absent fields their defaults, also inside records.
 pub(super) fn defaults(fields: &[Field], body: &mut Map<String, Value>) {
     for field in fields {
@@ -255,7 +294,7 @@ fn defaults_within(field: &Field, value: &mut Value) {
 }
 
 /// Takes nulls out of an object and of the objects in it.
-pub(super) fn remove_nulls(fields: &mut Map<String, Value>) {
+pub(crate) fn remove_nulls(fields: &mut Map<String, Value>) {
     fields.retain(|_, value| !value.is_null());
     for (_, value) in fields.iter_mut() {
         remove_nulls_within(value);

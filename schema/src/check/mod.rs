@@ -15,6 +15,8 @@ pub mod text;
 pub(crate) mod url;
 mod value;
 
+pub use fill::default_of;
+pub(crate) use fill::remove_nulls;
 pub use form::form_value;
 pub use output::fill_nulls;
 
@@ -214,7 +216,7 @@ pub fn complete(
     if let Base::Merge(before) = base {
         fill::keep_unknown(&shape.fields, before, &mut body);
     }
-    fill::remove_nulls(&mut body);
+    remove_nulls(&mut body);
     Ok(body)
 }
 

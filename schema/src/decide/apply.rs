@@ -6,12 +6,13 @@
 use super::Inputs;
 use super::draft::Draft;
 use super::write::{check_plugin_protocols, reference};
-use crate::check::{Base, Errors, Values, complete};
+use crate::check::{Base, Errors, Values, complete, remove_nulls};
 pub use crate::declare::Mistake;
-use crate::declare::{Desired, Document, derive_id};
+use crate::declare::{Desired, Document, Position, derive_id, speaks_of};
 use crate::entity::{Id, Key, Workspace};
 use crate::kind::Kind;
 use crate::rejection::Rejection;
+use crate::state::State;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -40,11 +41,15 @@ pub struct Applied {
     pub unchanged: usize,
 }
 
+/// The most mistakes that are told.
+const MISTAKES_MAX: usize = 1000;
+
 pub(super) fn decide(
     draft: &mut Draft<'_>,
-    plan: Plan,
+    mut plan: Plan,
     inputs: Inputs,
 ) -> Result<Applied, Vec<Mistake>> {
+    plan.find_workspace(draft.base());
     let mut applying = Applying {
         draft,
         workspace: plan.workspace,
@@ -62,7 +67,7 @@ pub(super) fn decide(
         kept: BTreeSet::new(),
         changed: Vec::new(),
         pruned: Vec::new(),
-        mistakes: Vec::new(),
+        mistakes: plan.document.mistakes,
         applied: Applied::default(),
     };
     let desired = plan.document.desired;
@@ -80,12 +85,44 @@ pub(super) fn decide(
         applying.prune();
     }
     applying.put_changed(&desired);
-    let mut mistakes = applying.mistakes;
-    mistakes.sort_by_key(|mistake| mistake.at);
-    if mistakes.is_empty() {
-        Ok(applying.applied)
-    } else {
-        Err(mistakes)
+    match applying.mistakes.is_empty() {
+        true => Ok(applying.applied),
+        false => Err(in_order(applying.mistakes)),
+    }
+}
+
+/// By their places, each once, and not too many.
+fn in_order(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
+    mistakes.sort_by(|a, b| (a.at, &a.path, &a.message).cmp(&(b.at, &b.path, &b.message)));
+    mistakes.dedup();
+    let more = mistakes.len().saturating_sub(MISTAKES_MAX);
+    if more > 0 {
+        mistakes.truncate(MISTAKES_MAX);
+        let last = mistakes.last().map(|last| last.at).unwrap_or_default();
+        mistakes.push(Mistake::new(last, "", format!("and {more} more mistakes")));
+    }
+    mistakes
+}
+
+impl Plan {
+    /// Goes by the workspace that the file names, unless the caller names another.
+    fn find_workspace(&mut self, state: &State) {
+        let Some((named, at)) = self.document.workspace.take() else {
+            return;
+        };
+        let message = if self.workspace != Workspace::DEFAULT && self.workspace != named {
+            format!(
+                "the file is for this workspace, the request for '{}'",
+                self.workspace
+            )
+        } else if !state.has_workspace(&named) {
+            format!("there is no workspace '{named}': create it first (POST /workspaces)")
+        } else {
+            self.workspace = named;
+            return;
+        };
+        let mistake = Mistake::new(at, "_workspace", message);
+        self.document.mistakes.push(mistake);
     }
 }
 
@@ -125,7 +162,7 @@ impl Applying<'_, '_> {
         if !self.resolve(desired, &mut fields) {
             return;
         }
-        self.add_select_tags(&mut fields);
+        self.add_select_tags(desired.kind, &mut fields);
         let id = self.identify(desired, &fields);
         let key = Key {
             kind: desired.kind.key_name(),
@@ -134,6 +171,18 @@ impl Applying<'_, '_> {
         };
         let existing = self.draft.base().get(&key).map(|entry| entry.body.fields());
         let before = existing.as_ref().and_then(|before| before.as_ref().ok());
+        if desired.id.is_none()
+            && let Some(before) = before
+            && !self.speaks_of(desired.kind, before)
+        {
+            let tags = self.select_tags.join(", ");
+            let message = format!(
+                "is {id} already, which does not have all select_tags of the file ({tags}): add them to it, give its id \
+                 here, or choose another name"
+            );
+            self.ids[index] = Some(id);
+            return self.mistakes.push(desired.place.mistake("", message));
+        }
         let Inputs {
             now,
             entropy,
@@ -238,8 +287,8 @@ impl Applying<'_, '_> {
         existing.unwrap_or_else(|| derive_id(desired.kind, &desired.fields, fields))
     }
 
-    fn add_select_tags(&self, fields: &mut Map<String, Value>) {
-        if self.select_tags.is_empty() {
+    fn add_select_tags(&self, kind: Kind, fields: &mut Map<String, Value>) {
+        if self.select_tags.is_empty() || kind.schema().field("tags").is_none() {
             return;
         }
         let tags = fields.entry("tags").or_insert(Value::Null);
@@ -255,9 +304,15 @@ impl Applying<'_, '_> {
         }
     }
 
+    fn speaks_of(&self, kind: Kind, fields: &Map<String, Value>) -> bool {
+        let state = self.draft.base();
+        speaks_of(&self.select_tags, state, &self.workspace, kind, fields)
+    }
+
     fn prune(&mut self) {
         let doomed: Vec<(Kind, Key)> = Kind::ALL
             .iter()
+            .filter(|kind| kind.in_files())
             .flat_map(|kind| {
                 self.draft
                     .base()
@@ -268,15 +323,9 @@ impl Applying<'_, '_> {
                             workspace: self.workspace.clone(),
                             id,
                         };
-                        let ours = self.select_tags.is_empty() || {
-                            let fields = entry.body.fields().unwrap_or_default();
-                            let tags = fields.get("tags").and_then(Value::as_array).cloned();
-                            let tags = tags.unwrap_or_default();
-                            self.select_tags
-                                .iter()
-                                .all(|tag| tags.iter().any(|known| known == tag))
-                        };
-                        (ours && !self.kept.contains(&key)).then_some((*kind, key))
+                        let doomed = !self.kept.contains(&key)
+                            && self.speaks_of(*kind, &entry.body.fields().unwrap_or_default());
+                        doomed.then_some((*kind, key))
                     })
             })
             .collect();
@@ -325,8 +374,7 @@ impl Applying<'_, '_> {
     fn check_left_behind(&mut self, desired: &[Desired]) {
         let at = desired
             .first()
-            .map(|desired| desired.place.mistake("", "").at)
-            .unwrap_or_default();
+            .map_or(Position::START, |desired| desired.place.mistake("", "").at);
         for (kind, id) in std::mem::take(&mut self.pruned) {
             for link in self.draft.state().referrers(kind, &self.workspace, id) {
                 let (child, parent) = (link.child.name(), kind.name());
@@ -363,11 +411,12 @@ impl Applying<'_, '_> {
     }
 }
 
-/// Whether applying `fields` over `before` would change anything but the time of change.
+/// Whether applying `fields` over `before` would change anything but the time of change. No value is as good as null.
 fn same(fields: &Map<String, Value>, before: &Map<String, Value>) -> bool {
     let visible = |map: &Map<String, Value>| {
         let mut map = map.clone();
         map.remove("updated_at");
+        remove_nulls(&mut map);
         map
     };
     visible(fields) == visible(before)

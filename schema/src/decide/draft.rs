@@ -14,6 +14,8 @@ pub(super) struct Draft<'a> {
     base: &'a State,
     state: State,
     touched: BTreeMap<Key, ()>,
+    /// What is there without having been written.
+    assumed: Vec<Key>,
 }
 
 impl<'a> Draft<'a> {
@@ -22,6 +24,7 @@ impl<'a> Draft<'a> {
             base,
             state: base.clone(),
             touched: BTreeMap::new(),
+            assumed: Vec::new(),
         }
     }
 
@@ -33,6 +36,14 @@ impl<'a> Draft<'a> {
     /// The state the command was given.
     pub(super) fn base(&self) -> &State {
         self.base
+    }
+
+    /// Adds what is there without having been written. It becomes a mutation only if it is changed.
+    pub(super) fn assume(&mut self, (key, entry): (Key, Entry)) {
+        if self.state.get(&key).is_none() {
+            self.state.insert(key.clone(), entry);
+            self.assumed.push(key);
+        }
     }
 
     pub(super) fn put(&mut self, key: &Key, fields: &Map<String, Value>) {
@@ -149,6 +160,11 @@ impl<'a> Draft<'a> {
 
     /// The state, and what leads to it from the base: one mutation an entity, none for those that end as they began.
     pub(super) fn finish(mut self) -> (State, Vec<Mutation>) {
+        for key in &self.assumed {
+            if !self.touched.contains_key(key) {
+                self.state.remove(key);
+            }
+        }
         let mut mutations = Vec::with_capacity(self.touched.len());
         for (key, ()) in self.touched {
             let (before, after) = (self.base.get(&key), self.state.get(&key));

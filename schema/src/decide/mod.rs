@@ -7,13 +7,16 @@ mod apply;
 mod draft;
 mod membership;
 mod names;
+mod precondition;
+mod workspaces;
 mod write;
 
 pub use apply::{Applied, Mistake, Plan};
 pub use membership::{Membership, MembershipChange};
+pub use precondition::{Precondition, Tags, entity_tag};
 pub use write::{Action, Scope, Selector, Write};
 
-use crate::entity::Key;
+use crate::entity::{Key, Workspace};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Encoded, Event, EventId, Mutations};
 use crate::kind::RouterFlavor;
@@ -31,6 +34,17 @@ pub enum Command {
     Membership(Box<Membership>),
     /// A declarative file, as one transaction.
     Apply(Box<Plan>),
+}
+
+impl Command {
+    /// The workspace it is about.
+    pub fn workspace(&self) -> &Workspace {
+        match self {
+            Self::Write(write) => &write.workspace,
+            Self::Membership(membership) => &membership.workspace,
+            Self::Apply(plan) => &plan.workspace,
+        }
+    }
 }
 
 /// Who asks, when and why: everything of an event that is not its content.
@@ -113,6 +127,7 @@ struct Inputs {
 /// # Errors
 /// If the command is not valid on this state. Nothing has changed then.
 pub fn decide(state: &State, command: Command, origin: &Origin) -> Result<Decision, Refusal> {
+    workspaces::find(state, command.workspace())?;
     let mut draft = Draft::new(state);
     let inputs = Inputs {
         now: origin.time,

@@ -2,14 +2,14 @@
 
 use super::draft::Draft;
 use super::names::Wanted;
-use super::{Inputs, Outcome, names};
+use super::precondition::{Precondition, entity_tag};
+use super::{Inputs, Outcome, names, workspaces};
 use crate::check::{Base, complete};
 use crate::entity::{Entry, Id, Key, Workspace};
 use crate::field::Foreign;
 use crate::kind::Kind;
 use crate::rejection::{Code, Rejection};
 use crate::state::{State, reference_id};
-use crate::version::Version;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -26,8 +26,8 @@ pub struct Write {
     pub action: Action,
     /// The caller's fields; unused by a delete.
     pub body: Map<String, Value>,
-    /// The version the entity must have, from `If-Match`.
-    pub if_match: Option<Version>,
+    /// What must hold of the entity.
+    pub precondition: Precondition,
 }
 
 /// The parent of a nested path.
@@ -137,8 +137,11 @@ pub(super) fn decide(
         scope,
         action,
         mut body,
-        if_match,
+        precondition,
     } = write;
+    if kind == Kind::Workspace {
+        workspaces::check(draft, &workspace, &action, &body)?;
+    }
     let parent = match &scope {
         Some(scope) => Some((
             scope.field,
@@ -153,7 +156,7 @@ pub(super) fn decide(
         kind,
         workspace,
         parent,
-        if_match,
+        precondition,
     };
     match action {
         Action::Create => target.create(draft, body, inputs),
@@ -171,6 +174,10 @@ pub(super) fn decide(
             }
             Some(id) => {
                 names::replace(kind, selector.name(), &mut body);
+                // A name in the path is part of what is asked for.
+                if let (Some(name), Some(key)) = (selector.name(), kind.schema().endpoint_key) {
+                    body.entry(key).or_insert_with(|| Value::from(name));
+                }
                 target.overwrite(draft, id, body, Overwrite::Replace, inputs)
             }
             None if kind == Kind::Target => Err(not_found(kind, &selector)),
@@ -186,7 +193,7 @@ struct Target {
     kind: Kind,
     workspace: Workspace,
     parent: Option<(&'static str, Id)>,
-    if_match: Option<Version>,
+    precondition: Precondition,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -214,11 +221,9 @@ impl Target {
         mut body: Map<String, Value>,
         mut inputs: Inputs,
     ) -> Result<(Outcome, String), Rejection> {
-        if self.if_match.is_some() {
-            return Err(precondition_failed());
-        }
         let given = take_id(&mut body)?;
         let id = given.unwrap_or_else(|| Id(inputs.entropy.uuid()));
+        self.check_precondition(draft, Some(id))?;
         if draft
             .state()
             .entity(self.kind, &self.workspace, id)
@@ -255,7 +260,7 @@ impl Target {
             .entity(self.kind, &self.workspace, id)
             .ok_or_else(|| Rejection::not_found(id.0))?
             .clone();
-        self.check_version(&existing)?;
+        self.check_precondition(draft, Some(id))?;
         if take_id(&mut body)?.is_some_and(|given| given != id) {
             return Err(Rejection::field("id", "immutable field cannot be updated"));
         }
@@ -290,15 +295,11 @@ impl Target {
         draft: &mut Draft<'_>,
         selector: &Selector,
     ) -> Result<(Outcome, String), Rejection> {
-        let Some(id) = self.find(draft, selector) else {
-            return match self.if_match {
-                Some(_) => Err(precondition_failed()),
-                None => Ok((Outcome::Deleted, String::new())),
-            };
+        let id = self.find(draft, selector);
+        self.check_precondition(draft, id)?;
+        let Some(id) = id else {
+            return Ok((Outcome::Deleted, String::new()));
         };
-        if let Some(entry) = draft.state().entity(self.kind, &self.workspace, id) {
-            self.check_version(entry)?;
-        }
         draft.delete(self.kind, &self.key(id))?;
         Ok((Outcome::Deleted, self.subject(id)))
     }
@@ -377,11 +378,9 @@ impl Target {
         Ok(())
     }
 
-    fn check_version(&self, entry: &Entry) -> Result<(), Rejection> {
-        match self.if_match {
-            Some(version) if version != entry.version => Err(precondition_failed()),
-            Some(_) | None => Ok(()),
-        }
+    fn check_precondition(&self, draft: &Draft<'_>, id: Option<Id>) -> Result<(), Rejection> {
+        let tag = id.and_then(|id| entity_tag(draft.state(), self.kind, &self.workspace, id));
+        self.precondition.check(tag.as_deref())
     }
 
     fn subject(&self, id: Id) -> String {
@@ -515,11 +514,4 @@ fn not_found(kind: Kind, selector: &Selector) -> Rejection {
             Rejection::not_found_by(kind.schema().endpoint_key.unwrap_or("id"), name)
         }
     }
-}
-
-fn precondition_failed() -> Rejection {
-    Rejection::new(
-        Code::PreconditionFailed,
-        "the entity is not at the version in If-Match",
-    )
 }

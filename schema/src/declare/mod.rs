@@ -1,22 +1,28 @@
-//! Declarative files: Kong's YAML or JSON, read into what [`decide`](crate::decide) can apply, and written back.
+//! Declarative files: Kong's and decK's YAML or JSON, read into what [`decide`](crate::decide) can apply, and written back.
 
+mod head;
 mod ids;
+mod legacy;
 mod read;
+mod select;
 mod tree;
 mod write;
+mod yaml;
 
 pub use read::read;
 pub use tree::Position;
-pub use write::{FORMAT_VERSION, write};
+pub use write::{FORMAT_VERSION, write, write_selected};
+pub use yaml::to_yaml;
 
 use crate::check::Values;
-use crate::entity::Id;
+use crate::entity::{Id, Workspace};
 use crate::kind::Kind;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use ids::derive_id;
+pub(crate) use select::speaks_of;
 
 /// One thing that is wrong in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,6 +101,12 @@ pub struct Document {
     pub desired: Vec<Desired>,
     /// The tags from `_info.select_tags`: the file speaks only of entities that carry them all.
     pub select_tags: Vec<String>,
+    /// The workspace it says it is about, and where it says so.
+    pub workspace: Option<(Workspace, Position)>,
     /// The form of one-way values: `_transform: false` says that they are as they are stored.
     pub values: Values,
+    /// What is wrong with its shape. Nothing of a file with mistakes is applied.
+    pub mistakes: Vec<Mistake>,
+    /// What is not wrong, and may not mean what its author thinks.
+    pub warnings: Vec<Mistake>,
 }

@@ -1,146 +1,139 @@
-//! From a tree to the entities it asks for: formats 1.1, 2.1 and 3.0, nested and flat.
+//! From trees to the entities they ask for: formats 1.1, 2.1 and 3.0, nested and flat, one document or several.
 
+use super::head::{Fields, Format, Head, fill, unknown};
+use super::legacy;
 use super::tree::{self, Content, Node, Position};
 use super::{Desired, Document, Mistake, Place};
-use crate::check::Values;
 use crate::kind::Kind;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// The formats that are understood.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Format {
-    V1,
-    V2,
-    V3,
-}
+/// Names that any map may have and nobody reads.
+const REMARKS: [&str; 2] = ["_comment", "_ignore"];
+/// The field of a plugin that names a shared configuration.
+const SHARED_CONFIG: &str = "_config";
+/// The most warnings that are given.
+const WARNINGS_MAX: usize = 1000;
 
-/// Reads a declarative file. Names are not yet resolved and values not yet checked: that needs a state.
+/// Reads a declarative file, or several as the documents of one text. Names are not yet resolved and values not yet
+/// checked: that needs a state. What else is wrong is in [`Document::mistakes`].
 ///
 /// # Errors
-/// With everything in the file that is not of the right shape.
+/// If the text cannot be read to its end.
 pub fn read(text: &str) -> Result<Document, Vec<Mistake>> {
-    let root = tree::parse(text).map_err(|mistake| vec![mistake])?;
-    let Content::Map(fields) = root.content else {
-        return Err(vec![Mistake::new(
-            root.at,
-            "",
-            "expected a map with _format_version",
-        )]);
-    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let parsed = tree::parse(text).map_err(|mistake| vec![mistake])?;
+    let mut mistakes = parsed.mistakes;
+    let mut documents = Vec::new();
+    for Node { at, content } in parsed.documents {
+        match content {
+            Content::Map(fields) => documents.push((fields, at)),
+            // What is between two separators, or an empty file.
+            Content::Scalar(Value::Null) => {}
+            Content::Scalar(_) | Content::List(_) => {
+                mistakes.push(Mistake::new(at, "", "expected a map with _format_version"));
+            }
+        }
+    }
+    if documents.is_empty() && mistakes.is_empty() {
+        let message = "the file is empty: expected a map with _format_version";
+        return Err(vec![Mistake::new(Position::START, "", message)]);
+    }
+    let mut head = Head::default();
+    let formats: Vec<_> = documents
+        .iter()
+        .map(|(fields, at)| head.read(fields, *at))
+        .collect();
+    mistakes.append(&mut head.mistakes);
     let mut reader = Reader {
         format: Format::V3,
-        document: Document::default(),
-        mistakes: Vec::new(),
+        document: Document {
+            select_tags: std::mem::take(&mut head.select_tags),
+            workspace: head.workspace.take(),
+            values: head.values.unwrap_or_default(),
+            mistakes,
+            ..Document::default()
+        },
+        head,
     };
-    reader.read_format(&fields, root.at);
-    for (name, node) in fields {
-        reader.read_section(&name, node);
+    for ((fields, _), format) in documents.into_iter().zip(formats) {
+        reader.format = format;
+        for (name, node) in fields {
+            reader.read_section(&name, node);
+        }
     }
-    if reader.mistakes.is_empty() {
-        Ok(reader.document)
-    } else {
-        Err(reader.mistakes)
-    }
+    Ok(reader.document)
 }
 
 struct Reader {
     format: Format,
+    head: Head,
     document: Document,
-    mistakes: Vec<Mistake>,
 }
+
+/// An entity that another one holds: the field that refers to it, and its index among the desired.
+type Parent = Option<(&'static str, usize)>;
 
 impl Reader {
     fn mistake(&mut self, at: Position, path: &str, message: impl Into<String>) {
-        self.mistakes.push(Mistake::new(at, path, message));
+        self.document.mistakes.push(Mistake::new(at, path, message));
     }
 
-    fn read_format(&mut self, fields: &[(String, Node)], at: Position) {
-        let Some((name, node)) = fields.iter().find(|(name, _)| name == "_format_version") else {
-            return self.mistake(
-                at,
-                "_format_version",
-                "required field missing: add _format_version: \"3.0\"",
-            );
-        };
-        // Unquoted versions are numbers in YAML.
-        let text = match node.to_value() {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
-        };
-        match text.as_str() {
-            "1.1" => self.format = Format::V1,
-            "2.1" => self.format = Format::V2,
-            "3.0" | "3" => self.format = Format::V3,
-            _ => self.mistake(node.at, name, "expected one of: 1.1, 2.1, 3.0"),
+    fn warn(&mut self, warning: Mistake) {
+        if self.document.warnings.len() < WARNINGS_MAX {
+            self.document.warnings.push(warning);
         }
     }
 
     fn read_section(&mut self, name: &str, node: Node) {
         match name {
-            "_format_version" | "_comment" | "_ignore" => {}
-            "_transform" => match node.to_value() {
-                Value::Bool(true) | Value::Null => {}
-                Value::Bool(false) => self.document.values = Values::Stored,
-                Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-                    self.mistake(node.at, name, "expected a boolean");
+            "_format_version" | "_transform" | "_workspace" | "_info" | "_plugin_configs" => {}
+            _ if REMARKS.contains(&name) => {}
+            _ => match Kind::from_entity(name).filter(|kind| kind.in_files()) {
+                Some(kind) => {
+                    let nested = Nested {
+                        kind,
+                        by: "",
+                        item: Item::Entity,
+                    };
+                    self.read_list(nested, name, node, None);
                 }
-            },
-            "_workspace" => {
-                if node.to_value() != "default" {
-                    self.mistake(
-                        node.at,
-                        name,
-                        "only the workspace 'default' is supported so far",
-                    );
-                }
-            }
-            "_info" => self.read_info(&node),
-            _ => match Kind::from_entity(name) {
-                Some(kind) => self.read_list(kind, name, node, None),
-                None => self.mistake(
-                    node.at,
-                    name,
-                    "unknown field, or a kind that is not supported yet",
-                ),
+                None => self.mistake(node.at, name, unknown(name)),
             },
         }
     }
 
-    fn read_info(&mut self, node: &Node) {
-        let Content::Map(fields) = &node.content else {
-            return self.mistake(node.at, "_info", "expected a map");
-        };
-        for (name, node) in fields {
-            let path = format!("_info.{name}");
-            match (name.as_str(), node.to_value()) {
-                ("select_tags", Value::Array(tags)) if tags.iter().all(Value::is_string) => {
-                    let texts = tags.iter().filter_map(Value::as_str).map(str::to_owned);
-                    self.document.select_tags = texts.collect();
-                }
-                ("select_tags", _) => self.mistake(node.at, &path, "expected an array of strings"),
-                _ => self.mistake(node.at, &path, "not supported yet; remove it"),
-            }
-        }
-    }
-
-    fn read_list(
-        &mut self,
-        kind: Kind,
-        path: &str,
-        node: Node,
-        parent: Option<(&'static str, usize)>,
-    ) {
+    fn read_list(&mut self, nested: Nested, path: &str, node: Node, parent: Parent) {
         match node.content {
             Content::List(items) => {
                 for (position, item) in items.into_iter().enumerate() {
-                    self.read_entity(kind, format!("{path}[{position}]"), item, parent);
+                    let path = format!("{path}[{position}]");
+                    if let Some((fields, at)) = self.own_fields(nested, &path, item) {
+                        self.read_entity(nested.kind, path, fields, at, parent);
+                    }
                 }
             }
             Content::Scalar(Value::Null) => {}
             Content::Scalar(_) | Content::Map(_) => {
-                self.mistake(node.at, path, "expected an array")
+                self.mistake(node.at, path, "expected an array");
+            }
+        }
+    }
+
+    /// The fields of one item of a list.
+    fn own_fields(&mut self, nested: Nested, path: &str, node: Node) -> Option<(Fields, Position)> {
+        let at = node.at;
+        match (nested.item, node.content) {
+            (Item::Value(field), content) => {
+                Some((vec![(field.to_owned(), Node { at, content })], at))
+            }
+            (Item::Named(field), content @ Content::Scalar(Value::String(_))) => {
+                Some((vec![(field.to_owned(), Node { at, content })], at))
+            }
+            (Item::Entity | Item::Named(_), Content::Map(fields)) => Some((fields, at)),
+            (Item::Entity | Item::Named(_), Content::Scalar(_) | Content::List(_)) => {
+                self.mistake(at, path, "expected a map");
+                None
             }
         }
     }
@@ -149,37 +142,43 @@ impl Reader {
         &mut self,
         kind: Kind,
         path: String,
-        node: Node,
-        parent: Option<(&'static str, usize)>,
+        fields: Fields,
+        at: Position,
+        parent: Parent,
     ) {
-        let at = node.at;
-        let Some(fields) = self.own_fields(kind, &path, node, parent) else {
-            return;
-        };
-        let (nested, own): (Vec<_>, Vec<_>) = fields
-            .into_iter()
-            .partition(|(name, _)| nested_kind(kind, name).is_some());
-        let mut values: Map<String, Value> = own
-            .iter()
-            .map(|(name, node)| (name.clone(), node.to_value()))
-            .collect();
-        let node = Arc::new(Node {
-            at,
-            content: Content::Map(own),
+        let mut nested = Vec::new();
+        let mut own = Vec::with_capacity(fields.len());
+        for (name, node) in fields {
+            match Nested::find(kind, &name) {
+                Some(list) => nested.push((list, name, node)),
+                None if REMARKS.contains(&name.as_str()) => {}
+                None => own.push((name, node)),
+            }
+        }
+        let mut values = values_of(&own);
+        let mut remarks = legacy::shorthands(kind, &values);
+        if self.fill(kind, &path, &mut own) {
+            values = values_of(&own);
+        }
+        remarks.extend(match self.format {
+            Format::V1 | Format::V2 => legacy::migrate(kind, &mut values),
+            Format::V3 => legacy::literal_paths(kind, &values),
         });
+        remarks.extend(legacy::deprecated(kind, &values));
+        let content = Content::Map(own);
         let place = Place {
             path: path.clone(),
-            node,
+            node: Arc::new(Node { at, content }),
         };
         if let Some((field, _)) = parent
             && values.contains_key(field)
         {
-            self.mistakes
-                .push(place.mistake(field, "must not be given: the entity is nested in it"));
+            let message = "must not be given: the entity is nested in it";
+            self.document.mistakes.push(place.mistake(field, message));
         }
         let id = self.take_id(&mut values, &place);
-        if kind == Kind::Route && self.format < Format::V3 {
-            migrate_paths(&mut values);
+        for (field, message) in remarks {
+            self.warn(place.mistake(&field, message));
         }
         let index = self.document.desired.len();
         self.document.desired.push(Desired {
@@ -189,40 +188,71 @@ impl Reader {
             parent,
             place,
         });
-        for (name, node) in nested {
-            if let Some((child, field)) = nested_kind(kind, &name) {
-                self.read_list(child, &format!("{path}.{name}"), node, Some((field, index)));
-            }
+        for (list, name, node) in nested {
+            let path = format!("{path}.{name}");
+            self.read_list(list, &path, node, Some((list.by, index)));
         }
     }
 
-    /// The fields of an entity. A text stands for one that only needs a name, as in a certificate's `snis`, and a member of
-    /// a group for a membership.
-    fn own_fields(
-        &mut self,
-        kind: Kind,
-        path: &str,
-        node: Node,
-        parent: Option<(&'static str, usize)>,
-    ) -> Option<Vec<(String, Node)>> {
-        let at = node.at;
-        let nested = parent.is_some();
-        match node.content {
-            content if nested && kind == Kind::ConsumerGroupConsumer => {
-                let other = match parent {
-                    Some(("consumer", _)) => "consumer_group",
-                    Some(_) | None => "consumer",
-                };
-                let node = Node { at, content };
-                Some(vec![(other.to_owned(), node)])
+    /// Adds what the file says elsewhere; whether there was anything.
+    fn fill(&mut self, kind: Kind, path: &str, own: &mut Fields) -> bool {
+        let mut filled = false;
+        if kind == Kind::Plugin
+            && let Some(position) = own.iter().position(|(name, _)| name == SHARED_CONFIG)
+        {
+            let (_, node) = own.remove(position);
+            self.fill_config(path, &node, own);
+            filled = true;
+        }
+        if let Some(defaults) = self.head.defaults.get(&kind) {
+            fill(own, defaults);
+            filled = true;
+        }
+        filled
+    }
+
+    /// Adds what a plugin takes from `_plugin_configs`: the fields of its `config` that it does not have itself.
+    fn fill_config(&mut self, path: &str, node: &Node, own: &mut Fields) {
+        let name = match &node.content {
+            Content::Scalar(Value::String(name)) => name,
+            Content::Scalar(Value::Null) => return,
+            Content::Scalar(_) | Content::List(_) | Content::Map(_) => {
+                let path = format!("{path}.{SHARED_CONFIG}");
+                return self.mistake(node.at, &path, "expected a string");
             }
-            Content::Map(fields) => Some(fields),
-            content @ Content::Scalar(Value::String(_)) if nested && kind == Kind::Sni => {
-                Some(vec![("name".to_owned(), Node { at, content })])
-            }
-            Content::Scalar(_) | Content::List(_) => {
-                self.mistake(at, path, "expected a map");
-                None
+        };
+        let Some((_, shared)) = self.head.configs.get(name) else {
+            let message = format!("there is no '{name}' in _plugin_configs");
+            return self.mistake(node.at, &format!("{path}.{SHARED_CONFIG}"), message);
+        };
+        let known = own.iter_mut().find(|(field, _)| field == "config");
+        let empty = matches!(
+            &known,
+            None | Some((
+                _,
+                Node {
+                    content: Content::Scalar(Value::Null),
+                    ..
+                }
+            ))
+        );
+        if empty {
+            own.retain(|(field, _)| field != "config");
+            let content = Content::Map(shared.clone());
+            own.push((
+                "config".to_owned(),
+                Node {
+                    at: node.at,
+                    content,
+                },
+            ));
+        } else if let Some((_, config)) = known
+            && let Content::Map(fields) = &mut config.content
+        {
+            for (name, node) in shared {
+                if !fields.iter().any(|(known, _)| known == name) {
+                    fields.push((name.clone(), node.clone()));
+                }
             }
         }
     }
@@ -239,8 +269,8 @@ impl Reader {
                     .as_str()
                     .and_then(|text| uuid::Uuid::try_parse(text).ok());
                 if id.is_none() {
-                    self.mistakes
-                        .push(place.mistake("id", "expected a valid UUID"));
+                    let mistake = place.mistake("id", "expected a valid UUID");
+                    self.document.mistakes.push(mistake);
                 }
                 id.map(crate::entity::Id)
             }
@@ -248,99 +278,58 @@ impl Reader {
     }
 }
 
-/// The kind of a child list inside `parent`, and the child's field that refers to the parent.
-fn nested_kind(parent: Kind, name: &str) -> Option<(Kind, &'static str)> {
-    match (parent, name) {
-        (Kind::Consumer, "groups") => return Some((Kind::ConsumerGroupConsumer, "consumer")),
-        (Kind::ConsumerGroup, "consumers") => {
-            return Some((Kind::ConsumerGroupConsumer, "consumer_group"));
-        }
-        (_, _) => {}
-    }
-    let child = Kind::from_entity(name)?;
-    let (field, _) = child
-        .schema()
-        .foreign()
-        .find(|(_, foreign)| foreign.kind == parent)?;
-    Some((child, field))
+fn values_of(fields: &Fields) -> Map<String, Value> {
+    let value = |(name, node): &(String, Node)| (name.clone(), node.to_value());
+    fields.iter().map(value).collect()
 }
 
-/// Before format 3.0 a path was a regex if it had other than plain characters; from 3.0 on a regex begins with `~`.
-fn migrate_paths(fields: &mut Map<String, Value>) {
-    let Some(Value::Array(paths)) = fields.get_mut("paths") else {
-        return;
-    };
-    for path in paths {
-        let Value::String(text) = path else { continue };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~/%".contains(&byte);
-        if !text.starts_with('~') && !text.bytes().all(plain) {
-            text.insert(0, '~');
+/// A list of entities inside another one.
+#[derive(Clone, Copy)]
+struct Nested {
+    /// Their kind.
+    kind: Kind,
+    /// Their field that refers to it.
+    by: &'static str,
+    item: Item,
+}
+
+/// What an item of a list is.
+#[derive(Clone, Copy)]
+enum Item {
+    /// An entity.
+    Entity,
+    /// An entity, or a text that is the value of this field.
+    Named(&'static str),
+    /// The value of this field.
+    Value(&'static str),
+}
+
+impl Nested {
+    /// The list of this name inside `parent`.
+    fn find(parent: Kind, name: &str) -> Option<Self> {
+        for kind in Kind::ALL {
+            let refers = |by: &str| {
+                let mut foreign = kind.schema().foreign();
+                foreign.any(|(field, foreign)| field == by && foreign.kind == parent)
+            };
+            let inside = kind.schema().inside.iter();
+            if let Some(inside) = { inside }.find(|inside| inside.list == name && refers(inside.by))
+            {
+                return Some(Self {
+                    kind: *kind,
+                    by: inside.by,
+                    item: Item::Value(inside.item),
+                });
+            }
         }
+        let kind = Kind::from_entity(name)?;
+        let mut foreign = kind.schema().foreign();
+        let (by, _) = foreign.find(|(_, foreign)| foreign.kind == parent)?;
+        let names = parent.schema().names.filter(|names| names.child == kind);
+        let item = names.map_or(Item::Entity, |names| Item::Named(names.label));
+        Some(Self { kind, by, item })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, expected: Result<&[&str], &[&str]>) {
-        match (read(text), expected) {
-            (Ok(document), Ok(expected)) => {
-                let found: Vec<String> = document
-                    .desired
-                    .iter()
-                    .map(|desired| {
-                        format!(
-                            "{} {}",
-                            desired.place.path,
-                            Value::Object(desired.fields.clone())
-                        )
-                    })
-                    .collect();
-                assert_eq!(found, expected);
-            }
-            (Err(mistakes), Err(expected)) => {
-                let found: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-                assert_eq!(found, expected);
-            }
-            (found, expected) => panic!("{found:?} instead of {expected:?}"),
-        }
-    }
-
-    #[test]
-    fn nested_entities_follow_their_parents() {
-        check(
-            "_format_version: '3.0'\nservices:\n- name: a\n  url: http://x\n  routes:\n  - name: r\n    paths: [/r]\n    plugins:\n    - name: key-auth\nconsumers:\n- username: u\n  keyauth_credentials:\n  - key: k\n",
-            Ok(&[
-                r#"services[0] {"name":"a","url":"http://x"}"#,
-                r#"services[0].routes[0] {"name":"r","paths":["/r"]}"#,
-                r#"services[0].routes[0].plugins[0] {"name":"key-auth"}"#,
-                r#"consumers[0] {"username":"u"}"#,
-                r#"consumers[0].keyauth_credentials[0] {"key":"k"}"#,
-            ]),
-        );
-    }
-
-    #[test]
-    fn old_formats_get_their_regexes_marked() {
-        check(
-            "_format_version: 2.1\nroutes:\n- paths: [/a/b, '/a/\\d+', '~/c']\n",
-            Ok(&[r#"routes[0] {"paths":["/a/b","~/a/\\d+","~/c"]}"#]),
-        );
-    }
-
-    #[test]
-    fn every_mistake_of_shape_is_told_at_once() {
-        check(
-            "services:\n- 7\n- name: a\n  id: x\n  routes:\n  - service: b\nwrong: 1\nroutes: {}\n",
-            Err(&[
-                "1:1: _format_version: required field missing: add _format_version: \"3.0\"",
-                "2:3: services[0]: expected a map",
-                "4:7: services[1].id: expected a valid UUID",
-                "6:14: services[1].routes[0].service: must not be given: the entity is nested in it",
-                "7:8: wrong: unknown field, or a kind that is not supported yet",
-                "8:9: routes: expected an array",
-            ]),
-        );
-    }
-}
+mod tests;

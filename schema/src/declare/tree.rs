@@ -1,4 +1,4 @@
-//! YAML or JSON text as a tree in which every value knows its place, so that a mistake can name its line.
+//! YAML or JSON text as trees, one a document, in which every value knows its place, so that a mistake can name its line.
 //!
 //! Bounded: depth, number of values (aliases count each time they are used), so that a small file cannot become a
 //! large tree.
@@ -6,7 +6,7 @@
 use super::Mistake;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::{Map, Number, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const DEPTH_MAX: usize = 64;
 const VALUES_MAX: usize = 20_000_000;
@@ -20,6 +20,11 @@ pub struct Position {
     pub line: usize,
     /// From 1.
     pub column: usize,
+}
+
+impl Position {
+    /// Where a text begins.
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
 }
 
 /// A value and where it begins.
@@ -71,32 +76,37 @@ impl Node {
     }
 }
 
-/// Parses the first document of `text`. JSON is read as the YAML it is.
+/// What a text holds.
+#[derive(Default)]
+pub(super) struct Parsed {
+    /// Its documents, one after the other.
+    pub(super) documents: Vec<Node>,
+    /// What is wrong with them, as far as reading could go on.
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+/// Parses all documents of `text`. JSON is read as the YAML it is.
 ///
 /// # Errors
 /// If the text is not YAML, or larger than the bounds.
-pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
+pub(super) fn parse(text: &str) -> Result<Parsed, Mistake> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let at = Position {
-                line: error.marker().line(),
+                line: error.marker().line().max(1),
                 column: error.marker().col() + 1,
             };
             Mistake::new(at, "", format!("not valid YAML or JSON: {}", error.info()))
         })?;
-        if let Some(root) = builder.step(event, span)? {
-            return Ok(root);
-        }
+        builder.step(event, span)?;
     }
-    Ok(Node {
-        at: Position { line: 1, column: 1 },
-        content: Content::Scalar(Value::Null),
-    })
+    Ok(builder.parsed)
 }
 
 #[derive(Default)]
 struct Builder {
+    parsed: Parsed,
     stack: Vec<Frame>,
     anchors: BTreeMap<usize, (Node, usize)>,
     values: usize,
@@ -112,50 +122,72 @@ struct Frame {
 
 enum Open {
     List(Vec<Node>),
-    Map {
-        fields: Vec<(String, Node)>,
-        merged: Vec<(String, Node)>,
-        name: Option<(String, Position)>,
-    },
+    Map(OpenMap),
+}
+
+/// A map whose end has not come yet.
+#[derive(Default)]
+struct OpenMap {
+    fields: Vec<(String, Node)>,
+    /// Where the names of the fields stand.
+    places: Vec<Position>,
+    /// What `<<` brings.
+    merged: Vec<(String, Node)>,
+    /// A name whose value has not come yet.
+    name: Option<(String, Position)>,
+}
+
+impl OpenMap {
+    /// Its fields, those that are merged last. The second of two equal names is a mistake.
+    fn close(self, mistakes: &mut Vec<Mistake>) -> Vec<(String, Node)> {
+        let mut first: BTreeMap<&str, Position> = BTreeMap::new();
+        let mut twice = false;
+        for ((name, _), at) in self.fields.iter().zip(&self.places) {
+            if let Some(before) = first.get(name.as_str()) {
+                let message = format!("the field is given twice, first on line {}", before.line);
+                mistakes.push(Mistake::new(*at, name, message));
+                twice = true;
+            } else {
+                first.insert(name, *at);
+            }
+        }
+        let mut added = BTreeSet::new();
+        let new = |(name, _): &(String, Node)| {
+            !first.contains_key(name.as_str()) && added.insert(name.clone())
+        };
+        let merged: Vec<_> = self.merged.into_iter().filter(new).collect();
+        let mut fields = self.fields;
+        if twice {
+            let mut known = BTreeSet::new();
+            fields.retain(|(name, _)| known.insert(name.clone()));
+        }
+        fields.extend(merged);
+        fields
+    }
 }
 
 impl Builder {
-    fn step(&mut self, event: Event<'_>, span: Span) -> Result<Option<Node>, Mistake> {
+    fn step(&mut self, event: Event<'_>, span: Span) -> Result<(), Mistake> {
         let at = Position {
-            line: span.start.line(),
+            line: span.start.line().max(1),
             column: span.start.col() + 1,
         };
         let values = self.values;
         match event {
             Event::SequenceStart(anchor, _) => self.open(at, anchor, Open::List(Vec::new())),
-            Event::MappingStart(anchor, _) => self.open(
-                at,
-                anchor,
-                Open::Map {
-                    fields: Vec::new(),
-                    merged: Vec::new(),
-                    name: None,
-                },
-            ),
+            Event::MappingStart(anchor, _) => self.open(at, anchor, Open::Map(OpenMap::default())),
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
                 Some(frame) => self.close(frame),
-                None => Ok(None),
+                None => Ok(()),
             },
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let value = if plain {
-                    plain_scalar(&text)
-                } else {
-                    Value::from(text.as_ref())
+                let value = match plain {
+                    true => plain_scalar(&text),
+                    false => Value::from(text.as_ref()),
                 };
-                self.add(
-                    Node {
-                        at,
-                        content: Content::Scalar(value),
-                    },
-                    anchor,
-                    values,
-                )
+                let content = Content::Scalar(value);
+                self.add(Node { at, content }, anchor, values)
             }
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor) else {
@@ -171,21 +203,19 @@ impl Builder {
                 let node = Node { at, ..node.clone() };
                 self.add(node, 0, values)
             }
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => Ok(None),
+            Event::DocumentStart(_) => {
+                // An alias names an anchor of its own document.
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
         }
     }
 
-    fn open(&mut self, at: Position, anchor: usize, open: Open) -> Result<Option<Node>, Mistake> {
+    fn open(&mut self, at: Position, anchor: usize, open: Open) -> Result<(), Mistake> {
         if self.stack.len() >= DEPTH_MAX {
-            return Err(Mistake::new(
-                at,
-                "",
-                format!("nested more than {DEPTH_MAX} deep"),
-            ));
+            let message = format!("nested more than {DEPTH_MAX} deep");
+            return Err(Mistake::new(at, "", message));
         }
         self.stack.push(Frame {
             at,
@@ -193,73 +223,51 @@ impl Builder {
             values_before: self.values,
             open,
         });
-        Ok(None)
+        Ok(())
     }
 
-    fn close(&mut self, frame: Frame) -> Result<Option<Node>, Mistake> {
+    fn close(&mut self, frame: Frame) -> Result<(), Mistake> {
         let content = match frame.open {
             Open::List(items) => Content::List(items),
-            Open::Map {
-                mut fields, merged, ..
-            } => {
-                for (name, node) in merged {
-                    if !fields.iter().any(|(known, _)| *known == name) {
-                        fields.push((name, node));
-                    }
-                }
-                Content::Map(fields)
-            }
+            Open::Map(map) => Content::Map(map.close(&mut self.parsed.mistakes)),
         };
-        self.add(
-            Node {
-                at: frame.at,
-                content,
-            },
-            frame.anchor,
-            frame.values_before,
-        )
+        let at = frame.at;
+        self.add(Node { at, content }, frame.anchor, frame.values_before)
     }
 
-    /// Puts a finished node where it belongs. Gives it back if it is the document.
-    fn add(&mut self, node: Node, anchor: usize, before: usize) -> Result<Option<Node>, Mistake> {
+    /// Puts a finished node where it belongs.
+    fn add(&mut self, node: Node, anchor: usize, before: usize) -> Result<(), Mistake> {
         self.values += 1;
         if self.values > VALUES_MAX {
-            return Err(Mistake::new(
-                node.at,
-                "",
-                format!("more than {VALUES_MAX} values"),
-            ));
+            let message = format!("more than {VALUES_MAX} values");
+            return Err(Mistake::new(node.at, "", message));
         }
         if anchor > 0 {
             self.anchors
                 .insert(anchor, (node.clone(), self.values - before));
         }
-        let Some(parent) = self.stack.last_mut() else {
-            return Ok(Some(node));
-        };
-        match &mut parent.open {
-            Open::List(items) => items.push(node),
-            Open::Map {
-                fields,
-                merged,
-                name,
-            } => match name.take() {
-                None => *name = Some((field_name(&node)?, node.at)),
-                Some((key, _)) if key == "<<" => merge(merged, node),
-                Some((key, at)) if fields.iter().any(|(known, _)| *known == key) => {
-                    return Err(Mistake::new(at, &key, "the field is given twice"));
+        match self.stack.last_mut().map(|parent| &mut parent.open) {
+            None => self.parsed.documents.push(node),
+            Some(Open::List(items)) => items.push(node),
+            Some(Open::Map(map)) => match map.name.take() {
+                None => map.name = Some((field_name(&node)?, node.at)),
+                Some((key, at)) if key == "<<" => {
+                    if !merge(&mut map.merged, node) {
+                        let message = "expected a map, or a list of maps, to merge";
+                        self.parsed.mistakes.push(Mistake::new(at, &key, message));
+                    }
                 }
-                Some((key, at)) if fields.len() >= FIELDS_MAX => {
-                    return Err(Mistake::new(
-                        at,
-                        &key,
-                        format!("more than {FIELDS_MAX} fields"),
-                    ));
+                Some((key, at)) if map.fields.len() >= FIELDS_MAX => {
+                    let message = format!("more than {FIELDS_MAX} fields");
+                    return Err(Mistake::new(at, &key, message));
                 }
-                Some((key, _)) => fields.push((key, node)),
+                Some((key, at)) => {
+                    map.fields.push((key, node));
+                    map.places.push(at);
+                }
             },
         }
-        Ok(None)
+        Ok(())
     }
 }
 
@@ -275,16 +283,20 @@ fn field_name(node: &Node) -> Result<String, Mistake> {
     }
 }
 
-fn merge(merged: &mut Vec<(String, Node)>, node: Node) {
+/// Takes the fields of a map or of several; false if it is neither.
+fn merge(merged: &mut Vec<(String, Node)>, node: Node) -> bool {
     match node.content {
-        Content::Map(fields) => merged.extend(fields),
-        Content::List(maps) => maps.into_iter().for_each(|map| merge(merged, map)),
-        Content::Scalar(_) => {}
+        Content::Map(fields) => {
+            merged.extend(fields);
+            true
+        }
+        Content::List(maps) => maps.into_iter().all(|map| merge(merged, map)),
+        Content::Scalar(_) => false,
     }
 }
 
 /// A plain scalar by the YAML 1.2 core schema.
-fn plain_scalar(text: &str) -> Value {
+pub(super) fn plain_scalar(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),
@@ -319,7 +331,11 @@ mod tests {
     use serde_json::json;
 
     fn check(text: &str, expected: Result<Value, (usize, &str)>) {
-        let found = parse(text).map(|node| node.to_value());
+        let first = |parsed: Parsed| match parsed.mistakes.into_iter().next() {
+            Some(mistake) => Err(mistake),
+            None => Ok(parsed.documents[0].to_value()),
+        };
+        let found = parse(text).and_then(first);
         match expected {
             Ok(value) => assert_eq!(found.unwrap(), value, "{text}"),
             Err((line, message)) => {
@@ -350,10 +366,33 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_text_is_told_with_its_line() {
-        check("a: 1\na: 2\n", Err((2, "given twice")));
+        check(
+            "a: 1\nb: 3\na: 2\n",
+            Err((3, "given twice, first on line 1")),
+        );
+        check("a: {<<: 7}\n", Err((1, "to merge")));
         check("a:\n  - [1\nb: 2\n", Err((3, "not valid")));
         check(&"[".repeat(100), Err((1, "nested more than")));
         check("a: *nothing\n", Err((1, "")));
+    }
+
+    #[test]
+    fn documents_follow_each_other() {
+        let parsed = parse("a: &a 1\n...\n# two\nb: 2\n---\nc: 3\n").unwrap();
+        let found: Vec<_> = parsed.documents.iter().map(Node::to_value).collect();
+        assert_eq!(found, [json!({"a": 1}), json!({"b": 2}), json!({"c": 3})]);
+        assert_eq!(parsed.documents[1].at.line, 4);
+        check("a: &a 1\n---\nb: *a\n", Err((3, "")));
+    }
+
+    #[test]
+    fn a_merge_adds_only_what_is_not_there() {
+        check(
+            "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {z: 3, <<: [*a, *b]}\n",
+            Ok(
+                json!({"a": {"x": 1, "y": 1}, "b": {"y": 2, "z": 2}, "c": {"z": 3, "x": 1, "y": 1}}),
+            ),
+        );
     }
 
     #[test]

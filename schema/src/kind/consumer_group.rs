@@ -1,7 +1,7 @@
 //! Groups of consumers, and who belongs to them.
 
 use super::common::{CREATED_AT, TAGS, UPDATED_AT};
-use super::{Kind, Nulls, Reference, Schema, Unique};
+use super::{Inside, Kind, Nulls, Reference, Schema, Unique};
 use crate::field::{Field, OnDelete};
 use serde::Deserialize;
 
@@ -33,6 +33,18 @@ pub(super) static MEMBER_SCHEMA: Schema = Schema {
     nested_path: None,
     endpoint_key: None,
     cache_key: &["consumer_group", "consumer"],
+    inside: &[
+        Inside {
+            by: "consumer",
+            list: "groups",
+            item: "consumer_group",
+        },
+        Inside {
+            by: "consumer_group",
+            list: "consumers",
+            item: "consumer",
+        },
+    ],
     unique: &[Unique {
         name: "member",
         fields: &["consumer_group", "consumer"],

@@ -13,6 +13,7 @@ mod route;
 mod service;
 mod upstream;
 mod vault;
+pub mod workspace;
 
 pub use certificate::{CaCertificate, Certificate, Sni};
 pub use consumer::Consumer;
@@ -83,6 +84,8 @@ pub enum Kind {
     Oauth2Credential,
     /// An OAuth 2.0 token.
     Oauth2Token,
+    /// A namespace for entities.
+    Workspace,
 }
 
 impl Kind {
@@ -110,6 +113,7 @@ impl Kind {
         Self::Acl,
         Self::Oauth2Credential,
         Self::Oauth2Token,
+        Self::Workspace,
     ];
 
     /// Its name in the log.
@@ -137,7 +141,13 @@ impl Kind {
             Self::Acl => "acl",
             Self::Oauth2Credential => "oauth2_credential",
             Self::Oauth2Token => "oauth2_token",
+            Self::Workspace => "workspace",
         }
+    }
+
+    /// Whether declarative files hold entities of this kind. A file is about the inside of one workspace.
+    pub fn in_files(self) -> bool {
+        self != Self::Workspace
     }
 
     /// Its name as part of an entity's key.
@@ -183,6 +193,7 @@ impl Kind {
             Self::Acl => &credential::ACL_SCHEMA,
             Self::Oauth2Credential => &credential::OAUTH2_SCHEMA,
             Self::Oauth2Token => &credential::OAUTH2_TOKEN_SCHEMA,
+            Self::Workspace => &workspace::SCHEMA,
         }
     }
 }
@@ -210,6 +221,8 @@ pub struct Schema {
     pub id_lists: &'static [IdList],
     /// The names of entities that refer to it, read and written with it.
     pub names: Option<&'static Names>,
+    /// Other names and forms of lists of it inside an entity it refers to.
+    pub inside: &'static [Inside],
     /// What must be unique in a workspace.
     pub unique: &'static [Unique],
     /// Rules over several fields.
@@ -322,6 +335,18 @@ pub struct Names {
     pub label: &'static str,
 }
 
+/// A list inside an entity in a declarative file whose items are only what the listed entities refer to besides: a
+/// consumer's `groups`.
+#[derive(Clone, Copy, Debug)]
+pub struct Inside {
+    /// The field that refers to the entity with the list.
+    pub by: &'static str,
+    /// The name of the list.
+    pub list: &'static str,
+    /// The field whose value an item is.
+    pub item: &'static str,
+}
+
 impl Schema {
     /// A descriptor with nothing but names and fields; a kind's own file adds the rest.
     const fn new(kind: Kind, entity: &'static str, fields: &'static [Field]) -> Self {
@@ -336,6 +361,7 @@ impl Schema {
             cache_key: &[],
             id_lists: &[],
             names: None,
+            inside: &[],
             unique: &[],
             checks: &[],
             vary: None,

@@ -6,8 +6,8 @@ use super::truth::{Truth, write_token};
 use serde_json::{Map, Value, json};
 use sluice_cp::core::Core;
 use sluice_cp::view::View;
-use sluice_cp::writer::{Request, WriteError, Written};
-use sluice_schema::decide::{Action, Command, Plan, Selector, Write};
+use sluice_cp::writer::{Idempotency, Request, WriteError, Written};
+use sluice_schema::decide::{Action, Command, Plan, Precondition, Selector, Write};
 use sluice_schema::entity::{Key, Workspace};
 use sluice_schema::event::Actor;
 use sluice_schema::kind::{Kind, RouterFlavor};
@@ -173,7 +173,10 @@ impl Clients {
             },
             reason: Some(write_token(token)),
             request_id: None,
-            idempotency_key: ask.idempotency_key,
+            idempotency: ask.idempotency_key.map(|key| Idempotency {
+                content: [0; 32],
+                key,
+            }),
             router_flavor: RouterFlavor::default(),
         };
         let attempt = Attempt {
@@ -345,8 +348,10 @@ fn describe(command: &Command) -> String {
                 .get("name")
                 .or_else(|| write.body.get("username"));
             let condition = write
+                .precondition
                 .if_match
-                .map_or_else(String::new, |version| format!(" if at {version}"));
+                .as_ref()
+                .map_or_else(String::new, |tags| format!(" if at {tags:?}"));
             format!(
                 "{:?} {} {}{condition}",
                 write.action,
@@ -484,6 +489,6 @@ fn write(kind: Kind, action: Action, body: Value, if_match: Option<Version>) -> 
         scope: None,
         action,
         body,
-        if_match,
+        precondition: if_match.map(Precondition::at).unwrap_or_default(),
     }))
 }

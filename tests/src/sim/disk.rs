@@ -164,6 +164,8 @@ impl SimDisk {
         match inner.copy.take() {
             Some(copy) => {
                 inner.content = copy;
+                // What the process had in memory only when it was copied, the copy does not have.
+                inner.end(End::Kill);
                 true
             }
             None => false,

@@ -308,6 +308,7 @@ impl Node {
         note!(self.trace, "{}: its disk is empty", self.name);
         self.disk.wipe();
         self.serving.forgive(Rank::default());
+        self.serving.expect_something(false);
     }
 
     /// The program is asked to stop.

@@ -27,4 +27,8 @@ pub const SEEDS: &[Saved] = &[
         seed: 2156,
         found: "what a killed process had not synced was reported as durable after its restart",
     },
+    Saved {
+        seed: 1_795_414_209_292,
+        found: "a database that had lost all it had before its first sync was served, and not the last known good copy",
+    },
 ];

@@ -1,26 +1,17 @@
 //! How long a change takes from the Admin API to the proxied request, and what it costs the data plane.
 
-use super::relay::Relay;
+use super::rig::{PATIENCE, Rig, SETTLE};
 use super::usage;
-use crate::admin::Connection;
-use crate::echo;
-use crate::processes::nats::Nats;
-use crate::processes::{ControlPlane, DataPlane};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::ProgressBar;
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_replica::node::SyncMode;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_micros(100);
-/// Long enough for what a change causes to have arrived, short enough that few heads fall into it.
-const SETTLE: Duration = Duration::from_millis(30);
 /// Changes over which the data plane's CPU time is averaged.
 const CPU_CHANGES: usize = 500;
 const IDLE: Duration = Duration::from_secs(3);
@@ -128,17 +119,6 @@ fn print(entities: usize, mode: SyncMode, mut row: Row) {
     );
 }
 
-/// Everything that runs for one row.
-struct Rig {
-    _nats: Nats,
-    relay: Relay,
-    control: ControlPlane,
-    data: DataPlane,
-    admin: Connection,
-    upstream: SocketAddr,
-    _directory: TempDir,
-}
-
 fn measure(entities: usize, mode: SyncMode, samples: usize, sync_interval: &str) -> Result<Row> {
     let rig = Rig::start(mode, sync_interval)?;
     let bar = crate::apply::spinner(format!("{entities} entities, {mode:?}"));
@@ -174,88 +154,6 @@ fn measure(entities: usize, mode: SyncMode, samples: usize, sync_interval: &str)
 }
 
 impl Rig {
-    fn start(mode: SyncMode, sync_interval: &str) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let mut nats = Nats::start()?;
-        if sync_interval != "always" {
-            nats.set_sync_interval(sync_interval);
-            nats.restart()?;
-        }
-        let url = nats.url();
-        let server: SocketAddr = url.trim_start_matches("nats://").parse()?;
-        let relay = Relay::start(server)?;
-        let keys = directory.path().join("keys");
-        let incremental = match mode {
-            SyncMode::Incremental => "--incremental-sync=on",
-            SyncMode::Full => "--incremental-sync=off",
-        };
-        let monitor = format!("--nats-monitor-url={}", nats.monitor_url());
-        let control = ControlPlane::start(
-            &url,
-            &directory.path().join("cp"),
-            &keys,
-            &[incremental, &monitor],
-        )?;
-        let relayed = format!("nats://{}", relay.address());
-        let data = DataPlane::start(
-            &relayed,
-            &directory.path().join("dp"),
-            &keys,
-            &[incremental, "--workers=1"],
-        )?;
-        let admin = Connection::to(control.url());
-        let upstream = start_echo()?;
-        Ok(Self {
-            _nats: nats,
-            relay,
-            control,
-            data,
-            admin,
-            upstream,
-            _directory: directory,
-        })
-    }
-
-    fn process(&self) -> Result<u32> {
-        self.data.process_id().context("the data plane has ended")
-    }
-
-    /// Applies the configuration and waits until the data plane has it.
-    fn load(&self, entities: usize) -> Result<()> {
-        let file = configuration(entities, self.upstream).to_string();
-        let deadline = Instant::now() + PATIENCE;
-        let version = loop {
-            let answer = self
-                .admin
-                .post("/apply", "application/json", &[], file.as_bytes())?;
-            match answer.status {
-                200 | 201 => break answer.version.context("no Sluice-Version")?,
-                // The control plane may not have reached the broker yet.
-                503 if Instant::now() < deadline => std::thread::sleep(SETTLE),
-                status => bail!("apply was answered with {status}: {}", answer.body),
-            }
-        };
-        self.wait_for(version)
-    }
-
-    fn wait_for(&self, version: u64) -> Result<()> {
-        let status = Connection::to(self.data.status_url());
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let found = status.get("/status")?;
-            if found["log"]["version"].as_u64() >= Some(version) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!(
-                    "the data plane did not reach version {version}: {found}\n{}",
-                    self.control.said()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
     /// Posts one route and polls until a request takes it.
     fn time_one(&self, sample: usize) -> Result<(Duration, u64)> {
         let path = format!("/probe-{sample:06}");
@@ -328,49 +226,6 @@ impl Rig {
             .saturating_sub(idle)
             .div_f64(f64::from(u32::try_from(changes)?)))
     }
-}
-
-/// `entities` entities: as many routes as services, each about 1 KB as JSON, as in Kong's own sizing.
-fn configuration(entities: usize, upstream: SocketAddr) -> Value {
-    let tags = |kind: &str, number: usize| -> Vec<String> {
-        (0..8)
-            .map(|tag| format!("{kind}-{number:07}-team-{tag}-owner-of-something"))
-            .collect()
-    };
-    let services = (0..entities.div_ceil(2)).map(|number| {
-        json!({
-            "name": format!("service-{number}"),
-            "host": upstream.ip().to_string(),
-            "port": upstream.port(),
-            "path": format!("/upstream/{number}"),
-            "tags": tags("service", number),
-            "routes": [{
-                "name": format!("route-{number}"),
-                "hosts": [format!("host-{number}.example.com")],
-                "paths": [format!("/api/v1/resource-{number}")],
-                "methods": ["GET", "POST"],
-                "tags": tags("route", number),
-            }],
-        })
-    });
-    json!({ "_format_version": "3.0", "services": services.collect::<Vec<_>>() })
-}
-
-fn start_echo() -> Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            echo::serve(listener, CancellationToken::new()).await;
-            Ok::<_, std::io::Error>(())
-        })
-    });
-    Ok(address)
 }
 
 /// A client that asks for one path after the other on one connection.

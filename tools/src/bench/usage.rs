@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::time::Duration;
 
-/// CPU time of all threads of a process so far, to the nanosecond.
+/// CPU time of all threads that a process has now, to the nanosecond.
 pub(super) fn cpu(process: u32) -> Result<Duration> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).context("the process has ended")?;
     let mut total = 0;
@@ -21,11 +21,31 @@ pub(super) fn cpu(process: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// CPU time of a process so far, with threads that have ended, to the hundredth of a second.
+pub(super) fn cpu_of_all(process: u32) -> Result<Duration> {
+    let text =
+        fs::read_to_string(format!("/proc/{process}/stat")).context("the process has ended")?;
+    // The name before may hold anything but ends with the last parenthesis.
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// Resident memory of a process, in bytes.
 pub(super) fn memory(process: u32) -> Result<u64> {
+    status(process, "VmRSS:")
+}
+
+/// The most resident memory a process has had, in bytes.
+pub(super) fn memory_max(process: u32) -> Result<u64> {
+    status(process, "VmHWM:")
+}
+
+fn status(process: u32, name: &str) -> Result<u64> {
     let text =
         fs::read_to_string(format!("/proc/{process}/status")).context("the process has ended")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
     Ok(kibibytes.unwrap_or(0) * 1024)
 }

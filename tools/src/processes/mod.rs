@@ -2,6 +2,7 @@
 //! machine, in directories of their own, ended with the value that stands for them.
 
 pub mod nats;
+pub mod ports;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};

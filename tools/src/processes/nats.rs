@@ -1,9 +1,9 @@
 //! A real nats-server: its own directory, ports chosen by the system, ended with the value.
 
+use super::ports;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{OnceLock, mpsc};
@@ -28,8 +28,8 @@ pub struct Nats {
     /// The place in a cluster: this server's route port, and everybody's.
     routes: Option<(u16, Vec<u16>)>,
     running: Option<Child>,
-    client_port: Option<u16>,
-    monitor_port: Option<u16>,
+    client_port: u16,
+    monitor_port: u16,
 }
 
 impl Nats {
@@ -90,15 +90,9 @@ impl Nats {
         extra: &str,
         files: &[(String, String)],
     ) -> Result<Vec<Self>> {
-        // Servers must know each other's route ports before they run: held all at once, so that they differ.
-        let held: std::io::Result<Vec<_>> = (0..size)
-            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-            .collect();
-        let ports: std::io::Result<Vec<_>> = held?
-            .iter()
-            .map(|listener| Ok(listener.local_addr()?.port()))
-            .collect();
-        let ports = ports?;
+        // Servers must know each other's route ports before they run.
+        let ports = (0..size).map(|_| ports::free());
+        let ports: Vec<u16> = ports.collect::<Result<_>>()?;
         let mut servers = Vec::new();
         for (index, port) in ports.iter().enumerate() {
             let place = Some((*port, ports.clone()));
@@ -132,8 +126,8 @@ impl Nats {
             sync: "always".to_owned(),
             routes,
             running: None,
-            client_port: None,
-            monitor_port: None,
+            client_port: ports::free()?,
+            monitor_port: ports::free()?,
         })
     }
 
@@ -156,25 +150,22 @@ impl Nats {
 
     /// Where clients connect. The same after a restart.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.client_port.unwrap_or(0))
+        format!("nats://127.0.0.1:{}", self.client_port)
     }
 
     /// The port on which clients connect.
     pub fn client_port(&self) -> u16 {
-        self.client_port.unwrap_or(0)
+        self.client_port
     }
 
     /// Where a client with a name and a password connects.
     pub fn url_as(&self, user: &str, password: &str) -> String {
-        format!(
-            "nats://{user}:{password}@127.0.0.1:{}",
-            self.client_port.unwrap_or(0)
-        )
+        format!("nats://{user}:{password}@127.0.0.1:{}", self.client_port)
     }
 
     /// Where it shows its own state over HTTP.
     pub fn monitor_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.monitor_port.unwrap_or(0))
+        format!("http://127.0.0.1:{}", self.monitor_port)
     }
 
     /// Where it keeps its log as `log`, and its streams unless they are elsewhere.
@@ -257,20 +248,17 @@ impl Nats {
             .name(format!("{} log", self.name))
             .spawn(move || watch(said, log, &sender))
             .context("could not watch nats-server")?;
-        let Ok(ports) = ready.recv_timeout(START_TIMEOUT) else {
+        if ready.recv_timeout(START_TIMEOUT).is_err() {
             bail!(
                 "nats-server did not become ready; it said:\n{}",
                 self.said()
             );
-        };
-        self.client_port = Some(ports.client.context("nats-server named no client port")?);
-        self.monitor_port = Some(ports.monitor.context("nats-server named no monitor port")?);
+        }
         Ok(())
     }
 
     fn config(&self) -> String {
-        let port = |port: Option<u16>| port.map_or(-1, i32::from);
-        let (client, monitor) = (port(self.client_port), port(self.monitor_port));
+        let (client, monitor) = (self.client_port, self.monitor_port);
         let (store, sync) = (&self.store, &self.sync);
         let mut config = format!(
             "server_name: {}\nlisten: \"127.0.0.1:{client}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
@@ -297,29 +285,13 @@ impl Drop for Nats {
     }
 }
 
-#[derive(Default)]
-struct Ports {
-    client: Option<u16>,
-    monitor: Option<u16>,
-}
-
-/// Copies what the server says to its log file, and tells its ports once it is ready.
-fn watch(said: ChildStderr, mut log: File, sender: &mpsc::Sender<Ports>) {
-    let mut ports = Ports::default();
+/// Copies what the server says to its log file, and tells once it is ready.
+fn watch(said: ChildStderr, mut log: File, ready: &mpsc::Sender<()>) {
     for line in BufReader::new(said).lines().map_while(Result::ok) {
         let _ = writeln!(log, "{line}");
-        let port = || {
-            line.rsplit(':')
-                .next()
-                .and_then(|port| port.trim().parse().ok())
-        };
-        if line.contains("Listening for client connections on") {
-            ports.client = port();
-        } else if line.contains("Starting http monitor on") {
-            ports.monitor = port();
-        } else if line.contains("Server is ready") {
+        if line.contains("Server is ready") {
             // Whoever waited may have given up.
-            let _ = sender.send(std::mem::take(&mut ports));
+            let _ = ready.send(());
         }
     }
 }

@@ -446,6 +446,6 @@ fn an_event_by_a_key_that_is_believed_no_more_is_not_taken() {
         .check(page_of(6, vec![]), &[])
         .check(
             log.tail(6),
-            &[&format!("bad tail 6: {SIGNATURE}"), "read 6"],
+            &[&format!("bad tail 6: {SIGNATURE}"), "read 5"],
         );
 }

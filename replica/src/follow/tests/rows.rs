@@ -39,6 +39,26 @@ fn an_empty_replica_begins_with_genesis() {
 }
 
 #[test]
+fn the_first_event_of_all_is_taken_from_the_log_only() {
+    let log = History::new(1);
+    let mut replica = Replica::at(Cursor::default());
+    replica
+        .check(Input::Connected, &["find"])
+        .check(roots(&[]), &["read 1"])
+        .check(page_of(1, vec![]), &[]);
+    // Repeated from a life of which the log holds nothing any more.
+    replica
+        .check(log.tail(1), &["read 1"])
+        .check(page_of(1, vec![]), &[])
+        .ends(0, "catching up");
+    replica
+        .check(Input::Tick, &["read 1"])
+        .check(log.page(1, 1), &["apply 1"])
+        .check(Input::Applied, &[])
+        .ends(1, "following");
+}
+
+#[test]
 fn a_duplicate_is_dropped() {
     let log = History::new(5);
     let mut replica = Replica::following(&log, 4);
@@ -220,14 +240,32 @@ fn a_head_ahead_is_read_up_to_and_a_stale_one_ignored() {
     // The copy that answered lags: it is asked again.
     replica
         .check(page_of(5, vec![]), &[])
-        .check(Input::Tick, &["read 5"]);
+        .check(Input::Tick, &["read 4"]);
     replica
-        .check(log.page(5, 6), &["apply 5 6"])
+        .check(log.page(4, 6), &["apply 5 6"])
         .check(Input::Head(log.head(6)), &[]);
     replica
         .check(Input::Applied, &[])
         .check(Input::Head(log.head(5)), &[])
         .ends(6, "following");
+}
+
+#[test]
+fn an_event_repeated_live_that_the_log_lost_is_found_out() {
+    let log = History::new(7);
+    let mut replica = Replica::following(&log, 4);
+    // The log was put back to 4. Somebody repeats what came after.
+    replica
+        .check(log.tail(5), &["apply 5"])
+        .check(Input::Applied, &[])
+        .check(log.tail(7), &["read 6"])
+        .check(page_of(6, vec![]), &[])
+        .ends(5, "catching up");
+    let fork = "fork: the log ends before version 5, which was applied here";
+    let empty = page_of(5, vec![]);
+    replica
+        .check(Input::Tick, &["read 5"])
+        .doubts(&empty, "read 5", &[fork, "find"]);
 }
 
 #[test]

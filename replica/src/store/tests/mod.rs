@@ -175,6 +175,30 @@ fn what_was_applied_is_there_after_opening_again() {
 }
 
 #[test]
+fn what_is_handed_over_while_opening_is_the_store_or_is_said_not_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let mut history = History::new();
+    history.push((0..3000).map(|number| put(number, "first")).collect());
+    history.push(vec![put(3, "second")]);
+    let mut opened = open(&path);
+    history.applied_to(&mut opened.store, 0, 2);
+    opened.store.begin_sync().unwrap().sync().unwrap();
+    drop(opened);
+
+    let mut taken = Vec::new();
+    let mut opened = Store::open_into(&path, &mut |page| taken.extend(page)).unwrap();
+    assert!(opened.handed_over);
+    assert_eq!(taken, entities(&history.states[2]));
+    opened.store.stage(history.events(2, 3)).unwrap();
+    // Only the journal has the last event now.
+    drop(opened);
+    let opened = Store::open_into(&path, &mut |_| ()).unwrap();
+    assert!(!opened.handed_over);
+    assert_holds(&opened, history.end());
+}
+
+#[test]
 fn events_in_one_batch_make_one_change_an_entity() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::new();

@@ -4,6 +4,7 @@ mod apply;
 mod expressions;
 mod fold;
 mod kinds;
+mod workspaces;
 mod write;
 
 use super::*;
@@ -130,14 +131,15 @@ impl World {
             _ => panic!("{method}"),
         };
         let body = body.as_object().cloned().unwrap_or_default();
-        let if_match = if_match.map(crate::version::Version);
+        let at = |version| Precondition::at(crate::version::Version(version));
+        let precondition = if_match.map(at).unwrap_or_default();
         let write = Write {
             kind,
             workspace: Workspace::DEFAULT,
             scope,
             action,
             body,
-            if_match,
+            precondition,
         };
         let decided = self.decide(Command::Write(Box::new(write)));
         told(decided)

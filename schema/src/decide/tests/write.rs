@@ -3,6 +3,7 @@
 use super::*;
 
 const NO_MATCH: &str = "412 the entity is not at the version in If-Match";
+const NOTHING: &str = "412 there is no entity for If-Match to match";
 
 fn not_found(field: &str, value: &str) -> String {
     format!("404 could not find the entity with '{{{field}=\"{value}\"}}'")
@@ -235,9 +236,9 @@ fn if_match_is_the_version_that_last_wrote_the_entity() {
     );
     world.check_if(9, "DELETE routes/r", Value::Null, NO_MATCH);
     // What is not there has no version.
-    world.check_if(1, "POST services", json!({"host": "h"}), NO_MATCH);
-    world.check_if(1, "PUT services/new", json!({"host": "h"}), NO_MATCH);
-    world.check_if(1, "DELETE services/new", Value::Null, NO_MATCH);
+    world.check_if(1, "POST services", json!({"host": "h"}), NOTHING);
+    world.check_if(1, "PUT services/new", json!({"host": "h"}), NOTHING);
+    world.check_if(1, "DELETE services/new", Value::Null, NOTHING);
     world.check_if(
         3,
         "DELETE routes/r",
@@ -332,6 +333,11 @@ fn unique_values_are_unique_in_their_workspace() {
         "{refused}"
     );
     // Elsewhere nobody holds it.
+    world.check(
+        "POST workspaces",
+        json!({"name": "team"}),
+        "created: put workspace",
+    );
     let write = Write {
         kind: Kind::Service,
         workspace: Workspace::parse("team").unwrap(),
@@ -341,7 +347,7 @@ fn unique_values_are_unique_in_their_workspace() {
             .as_object()
             .unwrap()
             .clone(),
-        if_match: None,
+        precondition: Precondition::default(),
     };
     assert_eq!(
         told(world.decide(Command::Write(Box::new(write)))),

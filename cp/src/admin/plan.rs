@@ -1,0 +1,107 @@
+//! What a command would change, field by field and without secrets, for people to read before they say yes.
+
+use crate::writer::Written;
+use serde_json::{Map, Value, json};
+use sluice_schema::difference::difference;
+use sluice_schema::entity::{Key, Workspace};
+use sluice_schema::event::{Event, Mutation, Mutations};
+use sluice_schema::field::Auto;
+use sluice_schema::kind::Kind;
+use sluice_schema::mask::mask;
+use sluice_schema::state::State;
+
+/// Fields that name an entity and are not secret.
+const NAMES: [&str; 7] = [
+    "name",
+    "instance_name",
+    "username",
+    "custom_id",
+    "target",
+    "prefix",
+    "group",
+];
+
+/// What names an entity, unless nothing does that may be shown.
+pub(super) fn name(fields: &Map<String, Value>) -> Option<&str> {
+    NAMES.iter().find_map(|name| fields.get(*name)?.as_str())
+}
+
+/// The mutations of an event that was only asked for, with what each entity was and is, and the fields that differ; `None`
+/// if they are not known.
+pub(super) fn mutations(event: &Event, written: &Written) -> Option<Value> {
+    let Mutations::Inline(mutations) = &event.mutations else {
+        return None;
+    };
+    let base = written.base.as_deref()?;
+    let one = |mutation: &Mutation| describe(mutation, base, &written.state);
+    Some(mutations.iter().map(one).collect())
+}
+
+fn describe(mutation: &Mutation, base: &State, state: &State) -> Value {
+    let key = mutation.key();
+    let kind = Kind::from_name(key.kind.as_str());
+    let before = base.get(&key).and_then(|entry| entry.body.fields().ok());
+    let after = mutation.body().and_then(|body| body.fields().ok());
+    let operation = match mutation {
+        Mutation::Put(_) => "put",
+        Mutation::Delete(_) => "delete",
+    };
+    let mut shown = json!({
+        "op": operation,
+        "kind": key.kind.as_str(),
+        "workspace": key.workspace.as_str(),
+        "id": key.id.to_string(),
+        "before": before.as_ref().map(|before| mask(kind, before, None)),
+        "body": after.as_ref().map(|after| mask(kind, after, before.as_ref())),
+    });
+    if let (Some(before), Some(after)) = (&before, &after) {
+        shown["changes"] = changes(kind, before, after);
+    }
+    let fields = after.or(before).unwrap_or_default();
+    if let Some(name) = name(&fields) {
+        shown["name"] = name.into();
+    }
+    if let Some(kind) = kind {
+        let parents = parents(kind, &key, &fields, [state, base]);
+        if !parents.is_empty() {
+            shown["of"] = parents.into();
+        }
+    }
+    shown
+}
+
+/// The fields that differ, but for those that every write changes.
+fn changes(kind: Option<Kind>, before: &Map<String, Value>, after: &Map<String, Value>) -> Value {
+    let masked = [mask(kind, before, None), mask(kind, after, Some(before))];
+    let automatic = |path: &str| {
+        let field = kind.and_then(|kind| kind.schema().field(path));
+        let auto = field.and_then(|field| field.auto);
+        matches!(auto, Some(Auto::Updated | Auto::UpdatedMillis))
+    };
+    let [before, after] = &masked;
+    let list = difference(before, after).into_iter();
+    list.filter(|change| !automatic(&change.path))
+        .map(|change| json!({"path": change.path, "before": change.before, "after": change.after}))
+        .collect()
+}
+
+/// What the entity belongs to, by name where there is one: `{"service": "catalog"}`.
+fn parents(
+    kind: Kind,
+    key: &Key,
+    fields: &Map<String, Value>,
+    states: [&State; 2],
+) -> Map<String, Value> {
+    let label = |parent: Kind, workspace: &Workspace, id| {
+        let found = states
+            .iter()
+            .find_map(|state| state.entity(parent, workspace, id));
+        let fields = found.and_then(|entry| entry.body.fields().ok());
+        let named = fields.as_ref().and_then(name).map(str::to_owned);
+        named.unwrap_or_else(|| id.to_string())
+    };
+    let links = kind.schema().links(fields);
+    links
+        .map(|(field, parent, id)| (field.to_owned(), label(parent, &key.workspace, id).into()))
+        .collect()
+}
