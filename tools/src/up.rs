@@ -80,7 +80,7 @@ struct Listen {
         default_value = "127.0.0.1:8000",
         value_name = "ADDRESS"
     )]
-    proxy_listen: Vec<SocketAddr>,
+    proxy_listen: Vec<proxy::Listen>,
     /// Address of the Admin API. It has no authentication yet: keep it on loopback
     #[arg(
         long,

@@ -1,5 +1,6 @@
 //! From one version of the table to the next.
 
+use super::certificate::{Authority, Certificate};
 use super::entity::{Consumer, KeyCredential, Origin, Service, Target, Upstream};
 use super::route::Route;
 use super::{Rejected, Table};
@@ -121,11 +122,17 @@ impl Table {
                 self.credential_keys.insert(hash, Arc::clone(&credential));
                 self.credentials.insert(origin.id, credential);
             }
+            Kind::Certificate => {
+                let certificate = Certificate::compile(&decode_secret(entry)?)?;
+                self.certificates.insert(origin.id, Arc::new(certificate));
+            }
+            Kind::Sni => self.snis.insert(origin, &decode(entry)?),
+            Kind::CaCertificate => {
+                let authority = Authority::compile(&decode(entry)?)?;
+                self.authorities.insert(origin.id, Arc::new(authority));
+            }
             // Not used by any plugin that runs here.
-            Kind::CaCertificate
-            | Kind::Certificate
-            | Kind::Sni
-            | Kind::ConsumerGroup
+            Kind::ConsumerGroup
             | Kind::ConsumerGroupConsumer
             | Kind::FilterChain
             | Kind::Vault
@@ -223,11 +230,15 @@ impl Table {
                     self.credential_keys.remove(&hash);
                 }
             }
+            Kind::Certificate => {
+                self.certificates.remove(&id);
+            }
+            Kind::Sni => self.snis.remove(id),
+            Kind::CaCertificate => {
+                self.authorities.remove(&id);
+            }
             // Not used by any plugin that runs here.
-            Kind::CaCertificate
-            | Kind::Certificate
-            | Kind::Sni
-            | Kind::ConsumerGroup
+            Kind::ConsumerGroup
             | Kind::ConsumerGroupConsumer
             | Kind::FilterChain
             | Kind::Vault

@@ -49,6 +49,16 @@ impl Protocol {
             _ => return None,
         })
     }
+
+    /// Whether it is spoken over TLS.
+    pub fn is_tls(self) -> bool {
+        match self {
+            Self::Https | Self::Grpcs | Self::Wss | Self::Tls => true,
+            Self::Http | Self::Grpc | Self::Ws | Self::Tcp | Self::TlsPassthrough | Self::Udp => {
+                false
+            }
+        }
+    }
 }
 
 /// An upstream application.
@@ -84,8 +94,10 @@ pub struct Service {
     pub client_certificate: Option<Uuid>,
     /// Whether the upstream's certificate is verified; `None` leaves it to the node.
     pub tls_verify: Option<bool>,
-    /// Longest chain accepted.
+    /// Longest chain accepted: certificates between the upstream's and an authority's.
     pub tls_verify_depth: Option<u8>,
+    /// The authorities to verify with; `None` leaves it to the node.
+    pub ca_certificates: Option<Box<[Uuid]>>,
 }
 
 impl Service {
@@ -110,6 +122,7 @@ impl Service {
             client_certificate: fields.client_certificate.map(|certificate| certificate.id),
             tls_verify: fields.tls_verify,
             tls_verify_depth: fields.tls_verify_depth,
+            ca_certificates: fields.ca_certificates.map(Into::into),
         })
     }
 }

@@ -48,7 +48,7 @@ impl Gateway {
         let shared = Shared::default();
         let shutdown = CancellationToken::new();
         let options = Options {
-            listen: vec![([127, 0, 0, 1], 0).into()],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             ..options
         };
         let running = Proxy::start(options, &tables, &shared, &shutdown).unwrap();
