@@ -93,18 +93,7 @@ impl Table {
                 self.upstreams.insert(origin.id, Arc::new(upstream));
                 refill.insert(origin.id);
             }
-            Kind::Target => {
-                let fields: kind::Target = decode(entry)?;
-                let target = Arc::new(Target::compile(origin, &fields)?);
-                self.remove(kind, origin.id, refill);
-                let upstream = fields.upstream.id;
-                self.targets
-                    .entry(upstream)
-                    .or_default()
-                    .insert(origin.id, target);
-                self.target_upstreams.insert(origin.id, upstream);
-                refill.insert(upstream);
-            }
+            Kind::Target => self.put_target(origin, &decode(entry)?, refill)?,
             Kind::Consumer => {
                 let consumer = Consumer::compile(origin, decode(entry)?);
                 self.remove(kind, origin.id, refill);
@@ -145,6 +134,24 @@ impl Table {
             | Kind::Oauth2Credential
             | Kind::Oauth2Token => {}
         }
+        Ok(())
+    }
+
+    fn put_target(
+        &mut self,
+        origin: Origin<'_>,
+        fields: &kind::Target,
+        refill: &mut BTreeSet<Uuid>,
+    ) -> Result<(), String> {
+        let target = Arc::new(Target::compile(origin, fields)?);
+        self.remove(Kind::Target, origin.id, refill);
+        let upstream = fields.upstream.id;
+        self.targets
+            .entry(upstream)
+            .or_default()
+            .insert(origin.id, target);
+        self.target_upstreams.insert(origin.id, upstream);
+        refill.insert(upstream);
         Ok(())
     }
 

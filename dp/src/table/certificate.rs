@@ -202,3 +202,145 @@ impl Snis {
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_schema::entity::Workspace;
+    use sluice_schema::kind::Reference;
+    use sluice_schema::version::Version;
+
+    macro_rules! pem {
+        ($name:literal) => {
+            include_str!(concat!("../../../schema/tests/pem/", $name))
+        };
+    }
+
+    fn names(entries: &[(u128, &str, u128)]) -> Snis {
+        let mut snis = Snis::default();
+        for (id, name, certificate) in entries {
+            let origin = Origin {
+                id: Uuid::from_u128(*id),
+                version: Version::ZERO,
+                workspace: &Workspace::DEFAULT,
+            };
+            let certificate = Reference {
+                id: Uuid::from_u128(*certificate),
+            };
+            let name = (*name).to_owned();
+            snis.insert(origin, &kind::Sni { name, certificate });
+        }
+        snis
+    }
+
+    fn found(snis: &Snis, name: &str) -> Vec<u128> {
+        snis.find(name).map(|id| id.as_u128()).collect()
+    }
+
+    #[test]
+    fn a_name_is_looked_for_exactly_then_by_its_first_label_then_by_its_last_then_any() {
+        let snis = names(&[
+            (1, "a.b.com", 1),
+            (2, "*.b.com", 2),
+            (3, "a.b.*", 3),
+            (4, "*", 4),
+            (5, "*.com", 5),
+        ]);
+        assert_eq!(found(&snis, "a.b.com"), [1, 2, 3, 4]);
+        assert_eq!(found(&snis, "A.B.com."), [1, 2, 3, 4]);
+        assert_eq!(found(&snis, "x.b.com"), [2, 4]);
+        assert_eq!(found(&snis, "a.b.org"), [3, 4]);
+        assert_eq!(found(&snis, "x.a.b.com"), [4], "a wildcard is one label");
+        assert_eq!(found(&snis, "b.com"), [4], "a wildcard leaves two labels");
+        assert_eq!(found(&snis, "com"), [4]);
+        assert_eq!(found(&names(&[]), "a"), [0_u128; 0]);
+    }
+
+    #[test]
+    fn names_move_and_go_without_a_trace() {
+        let mut snis = names(&[(1, "a", 1), (1, "b", 2), (2, "b", 3)]);
+        assert_eq!(found(&snis, "a"), [0_u128; 0]);
+        assert_eq!(found(&snis, "b"), [2], "the lower id has the name");
+        snis.remove(Uuid::from_u128(1));
+        assert_eq!(found(&snis, "b"), [3]);
+        snis.remove(Uuid::from_u128(2));
+        assert!(snis.certificates.is_empty() && snis.names.is_empty());
+    }
+
+    #[test]
+    fn every_form_of_key_that_tls_knows_is_taken() {
+        let pairs = [
+            (pem!("rsa.crt"), pem!("rsa.key")),
+            (pem!("rsa.crt"), pem!("rsa.pkcs1.key")),
+            (pem!("p256.crt"), pem!("p256.key")),
+            (pem!("p256.crt"), pem!("p256.sec1.key")),
+            (pem!("p384.crt"), pem!("p384.key")),
+            (pem!("p521.crt"), pem!("p521.key")),
+            (pem!("ed25519.crt"), pem!("ed25519.key")),
+        ];
+        for (number, pair) in pairs.into_iter().enumerate() {
+            let made = Certificate::from_pem(&[pair]);
+            assert!(made.is_ok(), "{number}: {:?}", made.err());
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_together_or_cannot_be_read_is_refused() {
+        let fault = |cert, key| Certificate::from_pem(&[(cert, key)]).err();
+        let p256 = pem!("p256.crt");
+        assert_eq!(
+            fault(p256, pem!("rsa.key")),
+            Some(CertificateFault::Mismatch)
+        );
+        assert_eq!(
+            fault(p256, pem!("encrypted.key")),
+            Some(CertificateFault::Key)
+        );
+        assert_eq!(fault(p256, pem!("k256.key")), Some(CertificateFault::Key));
+        assert_eq!(
+            fault(p256, "{vault://env/key}"),
+            Some(CertificateFault::Key)
+        );
+        assert_eq!(
+            fault("", pem!("p256.key")),
+            Some(CertificateFault::Certificate)
+        );
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert_eq!(
+            fault(garbage, pem!("p256.key")),
+            Some(CertificateFault::Certificate)
+        );
+    }
+
+    #[test]
+    fn the_peers_signatures_choose_between_two_kinds_of_keys() {
+        let rsa = (pem!("rsa.crt"), pem!("rsa.key"));
+        let curve = (pem!("p256.crt"), pem!("p256.key"));
+        let (ecdsa, pss) = (
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::RSA_PSS_SHA256,
+        );
+        for pairs in [[rsa, curve], [curve, rsa]] {
+            let both = Certificate::from_pem(&pairs).unwrap();
+            let chosen = |schemes: &[_]| both.choose(schemes).map(|key| key.key.algorithm());
+            assert_eq!(chosen(&[pss]), Some(SignatureAlgorithm::RSA));
+            assert_eq!(chosen(&[pss, ecdsa]), Some(SignatureAlgorithm::ECDSA));
+            assert_eq!(chosen(&[SignatureScheme::ED25519]), None);
+        }
+        let one = |pair| Certificate::from_pem(&[pair]).unwrap().fingerprint();
+        assert_eq!(one(rsa), one(rsa));
+        assert_ne!(one(rsa), one(curve));
+    }
+
+    #[test]
+    fn an_authority_is_taken_from_its_certificate() {
+        let compile = |cert: &str| {
+            Authority::compile(&kind::CaCertificate {
+                cert: cert.to_owned(),
+                cert_digest: String::new(),
+            })
+        };
+        assert!(compile(pem!("ca.crt")).is_ok());
+        assert!(compile("nothing").is_err());
+    }
+}

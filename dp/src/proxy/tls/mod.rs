@@ -95,10 +95,9 @@ pub fn load_certificate(
     let pair = |(certificate, key): (&PathBuf, &PathBuf)| {
         let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| {
             // What could not be read may be the key.
-            let source = match source {
-                rustls::pki_types::pem::Error::Io(_) => source,
-                _ => rustls::pki_types::pem::Error::NoItemsFound,
-            };
+            let is_file = matches!(source, rustls::pki_types::pem::Error::Io(_));
+            let nothing = rustls::pki_types::pem::Error::NoItemsFound;
+            let source = if is_file { source } else { nothing };
             file_error(key, source)
         })?;
         Ok((read_chain(certificate)?, key_der))

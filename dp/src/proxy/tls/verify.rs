@@ -30,10 +30,10 @@ impl Chain {
 }
 
 fn invalid(error: webpki::Error) -> Error {
-    Error::InvalidCertificate(match error {
-        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
-        other => CertificateError::Other(OtherError(Arc::new(other))),
-    })
+    if matches!(error, webpki::Error::UnknownIssuer) {
+        return CertificateError::UnknownIssuer.into();
+    }
+    CertificateError::Other(OtherError(Arc::new(error))).into()
 }
 
 impl ServerCertVerifier for Chain {
