@@ -72,7 +72,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Addresses")]
 struct Listen {
-    /// Addresses of the proxy, separated by commas
+    /// Addresses of the proxy, separated by commas; after each may stand ssl, http2 and backlog=N, as in Kong
     #[arg(
         long,
         env = "SLUICE_UP_PROXY_LISTEN",

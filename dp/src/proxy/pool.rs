@@ -200,8 +200,8 @@ impl Slot {
             let fresh = now.duration_since(shared.used.get()) < timeout;
             (busy || fresh) && !shared.sender.is_closed()
         });
-        // Connections in use come back to their slot.
-        Rc::weak_count(self) > 0 || !self.shared.borrow().is_empty()
+        // Connections in use come back to their slot, and those being made too.
+        Rc::weak_count(self) > 0 || Rc::strong_count(self) > 1 || !self.shared.borrow().is_empty()
     }
 
     fn idle(&self) -> usize {

@@ -104,6 +104,13 @@ impl Service {
     pub(super) fn compile(origin: Origin<'_>, fields: kind::Service) -> Result<Self, String> {
         let protocol = Protocol::parse(&fields.protocol)
             .ok_or_else(|| format!("protocol `{}` is not known", fields.protocol))?;
+        let ids = fields.ca_certificates.map(|texts| {
+            let ids = texts.iter().map(|text| Uuid::try_parse(text));
+            ids.collect::<Result<Box<[_]>, _>>()
+        });
+        let ca_certificates = ids
+            .transpose()
+            .map_err(|error| format!("an id of ca_certificates is not a UUID: {error}"))?;
         let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
         Ok(Self {
             id: origin.id,
@@ -122,7 +129,7 @@ impl Service {
             client_certificate: fields.client_certificate.map(|certificate| certificate.id),
             tls_verify: fields.tls_verify,
             tls_verify_depth: fields.tls_verify_depth,
-            ca_certificates: fields.ca_certificates.map(Into::into),
+            ca_certificates,
         })
     }
 }

@@ -7,7 +7,6 @@ use crate::check::url::Url;
 use crate::field::{Check, Field, Literal, Match, OnDelete};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 /// The fields of a service the data plane uses.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -38,8 +37,8 @@ pub struct Service {
     pub tls_verify: Option<bool>,
     /// 0 to 64.
     pub tls_verify_depth: Option<u8>,
-    /// The authorities to verify with.
-    pub ca_certificates: Option<Vec<Uuid>>,
+    /// UUIDs of the authorities to verify with.
+    pub ca_certificates: Option<Vec<String>>,
 }
 
 pub(super) static SCHEMA: Schema = Schema {
