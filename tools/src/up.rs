@@ -82,7 +82,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Addresses")]
 struct Listen {
-    /// Addresses of the proxy, separated by commas
+    /// Addresses of the proxy, separated by commas; after each may stand ssl, http2 and backlog=N, as in Kong
     #[arg(
         long,
         env = "SLUICE_UP_PROXY_LISTEN",
@@ -90,7 +90,7 @@ struct Listen {
         default_value = "127.0.0.1:8000",
         value_name = "ADDRESS"
     )]
-    proxy_listen: Vec<SocketAddr>,
+    proxy_listen: Vec<proxy::Listen>,
     /// Address of the Admin API. It has no authentication yet: keep it on loopback
     #[arg(
         long,
