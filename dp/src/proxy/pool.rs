@@ -8,6 +8,7 @@ use hyper::client::conn::http2;
 use rustls::pki_types::ServerName;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use tokio::time::Instant;
 
 /// Requests at a time on one HTTP/2 connection; more open another.
 const STREAMS_MAX: usize = 100;
+/// Addresses and ways other than HTTP/1.1 in clear whose connections are kept. With `preserve_host` clients choose the
+/// names that are asked for, so that there may be any number.
+const OTHERS_MAX: usize = 4096;
 
 /// Limits of a worker's pool.
 #[derive(Clone, Copy, Debug)]
@@ -91,12 +95,20 @@ impl Pool {
         Rc::clone(slot.or_insert_with(|| Rc::new(Slot::new(address, None))))
     }
 
-    /// The connections to an address by another way.
+    /// The connections to an address by another way. Beyond [`OTHERS_MAX`] of them, a new one's are for one use.
     pub(super) fn other_slot(&self, address: SocketAddr, way: Way) -> Rc<Slot> {
         let mut others = self.others.borrow_mut();
-        let slot = others.entry((address, way));
-        let way = slot.key().1.clone();
-        Rc::clone(slot.or_insert_with(|| Rc::new(Slot::new(address, Some(way)))))
+        let full = others.len() >= OTHERS_MAX;
+        match others.entry((address, way)) {
+            Entry::Occupied(slot) => Rc::clone(slot.get()),
+            Entry::Vacant(place) => {
+                let slot = Rc::new(Slot::new(address, Some(place.key().1.clone())));
+                if !full {
+                    place.insert(Rc::clone(&slot));
+                }
+                slot
+            }
+        }
     }
 
     /// Takes a connection back. Its last response must have been read to the end.
@@ -208,5 +220,56 @@ impl Slot {
         let shared = self.shared.borrow();
         let unused = shared.iter().filter(|shared| shared.stream.others() == 0);
         self.idle.borrow().len() + unused.count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn way() -> Way {
+        Way {
+            tls: None,
+            http2: true,
+        }
+    }
+
+    fn long_after() -> Instant {
+        Instant::now() + 2 * PoolLimits::default().idle_timeout
+    }
+
+    #[tokio::test]
+    async fn a_slot_stays_while_its_first_connection_is_being_made() {
+        let pool = Pool::new(PoolLimits::default());
+        let plain = pool.slot(address(1));
+        let other = pool.other_slot(address(1), way());
+        pool.reap(long_after());
+        assert!(Rc::ptr_eq(&plain, &pool.slot(address(1))));
+        assert!(Rc::ptr_eq(&other, &pool.other_slot(address(1), way())));
+    }
+
+    #[tokio::test]
+    async fn a_slot_of_which_nobody_knows_goes() {
+        let pool = Pool::new(PoolLimits::default());
+        pool.slot(address(1));
+        pool.other_slot(address(1), way());
+        pool.reap(long_after());
+        assert!(pool.slots.borrow().is_empty() && pool.others.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn names_that_clients_choose_do_not_fill_the_memory() {
+        let pool = Pool::new(PoolLimits::default());
+        let ports = u16::try_from(OTHERS_MAX).unwrap();
+        let known = pool.other_slot(address(ports), way());
+        for port in 1..=ports + 10 {
+            pool.other_slot(address(port), way());
+        }
+        assert_eq!(pool.others.borrow().len(), OTHERS_MAX);
+        assert!(Rc::ptr_eq(&known, &pool.other_slot(address(ports), way())));
     }
 }

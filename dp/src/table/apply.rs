@@ -224,20 +224,7 @@ impl Table {
                 }
             }
             Kind::Plugin => self.plugins.remove(id),
-            Kind::KeyauthCredential => {
-                let Some(credential) = self.credentials.remove(&id) else {
-                    return;
-                };
-                let hash = self.key_hash(&credential.workspace, &credential.key);
-                // The key may have moved to another credential in the same change set.
-                if self
-                    .credential_keys
-                    .get(&hash)
-                    .is_some_and(|found| found.id == id)
-                {
-                    self.credential_keys.remove(&hash);
-                }
-            }
+            Kind::KeyauthCredential => self.remove_key(id),
             Kind::Certificate => {
                 self.certificates.remove(&id);
             }
@@ -259,6 +246,21 @@ impl Table {
             | Kind::Oauth2Credential
             | Kind::Oauth2Token
             | Kind::Workspace => {}
+        }
+    }
+
+    fn remove_key(&mut self, id: Uuid) {
+        let Some(credential) = self.credentials.remove(&id) else {
+            return;
+        };
+        let hash = self.key_hash(&credential.workspace, &credential.key);
+        // The key may have moved to another credential in the same change set.
+        if self
+            .credential_keys
+            .get(&hash)
+            .is_some_and(|found| found.id == id)
+        {
+            self.credential_keys.remove(&hash);
         }
     }
 
