@@ -16,5 +16,5 @@ COPY --from=builder /src/target/dist/sluice /src/target/dist/sluice-cp /src/targ
 USER sluice
 WORKDIR /var/lib/sluice
 # proxy, Admin API, status
-EXPOSE 8000 8001 8007
+EXPOSE 8000 8001 8007 8443
 CMD ["sluice", "--help"]

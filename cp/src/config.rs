@@ -5,6 +5,7 @@ use clap::{Args, Parser};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
+use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -99,6 +100,15 @@ pub(crate) struct AdminSettings {
         value_name = "NAME"
     )]
     pub(crate) admin_hosts: Vec<String>,
+    /// What routes may say: hosts, paths and so on (traditional_compatible), or these or an expression (expressions). Give
+    /// all control planes the same; data planes run both
+    #[arg(
+        long,
+        env = "SLUICE_CP_ROUTER_FLAVOR",
+        default_value = "traditional_compatible",
+        value_name = "FLAVOR"
+    )]
+    pub(crate) router_flavor: RouterFlavor,
     /// Origins of pages that may use the Admin API, such as Kong Manager's (https://manager.example:8445), besides pages of the
     /// same host
     #[arg(

@@ -22,6 +22,7 @@ use sluice_replica::keys::Keychain;
 use sluice_replica::log::{Durability, Source};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
+use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -70,6 +71,8 @@ pub struct Info {
     pub cluster: String,
     /// How data planes are asked to take up changes.
     pub sync: SyncMode,
+    /// What routes may say.
+    pub router_flavor: RouterFlavor,
     /// The id of the key this control plane signs with.
     pub signing_key: String,
     /// Whether acknowledged writes are synced to disk.

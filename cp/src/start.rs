@@ -13,6 +13,7 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, wait_for_tasks};
 use sluice_replica::store::Store;
+use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Parts {
     pub admin: TcpListener,
     /// Further names for [`Info::allowed_hosts`].
     pub admin_hosts: Vec<String>,
+    /// What routes may say.
+    pub router_flavor: RouterFlavor,
     /// Further origins for [`Info::allowed_origins`].
     pub admin_gui_url: Vec<String>,
     /// Changes what is logged.
@@ -88,6 +91,7 @@ pub async fn run(
         source,
         admin: listener,
         admin_hosts: admin.admin_hosts,
+        router_flavor: admin.router_flavor,
         admin_gui_url: admin.admin_gui_url,
         log_level,
         data_dir: log.data_dir,
@@ -157,6 +161,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         allowed_origins: parts.admin_gui_url,
         cluster: parts.cluster,
         sync: parts.sync,
+        router_flavor: parts.router_flavor,
         signing_key,
         durability: core.durability,
     });

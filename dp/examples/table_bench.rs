@@ -39,6 +39,8 @@ enum Shape {
     TenPerHost,
     /// All on one host, a regex each.
     OneHostRegex,
+    /// Ten per host, each with an expression.
+    Expressions,
 }
 
 impl Shape {
@@ -46,7 +48,9 @@ impl Shape {
         match self {
             Self::ManyHosts => format!("api-{index}.customers.example.com"),
             Self::OneHost | Self::OneHostRegex => "api.example.com".into(),
-            Self::TenPerHost => format!("api-{}.customers.example.com", index / 10),
+            Self::TenPerHost | Self::Expressions => {
+                format!("api-{}.customers.example.com", index / 10)
+            }
         }
     }
 
@@ -56,22 +60,37 @@ impl Shape {
             Self::OneHost | Self::OneHostRegex => {
                 format!("/v1/team-{}/service-{index}", index % 97)
             }
-            Self::TenPerHost => format!("/v1/service-{}", index % 10),
+            Self::TenPerHost | Self::Expressions => format!("/v1/service-{}", index % 10),
         }
     }
 
     fn change(self, index: usize, version: u64) -> Change {
         let path = match self {
             Self::OneHostRegex => format!(r"~{}/(?<item>\d+)$", self.path(index)),
-            Self::ManyHosts | Self::OneHost | Self::TenPerHost => self.path(index),
+            Self::ManyHosts | Self::OneHost | Self::TenPerHost | Self::Expressions => {
+                self.path(index)
+            }
         };
-        let fields = json!({
+        let mut fields = json!({
             "name": format!("route-{index}"), "protocols": ["http", "https"], "hosts": [self.host(index)],
             "paths": [path], "methods": ["GET", "POST"], "https_redirect_status_code": 426, "regex_priority": 0,
             "strip_path": true, "path_handling": "v0", "preserve_host": false, "request_buffering": true,
             "response_buffering": true, "created_at": 1_700_000_000 + index, "updated_at": 1_700_000_000 + version,
             "service": {"id": Uuid::from_u128(7).to_string()}, "tags": ["bench"],
         });
+        if matches!(self, Self::Expressions) {
+            let fields = fields.as_object_mut().unwrap();
+            for name in ["hosts", "paths", "methods"] {
+                fields.remove(name);
+            }
+            let expression = format!(
+                r#"http.host == "{}" && http.path ^= "{}" && (http.method == "GET" || http.method == "POST")"#,
+                self.host(index),
+                self.path(index)
+            );
+            fields.insert("expression".into(), expression.into());
+            fields.insert("priority".into(), (index % 100).into());
+        }
         let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &index.to_le_bytes());
         let key = Key {
             kind: Kind::Route.key_name(),
@@ -90,11 +109,12 @@ impl Shape {
     }
 }
 
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 5] = [
     Shape::ManyHosts,
     Shape::OneHost,
     Shape::TenPerHost,
     Shape::OneHostRegex,
+    Shape::Expressions,
 ];
 
 fn main() {
@@ -196,6 +216,7 @@ fn lookups(table: &Table, requests: &[(String, String)], expected: bool) -> (u64
             host,
             port: 80,
             path,
+            query: None,
             headers: &headers,
             sni: None,
             tls: false,

@@ -1,6 +1,7 @@
 //! Settings of the data plane.
 
 use crate::NodeId;
+use crate::proxy::{Listen, TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 use clap::{Args, Parser};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
@@ -70,15 +71,17 @@ pub(crate) struct LogSettings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Proxy")]
 pub(crate) struct ProxySettings {
-    /// Addresses of the proxy, separated by commas
+    /// Addresses of the proxy, separated by commas; after each may stand ssl, http2 and backlog=N, as in Kong
     #[arg(
         long,
         env = "SLUICE_DP_PROXY_LISTEN",
         value_delimiter = ',',
-        default_value = "0.0.0.0:8000",
+        default_value = "0.0.0.0:8000, 0.0.0.0:8443 http2 ssl",
         value_name = "ADDRESS"
     )]
-    pub(crate) proxy_listen: Vec<SocketAddr>,
+    pub(crate) proxy_listen: Vec<Listen>,
+    #[command(flatten)]
+    pub(crate) tls: TlsSettings,
     /// Address of /status, /status/ready and /metrics
     #[arg(
         long,
@@ -93,6 +96,55 @@ pub(crate) struct ProxySettings {
     /// Seconds that open requests may take after SIGTERM
     #[arg(long, env = "SLUICE_DP_DRAIN_TIMEOUT", default_value = "30", value_parser = parse_seconds, value_name = "SECONDS")]
     pub(crate) drain_timeout: Duration,
+}
+
+/// Settings of TLS.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct TlsSettings {
+    /// Files with certificate chains (PEM), separated by commas, for clients that ask for no server name the configuration knows: one, or one
+    /// for each kind of key [default: a self-signed one, made at each start]
+    #[arg(
+        long,
+        env = "SLUICE_DP_SSL_CERT",
+        value_delimiter = ',',
+        requires = "ssl_cert_key",
+        value_name = "FILE"
+    )]
+    pub(crate) ssl_cert: Vec<PathBuf>,
+    /// Files with the private keys (PEM) of ssl_cert, in the same order
+    #[arg(
+        long,
+        env = "SLUICE_DP_SSL_CERT_KEY",
+        value_delimiter = ',',
+        requires = "ssl_cert",
+        value_name = "FILE"
+    )]
+    pub(crate) ssl_cert_key: Vec<PathBuf>,
+    /// Files with authorities (PEM), separated by commas, that verify upstreams of services with tls_verify and without ca_certificates; `system`
+    /// stands for those of the system
+    #[arg(
+        long,
+        env = "SLUICE_DP_TRUSTED_CERTIFICATE",
+        value_delimiter = ',',
+        default_value = "system",
+        value_name = "FILE"
+    )]
+    pub(crate) trusted_certificate: Vec<PathBuf>,
+    /// Seconds a client may take for its TLS handshake
+    #[arg(long, env = "SLUICE_DP_TLS_HANDSHAKE_TIMEOUT", default_value = "10", value_parser = parse_seconds, value_name = "SECONDS")]
+    pub(crate) tls_handshake_timeout: Duration,
+}
+
+impl TlsSettings {
+    /// Reads the files.
+    pub(crate) fn load(&self) -> Result<TlsOptions, TlsSettingsError> {
+        Ok(TlsOptions {
+            default_certificate: load_certificate(&self.ssl_cert, &self.ssl_cert_key)?,
+            trusted: load_authorities(&self.trusted_certificate)?,
+            handshake_timeout: self.tls_handshake_timeout,
+        })
+    }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -97,8 +97,10 @@ pub async fn run(
     let source = JetStream::connect(broker)
         .await
         .context("could not set up the connection to NATS")?;
+    let tls = proxy.tls.load()?;
     let proxy = proxy::Options {
         listen: proxy.proxy_listen,
+        tls,
         workers: proxy.workers.map_or_else(default_workers, usize::from),
         drain_timeout: proxy.drain_timeout,
         ..proxy::Options::default()

@@ -9,6 +9,7 @@ use sluice_schema::decide::{Command, Origin, Plan, decide, genesis};
 use sluice_schema::declare;
 use sluice_schema::entity::Workspace;
 use sluice_schema::event::{Actor, EventId};
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::state::State;
 use sluice_schema::version::{Epoch, Time};
 use std::fmt::Write;
@@ -63,6 +64,7 @@ fn apply(state: &State, text: &str, what: &str) -> Result<State, Box<dyn std::er
         actor: Actor::default(),
         reason: None,
         request_id: None,
+        router_flavor: RouterFlavor::default(),
         seed: [1; 32],
     };
     let began = Instant::now();

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod entity;
 pub mod entropy;
 pub mod event;
+pub mod expression;
 pub mod field;
 pub mod hash;
 pub mod kind;

@@ -17,6 +17,7 @@ use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
 use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::version::{Epoch, Version};
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -66,6 +67,14 @@ pub(crate) struct Settings {
         value_name = "on|off"
     )]
     incremental_sync: SyncMode,
+    /// What routes may say: hosts, paths and so on (traditional_compatible), or these or an expression (expressions)
+    #[arg(
+        long,
+        env = "SLUICE_UP_ROUTER_FLAVOR",
+        default_value = "traditional_compatible",
+        value_name = "FLAVOR"
+    )]
+    router_flavor: RouterFlavor,
     #[command(flatten)]
     logging: LoggingSettings,
 }
@@ -73,7 +82,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Addresses")]
 struct Listen {
-    /// Addresses of the proxy, separated by commas
+    /// Addresses of the proxy, separated by commas; after each may stand ssl, http2 and backlog=N, as in Kong
     #[arg(
         long,
         env = "SLUICE_UP_PROXY_LISTEN",
@@ -81,7 +90,7 @@ struct Listen {
         default_value = "127.0.0.1:8000",
         value_name = "ADDRESS"
     )]
-    proxy_listen: Vec<SocketAddr>,
+    proxy_listen: Vec<proxy::Listen>,
     /// Address of the Admin API. It has no authentication yet: keep it on loopback
     #[arg(
         long,
@@ -129,6 +138,7 @@ async fn serve(
         source: source.clone(),
         admin,
         admin_hosts: Vec::new(),
+        router_flavor: settings.router_flavor,
         admin_gui_url: Vec::new(),
         log_level,
         data_dir: settings.data_dir.join("cp"),
@@ -230,6 +240,7 @@ async fn apply(control: &ControlPlane, bundle: &Bundle) -> anyhow::Result<Versio
     };
     let request = Request {
         actor,
+        router_flavor: control.info.router_flavor,
         ..Request::default()
     };
     match control

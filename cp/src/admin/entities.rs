@@ -29,7 +29,7 @@ pub(super) async fn collection(
     match verb {
         Verb::Get => list::list(call, place).await,
         Verb::Post => {
-            let fields = call.fields(body, place.kind.schema(), || None).await?;
+            let fields = call.fields(body, call.schema(place.kind), || None).await?;
             write(call, place, verb, Action::Create, fields).await
         }
         Verb::Put | Verb::Patch | Verb::Delete => Err(Problem::NotFound),
@@ -57,7 +57,7 @@ pub(super) async fn item(
         let id = call.inside.find_at(&place, &selector).filter(|_| merges)?;
         call.inside.entity(place.kind, id)?.body.fields().ok()
     };
-    let fields = call.fields(body, place.kind.schema(), before).await?;
+    let fields = call.fields(body, call.schema(place.kind), before).await?;
     write(call, place, verb, action, fields).await
 }
 

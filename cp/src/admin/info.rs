@@ -48,7 +48,7 @@ pub(super) fn root(call: &Call<'_>) -> Response {
         "configuration": {
             // decK refuses to write to a gateway without a database.
             "database": "sluice",
-            "router_flavor": "traditional_compatible",
+            "router_flavor": info.router_flavor.name(),
             "role": "control_plane",
             "admin_listen": listen,
             "admin_listeners": listeners,

@@ -191,7 +191,7 @@ async fn respond_fixed(
         Fixed::Metrics => Ok(metrics::show(call)),
         Fixed::Tags => tags::list(call, None).await,
         Fixed::Tagged => tags::list(call, Some(first.to_owned())).await,
-        Fixed::Schema => schemas::entity(first),
+        Fixed::Schema => schemas::entity(call, first),
         Fixed::VaultSchema => schemas::vault(first),
         Fixed::PluginSchema => schemas::plugin(first),
         Fixed::Validate => schemas::validate(call, first, body).await,

@@ -15,7 +15,7 @@ use sluice_schema::check::form_value;
 use sluice_schema::decide::{Precondition, Tags};
 use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
-use sluice_schema::kind::Schema;
+use sluice_schema::kind::{Kind, Schema};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -87,7 +87,13 @@ impl<'a> Call<'a> {
             reason: self.header("sluice-reason")?,
             request_id: Some(self.request_id.clone()),
             idempotency: self.idempotency()?,
+            router_flavor: self.admin.control_plane.info.router_flavor,
         })
+    }
+
+    /// The descriptor of a kind, as this control plane has it.
+    pub(super) fn schema(&self, kind: Kind) -> &'static Schema {
+        self.admin.control_plane.info.router_flavor.schema(kind)
     }
 
     /// What `If-Match` and `If-None-Match` ask for.

@@ -14,9 +14,9 @@ use sluice_schema::rejection::Rejection;
 use uuid::Uuid;
 
 /// `GET /schemas/:entity`.
-pub(super) fn entity(name: &str) -> Result<Response, Problem> {
+pub(super) fn entity(call: &Call<'_>, name: &str) -> Result<Response, Problem> {
     let kind = Kind::from_entity(name).ok_or_else(|| Problem::NoSuchEntity(name.to_owned()))?;
-    let schema = kind.schema();
+    let schema = call.schema(kind);
     let mut fields = vec![json!({ "id": { "type": "string", "uuid": true, "auto": true } })];
     fields.extend(schema.fields.iter().map(named));
     let mut shown = json!({ "fields": fields, "entity_checks": checks(schema.checks) });
@@ -56,7 +56,7 @@ pub(super) fn vault(name: &str) -> Result<Response, Problem> {
 /// `POST /schemas/:entity/validate`: whether an entity would be valid, as far as it can be told without the others.
 pub(super) async fn validate(call: &Call<'_>, name: &str, body: Body) -> Result<Response, Problem> {
     let kind = Kind::from_entity(name).ok_or_else(|| Problem::NoSuchEntity(name.to_owned()))?;
-    let schema = kind.schema();
+    let schema = call.schema(kind);
     let mut fields = call.fields(body, schema, || None).await?;
     if let Some(names) = schema.names {
         // Not part of the entity.

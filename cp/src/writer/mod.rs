@@ -18,6 +18,7 @@ use sluice_replica::keys::{SigningKey, TrustedKeys};
 use sluice_replica::log::Source;
 use sluice_schema::decide::{Command, Origin, Outcome, Proposal, Refusal};
 use sluice_schema::event::{Actor, Event, EventId};
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::state::State;
 use sluice_schema::version::{Epoch, Version};
 use std::collections::VecDeque;
@@ -48,6 +49,8 @@ pub struct Request {
     pub request_id: Option<String>,
     /// Makes a repeated request answer as the first did.
     pub idempotency: Option<Idempotency>,
+    /// What routes may say.
+    pub router_flavor: RouterFlavor,
 }
 
 /// What tells a repeated request from a new one.
@@ -206,6 +209,7 @@ fn origin(request: Request, epoch: Epoch, environment: &Environment) -> Origin {
         reason: request.reason,
         request_id: request.request_id,
         seed: environment.seed(),
+        router_flavor: request.router_flavor,
     }
 }
 

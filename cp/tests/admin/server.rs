@@ -8,6 +8,7 @@ use sluice_replica::log::Source;
 use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::version::{Epoch, Version};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -79,6 +80,7 @@ impl Server {
             source: wrap(Embedded::open(&directory.path().join("log")).unwrap()),
             admin: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             admin_hosts: vec!["gui.example".to_owned()],
+            router_flavor: RouterFlavor::default(),
             admin_gui_url: vec!["https://manager.example:8445".to_owned()],
             log_level: LogLevel::default(),
             data_dir: directory.path().join("data"),

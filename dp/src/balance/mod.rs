@@ -19,8 +19,9 @@ use wheel::Wheel;
 
 /// Groups nobody asked for since this are forgotten, with their position.
 const UNUSED: Duration = Duration::from_secs(600);
-/// The port that is not written in `Host`.
+/// The ports that are not written in `Host`.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// Where a service's requests go.
 #[derive(Clone, Copy)]
@@ -60,8 +61,8 @@ enum Origin {
 pub(crate) struct Endpoint {
     /// Which of the source's endpoints this is.
     pub(crate) index: usize,
-    /// Sent upstream as `Host`, unless the client's is.
-    pub(crate) host: HeaderValue,
+    /// Sent upstream as `Host`, unless the client's is; in clear and over TLS.
+    hosts: [HeaderValue; 2],
     name: Box<str>,
     address: Option<IpAddr>,
     port: u16,
@@ -79,19 +80,26 @@ impl Endpoint {
             Some(IpAddr::V6(address)) => format!("[{address}]"),
             Some(IpAddr::V4(_)) | None => name.to_owned(),
         };
-        let written = if port == HTTP_PORT {
-            written
-        } else {
-            format!("{written}:{port}")
-        };
-        let host = HeaderValue::from_str(host.unwrap_or(&written));
+        let hosts = [HTTP_PORT, HTTPS_PORT].map(|usual| {
+            let value = match host {
+                Some(host) => HeaderValue::from_str(host),
+                None if port == usual => HeaderValue::from_str(&written),
+                None => HeaderValue::try_from(format!("{written}:{port}")),
+            };
+            value.unwrap_or(HeaderValue::from_static(""))
+        });
         Self {
             index,
-            host: host.unwrap_or(HeaderValue::from_static("")),
+            hosts,
             name: bare.into(),
             address,
             port,
         }
+    }
+
+    /// What it is called in `Host`.
+    pub(crate) fn host(&self, tls: bool) -> &HeaderValue {
+        &self.hosts[usize::from(tls)]
     }
 
     /// Its address now.

@@ -1,6 +1,7 @@
 //! The bodies that flow through the proxy: streamed in both directions with back-pressure, never collected.
 
-use super::pool::{Link, Pool};
+use super::link::Link;
+use super::pool::Pool;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;

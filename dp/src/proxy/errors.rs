@@ -7,6 +7,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use std::borrow::Cow;
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
 /// Why the gateway answers in place of an upstream.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -27,6 +30,8 @@ pub(super) enum Failure {
     NotGrpc,
     /// gRPC needs HTTP/2.
     Http2Required,
+    /// The route wants gRPC over TLS.
+    GrpcsRequired,
     /// A plugin's answer.
     Plugin(Answer),
     /// The route has no service.
@@ -53,6 +58,8 @@ impl Failure {
             Self::HttpsRequired { status, .. } => *status,
             Self::NotGrpc => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Http2Required => StatusCode::UPGRADE_REQUIRED,
+            // The rest is in `grpc-status`.
+            Self::GrpcsRequired => StatusCode::OK,
             Self::Plugin(answer) => answer.status,
             Self::NoService | Self::NoPeer | Self::NameResolution => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -71,6 +78,7 @@ impl Failure {
             Self::HttpsRequired { .. } => "Please use HTTPS protocol",
             Self::NotGrpc => "Non-gRPC request matched gRPC route",
             Self::Http2Required => "Please use HTTP2 protocol",
+            Self::GrpcsRequired => "gRPC request matched gRPCs route",
             Self::Plugin(answer) => return answer.message.clone(),
             Self::NoService => "no Service found with those values",
             Self::NoPeer => "failure to get a peer from the ring-balancer",
@@ -106,6 +114,7 @@ impl Failure {
             // What follows on such a connection cannot be trusted to be a request.
             Self::BadRequest | Self::MethodNotAllowed | Self::RequestTimeout => vec![close],
             Self::NoRoute
+            | Self::GrpcsRequired
             | Self::NotGrpc
             | Self::NoService
             | Self::NoPeer
@@ -122,7 +131,11 @@ pub(super) fn respond(
     failure: Failure,
     accept: Option<&HeaderValue>,
     request_id: &HeaderValue,
+    grpc: bool,
 ) -> Response<Body> {
+    if grpc {
+        return respond_grpc(failure);
+    }
     let format = Format::accepted(accept.and_then(|value| value.to_str().ok()));
     let id = request_id.to_str().unwrap_or_default();
     let body = Bytes::from(format.body(&failure.message(), id));
@@ -135,6 +148,62 @@ pub(super) fn respond(
         headers.insert(name, value);
     }
     response
+}
+
+/// The response for a client that speaks gRPC: the same status, and what gRPC reads in headers. No body.
+fn respond_grpc(failure: Failure) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = failure.status();
+    let message = HeaderValue::from_str(&grpc_message(&failure.message()));
+    let headers = response.headers_mut();
+    headers.insert(header::SERVER, headers::SERVER);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(&failure)));
+    headers.insert(
+        GRPC_MESSAGE,
+        message.unwrap_or(HeaderValue::from_static("")),
+    );
+    for (name, value) in failure.headers() {
+        headers.insert(name, value);
+    }
+    response
+}
+
+/// The status of gRPC for a failure, by Kong's table of HTTP statuses.
+fn grpc_status(failure: &Failure) -> u16 {
+    if matches!(failure, Failure::GrpcsRequired) {
+        return 1;
+    }
+    match failure.status().as_u16() {
+        200..=299 => 0,
+        401 => 16,
+        403 => 7,
+        404 => 5,
+        409 => 6,
+        429 => 8,
+        400..=499 => 3,
+        501 => 12,
+        503 => 14,
+        504 => 4,
+        500..=599 => 13,
+        _ => 2,
+    }
+}
+
+/// A message as `grpc-message` wants it: percent-encoded outside of printable ASCII.
+fn grpc_message(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// The formats of error bodies.
@@ -235,6 +304,22 @@ mod tests {
         check(Some("image/png"), Format::Json);
         check(Some("text/html; q=0, text/plain; q=0.3"), Format::Plain);
         check(Some("text/html;q=nonsense;;,"), Format::Html);
+    }
+
+    #[test]
+    fn grpc_reads_a_failure_in_headers() {
+        let statuses = [
+            (Failure::NoRoute, 5),
+            (Failure::GrpcsRequired, 1),
+            (Failure::InvalidResponse, 13),
+            (Failure::NameResolution, 14),
+            (Failure::UpstreamTimeout, 4),
+            (Failure::BadRequest, 3),
+        ];
+        for (failure, status) in statuses {
+            assert_eq!(grpc_status(&failure), status, "{failure:?}");
+        }
+        assert_eq!(grpc_message("50% of ä"), "50%25 of %C3%A4");
     }
 
     #[test]

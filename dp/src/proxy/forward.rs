@@ -3,13 +3,13 @@
 
 use super::body::{Lease, Outgoing, Upload};
 use super::errors::Failure;
+use super::link::{ConnectError, Link};
 use super::plan::Plan;
-use super::pool::{ConnectError, Link};
 use super::worker::Worker;
 use crate::balance::{Endpoint, Resolution};
 use crate::table::Service;
-use futures::FutureExt;
 use http::uri::PathAndQuery;
+use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use std::pin::pin;
@@ -76,18 +76,29 @@ async fn try_endpoint(
     endpoint: &Endpoint,
     now: Instant,
 ) -> Result<Reply, Missed> {
+    let tls = plan.speech.is_tls();
+    let host = plan.host.as_ref().unwrap_or_else(|| endpoint.host(tls));
     if let Some(request) = &mut plan.request {
-        let host = plan.host.as_ref().unwrap_or(&endpoint.host);
-        request.headers_mut().insert(header::HOST, host.clone());
+        if plan.speech.is_http2() {
+            address_http2(request, host, tls).ok_or(Failure::BadRequest)?;
+        } else {
+            request.headers_mut().insert(header::HOST, host.clone());
+        }
     }
     let address = match endpoint.address(&worker.balance.names) {
         Resolution::Known(address) => address,
         Resolution::Pending(lookup) => lookup.await,
     };
-    let slot = worker.pool.slot(address.ok_or(Failure::NameResolution)?);
-    while let Some(mut link) = slot.take() {
+    let address = address.ok_or(Failure::NameResolution)?;
+    let slot = match plan.speech.way(host, address) {
+        None => worker.pool.slot(address),
+        Some(way) => worker.pool.other_slot(address, way),
+    };
+    // What becomes another protocol needs a connection of its own.
+    let upgrade = plan.upgrade.is_some();
+    while let Some(mut link) = slot.take().filter(|_| !upgrade) {
         // One that is not ready at once still has an old request to write, to an upstream that may never read it.
-        if !matches!(link.sender.ready().now_or_never(), Some(Ok(()))) {
+        if !link.sender.is_ready() {
             continue;
         }
         match send(worker, plan, link, now).await {
@@ -97,9 +108,23 @@ async fn try_endpoint(
         }
     }
     // Boxed because it is rare and large.
-    let link = Box::pin(Link::connect(&slot, plan.service.connect_timeout)).await;
+    let link = Box::pin(slot.connect(plan.service.connect_timeout, upgrade)).await;
     let link = link.map_err(|error| connect_failure(&error))?;
     send(worker, plan, link, Instant::now()).await
+}
+
+/// HTTP/2 has the host in the target.
+fn address_http2(request: &mut Request<Outgoing>, host: &HeaderValue, tls: bool) -> Option<()> {
+    let target = std::mem::take(request.uri_mut());
+    let mut parts = target.into_parts();
+    parts.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(host.as_bytes().try_into().ok()?);
+    parts.path_and_query = parts
+        .path_and_query
+        .or(Some(PathAndQuery::from_static("/")));
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    request.headers_mut().remove(header::HOST);
+    Some(())
 }
 
 fn connect_failure(error: &ConnectError) -> Failure {
@@ -131,7 +156,7 @@ async fn send(
     let mut wait = Wait::new(worker, plan.service, &plan.upload);
     wait.arm(&mut link, now);
     let sent = {
-        let mut sent = pin!(link.sender.try_send_request(take(&mut plan.request)?));
+        let mut sent = pin!(link.sender.try_send(take(&mut plan.request)?));
         std::future::poll_fn(|cx| match sent.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Ok(outcome.map_err(Box::new))),
             Poll::Pending => wait.poll(&mut link, cx).map(Err),
@@ -140,7 +165,13 @@ async fn send(
     };
     match sent {
         // Nobody asked for it, and what follows is not HTTP.
-        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        Ok(Ok(response))
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && !plan
+                    .upgrade
+                    .as_ref()
+                    .is_some_and(|upgrade| upgrade.is_granted(response.headers())) =>
+        {
             Err(Failure::InvalidResponse.into())
         }
         Ok(Ok(response)) => {

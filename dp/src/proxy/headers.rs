@@ -142,7 +142,7 @@ pub(super) struct Forwarded<'a> {
 /// appended to.
 pub(super) fn add_to_request(headers: &mut HeaderMap, forwarded: Forwarded<'_>) {
     append(headers, FORWARDED_FOR, &forwarded.peer.address_text);
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(FORWARDED_PROTO, forwarded.peer.scheme());
     headers.insert(FORWARDED_HOST, forwarded.authority.host_value());
     headers.insert(FORWARDED_PORT, forwarded.peer.port_text.clone());
     headers.insert(FORWARDED_PATH, forwarded.path);
@@ -153,6 +153,28 @@ pub(super) fn add_to_request(headers: &mut HeaderMap, forwarded: Forwarded<'_>) 
     headers.insert(REAL_IP, forwarded.peer.address_text.clone());
     append(headers, header::VIA, &VIA);
     headers.insert(REQUEST_ID, forwarded.request_id.clone());
+}
+
+/// Makes one header of the several cookies that HTTP/2 allows: upstreams of HTTP/1.1 expect that.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+    let joined = cookies.iter().map(|cookie| cookie.as_bytes());
+    let joined = joined.collect::<Vec<_>>().join(&b"; "[..]);
+    let joined = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined));
+    headers.insert(
+        header::COOKIE,
+        joined.expect("valid header values joined by semicolons are one"),
+    );
+}
+
+/// Removes what HTTP/2 does not allow in responses.
+pub(super) fn strip_for_http2(headers: &mut HeaderMap) {
+    headers.remove(header::CONNECTION);
+    headers.remove(header::UPGRADE);
 }
 
 /// Removes from an upstream's headers what is about its own connection only, and adds the gateway's mark.
@@ -272,6 +294,15 @@ mod tests {
             ],
             &[],
         );
+    }
+
+    #[test]
+    fn cookies_become_one_header() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2; c=3")]));
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2; c=3")]));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use super::headers;
 use super::peer::Peer;
 use super::plan::{self, Plan};
 use super::request;
+use super::upgrade::{self, Upgrade};
 use super::worker::Worker;
 use crate::metrics::{Labels, Sample, Source};
-use crate::table::{Route, Table};
-use http::{HeaderName, HeaderValue, Request, Response, Version, header};
+use crate::table::{Route, Service, Table};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -27,6 +28,9 @@ pub(super) struct Trail {
     accept: Option<HeaderValue>,
     /// Whether the connection ends with this request.
     closes: bool,
+    http2: bool,
+    /// Whether the client speaks gRPC, and so wants to hear of failures.
+    grpc: bool,
     pub(super) route: Option<Arc<Route>>,
     /// Headers plugins want on the response.
     pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
@@ -62,7 +66,12 @@ pub(super) fn serve(
 }
 
 /// The upstream's answer, made the client's.
-fn relay(reply: forward::Reply, plan: &Plan<'_>) -> Response<Body> {
+fn relay(worker: &Rc<Worker>, reply: forward::Reply, plan: Plan<'_>) -> Response<Body> {
+    if let Some(upgrade) = plan.upgrade
+        && reply.response.status() == StatusCode::SWITCHING_PROTOCOLS
+    {
+        return switch(worker, reply, *upgrade, plan.service);
+    }
     let (mut head, incoming) = reply.response.into_parts();
     headers::relay_response(&mut head.headers);
     head.version = Version::HTTP_11;
@@ -72,16 +81,40 @@ fn relay(reply: forward::Reply, plan: &Plan<'_>) -> Response<Body> {
     )
 }
 
+/// The upstream speaks another protocol from here on, and so does the client.
+fn switch(
+    worker: &Rc<Worker>,
+    mut reply: forward::Reply,
+    upgrade: Upgrade,
+    service: &Service,
+) -> Response<Body> {
+    let protocol = upgrade.protocol();
+    upgrade::connect(
+        worker,
+        upgrade,
+        &mut reply.response,
+        reply.lease.link,
+        service,
+    );
+    let (mut head, _) = reply.response.into_parts();
+    headers::relay_response(&mut head.headers);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let mut response = Response::from_parts(head, Body::Empty);
+    upgrade::agree(&mut response, protocol);
+    response
+}
+
 /// Completes the response and counts it.
 fn finish(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     table: &Table,
     trail: Trail,
     plan: Result<Plan<'_>, Failure>,
     reply: Option<Result<forward::Reply, Failure>>,
 ) -> Response<Body> {
     let outcome = match (plan, reply) {
-        (Ok(plan), Some(reply)) => reply.map(|reply| relay(reply, &plan)),
+        (Ok(plan), Some(reply)) => reply.map(|reply| relay(worker, reply, plan)),
         (Err(failure), _) => Err(failure),
         (Ok(_), None) => Err(Failure::InvalidResponse),
     };
@@ -103,7 +136,12 @@ fn finish(
             (response, Source::Service)
         }
         Err(failure) => {
-            let mut response = errors::respond(failure, trail.accept.as_ref(), &trail.request_id);
+            let mut response = errors::respond(
+                failure,
+                trail.accept.as_ref(),
+                &trail.request_id,
+                trail.grpc,
+            );
             let headers = response.headers_mut();
             headers.insert(
                 headers::RESPONSE_LATENCY,
@@ -132,6 +170,9 @@ fn finish(
     }
     for (name, value) in trail.response_headers {
         headers.insert(name, value);
+    }
+    if trail.http2 {
+        headers::strip_for_http2(headers);
     }
     headers.insert(headers::REQUEST_ID, trail.request_id);
     response
@@ -164,11 +205,15 @@ impl Trail {
             .headers()
             .get(header::ACCEPT)
             .filter(|accept| *accept != "*/*");
+        let http2 = request.version() == Version::HTTP_2;
+        let content_type = || request.headers().get(header::CONTENT_TYPE);
         Self {
             started: Instant::now(),
             request_id: worker.ids.next(),
             accept: accept.cloned(),
             closes: request::closes(request.headers()),
+            http2,
+            grpc: http2 && content_type().is_some_and(plan::is_grpc),
             route: None,
             response_headers: Vec::new(),
             upstream: None,

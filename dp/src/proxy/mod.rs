@@ -1,37 +1,46 @@
-//! The reverse proxy: HTTP/1.1 in, HTTP/1.1 out.
+//! The reverse proxy: HTTP/1.1 and HTTP/2 in and out, in clear and over TLS.
 //!
 //! A request's life (`life`): a plan (`plan`) from the checks hyper leaves to us (`request`), the route and the plugins;
-//! then an endpoint (`balance`), a connection (`pool`), the request and its answer (`forward`), both bodies streamed
-//! (`body`). It sees one table from start to end. Failures become responses in `errors` only.
+//! then an endpoint (`balance`), a connection (`pool`, `link`), the request and its answer (`forward`), both bodies
+//! streamed (`body`). Clients' connections are in `client`, other protocols than HTTP in `upgrade`, TLS in `tls`. It sees one table from start to end. Failures become responses in `errors` only.
 
 mod body;
+mod client;
 mod drain;
 mod errors;
+mod exec;
 mod forward;
 mod headers;
 mod ids;
 mod life;
+mod link;
+mod listen;
 mod peer;
 mod plan;
 mod pool;
 mod request;
+mod tls;
+mod upgrade;
 mod worker;
 
+pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
+pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
 use crate::metrics::Metrics;
 use crate::plugin;
 use crate::table::Table;
 use arc_swap::ArcSwap;
+use client::Entrance;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tls::server::Acceptors;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-const BACKLOG: i32 = 4096;
 /// Threads of a worker for blocking name look-ups.
 const LOOKUP_THREADS_MAX: usize = 4;
 
@@ -41,8 +50,10 @@ pub type Clock = fn() -> u64;
 /// How to run the proxy.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The addresses to listen on; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// TLS.
+    pub tls: TlsOptions,
     /// Threads. At least one is started.
     pub workers: usize,
     /// How long open requests may take after the shutdown.
@@ -63,6 +74,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            tls: TlsOptions::default(),
             workers: 1,
             drain_timeout: Duration::from_secs(30),
             header_read_timeout: Duration::from_secs(60),
@@ -116,7 +128,7 @@ impl Proxy {
     /// drain.
     ///
     /// # Errors
-    /// If an address cannot be bound or a thread cannot be started.
+    /// If an address cannot be bound, a thread cannot be started, or TLS cannot be set up.
     pub fn start(
         options: Options,
         tables: &Arc<ArcSwap<Table>>,
@@ -125,15 +137,23 @@ impl Proxy {
     ) -> io::Result<Running> {
         let workers = options.workers.max(1);
         let mut addresses = Vec::new();
-        let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut listeners: Vec<Vec<(TcpListener, Entrance)>> =
+            (0..workers).map(|_| Vec::new()).collect();
+        let acceptors = Acceptors::new(&options.tls, &options.listen, tables)?;
         for wanted in &options.listen {
-            let first = bind(*wanted)?;
+            let entrance = match &acceptors {
+                Some(acceptors) if wanted.ssl => Entrance::Tls(acceptors.of(wanted)),
+                Some(_) | None if wanted.http2 => Entrance::Either,
+                Some(_) | None => Entrance::Plain,
+            };
+            let first = bind(wanted)?;
             // The port that was taken if 0 was asked for.
             let address = first.local_addr()?;
             addresses.push(address);
-            listeners[0].push(first);
+            listeners[0].push((first, entrance.clone()));
             for listeners in &mut listeners[1..] {
-                listeners.push(bind(address)?);
+                let wanted = Listen { address, ..*wanted };
+                listeners.push((bind(&wanted)?, entrance.clone()));
             }
         }
         let mut running = Running {
@@ -196,7 +216,8 @@ fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
 }
 
 /// A listener that shares its port with those of the other workers.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(listen: &Listen) -> io::Result<TcpListener> {
+    let address = listen.address;
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -209,6 +230,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(listen.backlog)?;
     Ok(socket.into())
 }

@@ -14,6 +14,10 @@ pub(super) struct Peer {
     pub(super) address_text: HeaderValue,
     /// The port it came to as a header value.
     pub(super) port_text: HeaderValue,
+    /// Whether it came over TLS.
+    pub(super) tls: bool,
+    /// The server name it asked for.
+    pub(super) server_name: Option<Box<str>>,
 }
 
 impl Peer {
@@ -26,7 +30,23 @@ impl Peer {
             local,
             address_text: address.expect("an address's text is a valid header value"),
             port_text: HeaderValue::from(local.port()),
+            tls: false,
+            server_name: None,
         }
+    }
+
+    /// The same over TLS.
+    pub(super) fn over_tls(remote: SocketAddr, local: SocketAddr, name: Option<&str>) -> Self {
+        Self {
+            tls: true,
+            server_name: name.map(Into::into),
+            ..Self::new(remote, local)
+        }
+    }
+
+    /// The scheme of its requests.
+    pub(super) fn scheme(&self) -> HeaderValue {
+        HeaderValue::from_static(if self.tls { "https" } else { "http" })
     }
 
     pub(super) fn address(&self) -> IpAddr {

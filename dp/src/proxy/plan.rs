@@ -6,7 +6,10 @@ use super::errors::Failure;
 use super::headers::{self, Forwarded};
 use super::life::Trail;
 use super::peer::Peer;
+use super::pool::Way;
 use super::request::{self, Authority};
+use super::tls::client::{Client, server_name};
+use super::upgrade::Upgrade;
 use super::worker::Worker;
 use crate::balance::Source;
 use crate::plugin::{Access, Flow, Identity, Protocols};
@@ -18,8 +21,14 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
+use rustls::pki_types::ServerName;
 use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
+
+/// The protocols of requests: a plugin for any of them runs on all, as in Kong.
+const PLUGIN_PROTOCOLS: Protocols = Protocols::REQUESTS;
 
 /// A request ready to go.
 pub(super) struct Plan<'a> {
@@ -30,6 +39,44 @@ pub(super) struct Plan<'a> {
     /// Taken while it is with an upstream.
     pub(super) request: Option<Request<Outgoing>>,
     pub(super) upload: Upload,
+    /// How the upstream is spoken to.
+    pub(super) speech: Speech,
+    /// The client wants another protocol on its connection.
+    pub(super) upgrade: Option<Box<Upgrade>>,
+}
+
+/// What of a [`Way`] does not depend on the endpoint.
+#[derive(Clone)]
+pub(super) enum Speech {
+    /// HTTP/1.1 in clear.
+    Plain,
+    Other {
+        tls: Option<Rc<Client>>,
+        http2: bool,
+    },
+}
+
+impl Speech {
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Other { tls: Some(_), .. })
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self, Self::Other { http2: true, .. })
+    }
+
+    /// The way to an endpoint that is addressed as `host`. `None` for the plain one.
+    pub(super) fn way(&self, host: &HeaderValue, address: SocketAddr) -> Option<Way> {
+        let Self::Other { tls, http2 } = self else {
+            return None;
+        };
+        let tls = tls.as_ref().map(|client| {
+            let name = server_name(host);
+            let name = name.unwrap_or_else(|| ServerName::from(address.ip()));
+            (Rc::clone(client), name)
+        });
+        Some(Way { tls, http2: *http2 })
+    }
 }
 
 /// Routes the request, runs its plugins and makes it the upstream's.
@@ -54,8 +101,13 @@ pub(super) fn plan<'a>(
         .ok_or(Failure::NoRoute)?;
     let matched = found.matched(&path);
     let route = &*trail.route.insert(found.route.clone());
-    check_protocol(route, &parts, &authority, &uri)?;
+    let (outgoing, upload) = Outgoing::new(body);
+    let upgrade = Upgrade::take(&mut parts, !upload.is_finished());
+    context.check_protocol(route, &parts, (&authority, &uri), upgrade.is_some())?;
     headers::strip_request(&mut parts.headers);
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(&mut parts.headers);
+    }
     let service = route.service.and_then(|id| table.service(id));
     if service.is_some_and(|service| !service.enabled) {
         return Err(Failure::NoRoute);
@@ -63,10 +115,7 @@ pub(super) fn plan<'a>(
     let at = (&*path, uri.query());
     let query = context.run_plugins(&mut parts, route, service, at, &mut trail.response_headers)?;
     let service = service.ok_or(Failure::NoService)?;
-    if service.protocol != Protocol::Http {
-        tracing::debug!(service = %service.id, protocol = ?service.protocol, "protocol not supported");
-        return Err(Failure::UnsupportedProtocol);
-    }
+    let speech = context.speech(service)?;
     let prefix = Some(matched).filter(|matched| route.strip_path && matched.len() > 1);
     let forwarded = Forwarded {
         peer,
@@ -76,6 +125,13 @@ pub(super) fn plan<'a>(
         request_id: &trail.request_id,
     };
     headers::add_to_request(&mut parts.headers, forwarded);
+    if let Some(upgrade) = &upgrade {
+        upgrade.write(&mut parts.headers);
+    }
+    if speech.is_http2() {
+        let trailers = HeaderValue::from_static("trailers");
+        parts.headers.insert(header::TE, trailers);
+    }
     let target = Target {
         service_path: service.path.as_deref(),
         matched,
@@ -86,7 +142,6 @@ pub(super) fn plan<'a>(
         .ok_or(Failure::BadRequest)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    let (outgoing, upload) = Outgoing::new(body);
     let upstream = table.upstream(&service.workspace, &service.host);
     Ok(Plan {
         service,
@@ -94,6 +149,8 @@ pub(super) fn plan<'a>(
         host: route.preserve_host.then(|| authority.into_value()),
         request: Some(Request::from_parts(parts, outgoing)),
         upload,
+        speech,
+        upgrade,
     })
 }
 
@@ -111,9 +168,10 @@ impl Context<'_> {
             host: authority.host(),
             port: authority.port.unwrap_or(self.peer.local.port()),
             path,
+            query: parts.uri.query(),
             headers: &parts.headers,
-            sni: None,
-            tls: false,
+            sni: self.peer.server_name.as_deref(),
+            tls: self.peer.tls,
             source: self.peer.remote,
             destination: self.peer.local,
         })
@@ -152,7 +210,7 @@ impl Context<'_> {
         let mut outcome = Ok(());
         while let Some(instance) = chain.get(next) {
             next += 1;
-            if !instance.protocols.contains(Protocols::HTTP) {
+            if !instance.protocols.overlap(PLUGIN_PROTOCOLS) {
                 continue;
             }
             let known = access
@@ -182,39 +240,78 @@ impl Context<'_> {
         *response_headers = access.response_headers;
         outcome.map(|()| access.query)
     }
+
+    /// Whether the route accepts this connection's protocol.
+    fn check_protocol(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        (authority, uri): (&Authority, &Uri),
+        upgrade: bool,
+    ) -> Result<(), Failure> {
+        let (protocols, tls) = (route.protocols, self.peer.tls);
+        if protocols.contains(Protocols::HTTP) || (tls && protocols.contains(Protocols::HTTPS)) {
+            return Ok(());
+        }
+        if protocols.contains(Protocols::HTTPS) {
+            return Err(https_required(route, authority, uri)?);
+        }
+        if protocols.overlap(Protocols::GRPC_ANY) {
+            let content = parts.headers.get(header::CONTENT_TYPE);
+            return match content {
+                None => Err(Failure::NotGrpc),
+                Some(content) if !is_grpc(content) => Err(Failure::NotGrpc),
+                Some(_) if parts.version != Version::HTTP_2 => Err(Failure::Http2Required),
+                Some(_) if !tls && !protocols.contains(Protocols::GRPC) => {
+                    Err(Failure::GrpcsRequired)
+                }
+                Some(_) => Ok(()),
+            };
+        }
+        let socket =
+            protocols.contains(Protocols::WS) || (tls && protocols.contains(Protocols::WSS));
+        if upgrade && socket {
+            return Ok(());
+        }
+        Err(Failure::NoRoute)
+    }
+
+    /// How a service is spoken to.
+    fn speech(&self, service: &Service) -> Result<Speech, Failure> {
+        let (tls, http2) = match service.protocol {
+            Protocol::Http | Protocol::Ws => return Ok(Speech::Plain),
+            Protocol::Https | Protocol::Wss => (true, false),
+            Protocol::Grpc => (false, true),
+            Protocol::Grpcs => (true, true),
+            Protocol::Tcp | Protocol::Tls | Protocol::TlsPassthrough | Protocol::Udp => {
+                tracing::debug!(service = %service.id, protocol = ?service.protocol, "protocol not supported");
+                return Err(Failure::UnsupportedProtocol);
+            }
+        };
+        let client = || self.worker.tls.find(self.table, service, http2);
+        let tls = tls.then(client).transpose().map_err(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(service = %service.id, error, "no TLS to the upstream");
+            Failure::InvalidResponse
+        })?;
+        Ok(Speech::Other { tls, http2 })
+    }
 }
 
-/// Whether the route accepts this connection's protocol; all connections are HTTP/1.1 in clear so far.
-fn check_protocol(
-    route: &Route,
-    parts: &Parts,
-    authority: &Authority,
-    uri: &Uri,
-) -> Result<(), Failure> {
-    let protocols = route.protocols;
-    if protocols.contains(Protocols::HTTP) {
-        return Ok(());
-    }
-    if protocols.contains(Protocols::HTTPS) {
-        let status = StatusCode::from_u16(route.https_redirect_status_code);
-        let status = status.unwrap_or(StatusCode::UPGRADE_REQUIRED);
-        let location = status.is_redirection().then(|| {
-            let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-            HeaderValue::try_from(format!("https://{}{target}", authority.host()))
-        });
-        let location = location.transpose().map_err(|_| Failure::BadRequest)?;
-        return Err(Failure::HttpsRequired { status, location });
-    }
-    if protocols.contains(Protocols::GRPC) || protocols.contains(Protocols::GRPCS) {
-        let content = parts.headers.get(header::CONTENT_TYPE);
-        let grpc = content.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        return Err(if grpc {
-            Failure::Http2Required
-        } else {
-            Failure::NotGrpc
-        });
-    }
-    Err(Failure::NoRoute)
+/// A type of content that gRPC has.
+pub(super) fn is_grpc(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(b"application/grpc")
+}
+
+fn https_required(route: &Route, authority: &Authority, uri: &Uri) -> Result<Failure, Failure> {
+    let status = StatusCode::from_u16(route.https_redirect_status_code);
+    let status = status.unwrap_or(StatusCode::UPGRADE_REQUIRED);
+    let location = status.is_redirection().then(|| {
+        let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        HeaderValue::try_from(format!("https://{}{target}", authority.host()))
+    });
+    let location = location.transpose().map_err(|_| Failure::BadRequest)?;
+    Ok(Failure::HttpsRequired { status, location })
 }
 
 /// How the upstream's request-target is made.

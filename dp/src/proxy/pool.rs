@@ -1,21 +1,24 @@
-//! A worker's connections to upstreams. Idle ones are kept per address, the last used first, within limits.
+//! A worker's connections to upstreams. Idle ones are kept per address and way, the last used first, within limits.
+//! Connections that speak HTTP/2 are shared by requests while they are in use.
 
 use super::body::Outgoing;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use super::link::{ConnectError, Link, Sender, Stream};
+use super::tls::client::Client;
+use hyper::client::conn::http2;
+use rustls::pki_types::ServerName;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-/// The largest head of a response.
-const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests at a time on one HTTP/2 connection; more open another.
+const STREAMS_MAX: usize = 100;
+/// Addresses and ways other than HTTP/1.1 in clear whose connections are kept. With `preserve_host` clients choose the
+/// names that are asked for, so that there may be any number.
+const OTHERS_MAX: usize = 4096;
 
 /// Limits of a worker's pool.
 #[derive(Clone, Copy, Debug)]
@@ -35,18 +38,31 @@ impl Default for PoolLimits {
     }
 }
 
+/// How an upstream is spoken to if not by HTTP/1.1 in clear.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    /// The form of TLS and the name asked for.
+    pub(super) tls: Option<(Rc<Client>, ServerName<'static>)>,
+    pub(super) http2: bool,
+}
+
 /// The connections of a worker.
 pub(super) struct Pool {
+    /// HTTP/1.1 in clear: most of them, found by the cheapest key.
     slots: RefCell<HashMap<SocketAddr, Rc<Slot>>>,
+    others: RefCell<HashMap<(SocketAddr, Way), Rc<Slot>>>,
     limits: PoolLimits,
     /// Set on a coarse tick.
     now: Cell<Instant>,
 }
 
-/// The idle connections to one address.
+/// The connections to one address by one way.
 pub(super) struct Slot {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
+    /// `None` is HTTP/1.1 in clear.
+    pub(super) way: Option<Way>,
     idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Shared>>,
 }
 
 struct Idle {
@@ -54,49 +70,53 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection to an upstream, in use by one request.
-pub(super) struct Link {
-    pub(super) sender: SendRequest<Outgoing>,
-    /// Where it belongs when idle.
-    slot: Weak<Slot>,
-    /// One timer for the connection's life: moving its deadline further costs far less than a new one per request.
-    timer: Pin<Box<Sleep>>,
-    /// Whether it has carried a request before.
-    pub(super) reused: bool,
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    #[error("could not connect to upstream {0}")]
-    Refused(SocketAddr, #[source] io::Error),
-    #[error("could not connect to upstream {0} in time")]
-    Timeout(SocketAddr),
+/// An HTTP/2 connection.
+struct Shared {
+    sender: http2::SendRequest<Outgoing>,
+    /// Counts its requests, besides itself.
+    stream: Stream,
+    used: Cell<Instant>,
 }
 
 impl Pool {
     pub(super) fn new(limits: PoolLimits) -> Self {
         Self {
             slots: RefCell::default(),
+            others: RefCell::default(),
             limits,
             now: Cell::new(Instant::now()),
         }
     }
 
-    /// The connections to an address.
+    /// The connections to an address, HTTP/1.1 in clear.
     pub(super) fn slot(&self, address: SocketAddr) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(address);
-        Rc::clone(slot.or_insert_with(|| {
-            Rc::new(Slot {
-                address,
-                idle: RefCell::default(),
-            })
-        }))
+        Rc::clone(slot.or_insert_with(|| Rc::new(Slot::new(address, None))))
+    }
+
+    /// The connections to an address by another way. Beyond [`OTHERS_MAX`] of them, a new one's are for one use.
+    pub(super) fn other_slot(&self, address: SocketAddr, way: Way) -> Rc<Slot> {
+        let mut others = self.others.borrow_mut();
+        let full = others.len() >= OTHERS_MAX;
+        match others.entry((address, way)) {
+            Entry::Occupied(slot) => Rc::clone(slot.get()),
+            Entry::Vacant(place) => {
+                let slot = Rc::new(Slot::new(address, Some(place.key().1.clone())));
+                if !full {
+                    place.insert(Rc::clone(&slot));
+                }
+                slot
+            }
+        }
     }
 
     /// Takes a connection back. Its last response must have been read to the end.
     pub(super) fn put(&self, link: Link) {
+        // Shared ones never left.
+        let Sender::Http1(_) = link.sender else {
+            return;
+        };
         let Some(slot) = link.slot.upgrade() else {
             return;
         };
@@ -112,30 +132,38 @@ impl Pool {
     /// Drops connections that were idle for too long; called on a coarse tick.
     pub(super) fn reap(&self, now: Instant) {
         self.now.set(now);
-        let keep = |idle: &Idle| {
-            let age = now.duration_since(idle.since);
-            age < self.limits.idle_timeout && !idle.link.sender.is_closed()
-        };
-        self.slots.borrow_mut().retain(|_, slot| {
-            slot.idle.borrow_mut().retain(keep);
-            // Connections in use come back to their slot.
-            Rc::weak_count(slot) > 0
-        });
+        let timeout = self.limits.idle_timeout;
+        self.slots
+            .borrow_mut()
+            .retain(|_, slot| slot.reap(now, timeout));
+        self.others
+            .borrow_mut()
+            .retain(|_, slot| slot.reap(now, timeout));
     }
 
     /// How many connections are idle.
     pub(super) fn idle(&self) -> usize {
-        self.slots
-            .borrow()
-            .values()
-            .map(|slot| slot.idle.borrow().len())
-            .sum()
+        let plain: usize = self.slots.borrow().values().map(|slot| slot.idle()).sum();
+        let others: usize = self.others.borrow().values().map(|slot| slot.idle()).sum();
+        plain + others
     }
 }
 
 impl Slot {
-    /// The idle connection used last, if there is one that is still open.
-    pub(super) fn take(&self) -> Option<Link> {
+    fn new(address: SocketAddr, way: Option<Way>) -> Self {
+        Self {
+            address,
+            way,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+        }
+    }
+
+    /// The idle connection used last, if there is one that is still open; a shared one that has room.
+    pub(super) fn take(self: &Rc<Self>) -> Option<Link> {
+        if self.way.as_ref().is_some_and(|way| way.http2) {
+            return self.take_shared();
+        }
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { mut link, .. }) = idle.pop() {
             if !link.sender.is_closed() {
@@ -145,44 +173,103 @@ impl Slot {
         }
         None
     }
+
+    fn take_shared(self: &Rc<Self>) -> Option<Link> {
+        let shared = self.shared.borrow();
+        let room =
+            |shared: &&Shared| !shared.sender.is_closed() && shared.stream.others() < STREAMS_MAX;
+        let found = shared.iter().find(room)?;
+        found.used.set(Instant::now());
+        let sender = Sender::Http2(found.sender.clone(), found.stream.clone());
+        Some(Link::new(sender, self, true))
+    }
+
+    /// A new connection. One that speaks HTTP/2 is for others too from now on.
+    pub(super) async fn connect(
+        self: &Rc<Self>,
+        timeout: Duration,
+        upgrade: bool,
+    ) -> Result<Link, ConnectError> {
+        let link = Link::connect(self, timeout, upgrade).await?;
+        if let Sender::Http2(sender, stream) = &link.sender {
+            self.shared.borrow_mut().push(Shared {
+                sender: sender.clone(),
+                stream: stream.clone(),
+                used: Cell::new(Instant::now()),
+            });
+        }
+        Ok(link)
+    }
+
+    /// Drops what was idle for too long. Says whether the slot is still of use.
+    fn reap(self: &Rc<Self>, now: Instant, timeout: Duration) -> bool {
+        self.idle.borrow_mut().retain(|idle| {
+            let age = now.duration_since(idle.since);
+            age < timeout && !idle.link.sender.is_closed()
+        });
+        self.shared.borrow_mut().retain(|shared| {
+            let busy = shared.stream.others() > 0;
+            let fresh = now.duration_since(shared.used.get()) < timeout;
+            (busy || fresh) && !shared.sender.is_closed()
+        });
+        // Connections in use come back to their slot, and those being made too.
+        Rc::weak_count(self) > 0 || Rc::strong_count(self) > 1 || !self.shared.borrow().is_empty()
+    }
+
+    fn idle(&self) -> usize {
+        let shared = self.shared.borrow();
+        let unused = shared.iter().filter(|shared| shared.stream.others() == 0);
+        self.idle.borrow().len() + unused.count()
+    }
 }
 
-impl Link {
-    /// A new connection, driven by a task of this thread.
-    pub(super) async fn connect(slot: &Rc<Slot>, timeout: Duration) -> Result<Self, ConnectError> {
-        let address = slot.address;
-        let refused = |error| ConnectError::Refused(address, error);
-        let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
-            .await
-            .map_err(|_| ConnectError::Timeout(address))?
-            .map_err(refused)?;
-        stream.set_nodelay(true).map_err(refused)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| refused(io::Error::other(error)))?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, %error, "upstream connection ended");
-            }
-        });
-        let timer = Box::pin(tokio::time::sleep(Duration::from_secs(3600)));
-        Ok(Self {
-            sender,
-            slot: Rc::downgrade(slot),
-            timer,
-            reused: false,
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// Starts the timer anew.
-    pub(super) fn arm(&mut self, now: Instant, timeout: Duration) {
-        self.timer.as_mut().reset(now + timeout);
+    fn way() -> Way {
+        Way {
+            tls: None,
+            http2: true,
+        }
     }
 
-    /// Ready when the timer has run out.
-    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.as_mut().poll(cx)
+    fn long_after() -> Instant {
+        Instant::now() + 2 * PoolLimits::default().idle_timeout
+    }
+
+    #[tokio::test]
+    async fn a_slot_stays_while_its_first_connection_is_being_made() {
+        let pool = Pool::new(PoolLimits::default());
+        let plain = pool.slot(address(1));
+        let other = pool.other_slot(address(1), way());
+        pool.reap(long_after());
+        assert!(Rc::ptr_eq(&plain, &pool.slot(address(1))));
+        assert!(Rc::ptr_eq(&other, &pool.other_slot(address(1), way())));
+    }
+
+    #[tokio::test]
+    async fn a_slot_of_which_nobody_knows_goes() {
+        let pool = Pool::new(PoolLimits::default());
+        pool.slot(address(1));
+        pool.other_slot(address(1), way());
+        pool.reap(long_after());
+        assert!(pool.slots.borrow().is_empty() && pool.others.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn names_that_clients_choose_do_not_fill_the_memory() {
+        let pool = Pool::new(PoolLimits::default());
+        let ports = u16::try_from(OTHERS_MAX).unwrap();
+        let known = pool.other_slot(address(ports), way());
+        for port in 1..=ports + 10 {
+            pool.other_slot(address(port), way());
+        }
+        assert_eq!(pool.others.borrow().len(), OTHERS_MAX);
+        assert!(Rc::ptr_eq(&known, &pool.other_slot(address(ports), way())));
     }
 }

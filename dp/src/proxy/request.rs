@@ -138,14 +138,27 @@ pub(super) fn closes(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// The target's authority, else the one `Host`.
+/// The target's authority, else the one `Host`. In HTTP/2 one of them is enough, and both must be the same.
 fn find_authority(parts: &Parts) -> Result<HeaderValue, Failure> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next();
-    if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
+    let needed = match parts.version {
+        Version::HTTP_11 => true,
+        Version::HTTP_2 => parts.uri.authority().is_none(),
+        _ => false,
+    };
+    if hosts.next().is_some() || (host.is_none() && needed) {
         return Err(Failure::BadRequest);
     }
     if let Some(authority) = parts.uri.authority() {
+        let other = |host: &HeaderValue| {
+            !host
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes())
+        };
+        if parts.version == Version::HTTP_2 && host.is_some_and(other) {
+            return Err(Failure::BadRequest);
+        }
         return HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadRequest);
     }
     Ok(host.cloned().unwrap_or(HeaderValue::from_static("")))

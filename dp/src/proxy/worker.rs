@@ -1,18 +1,19 @@
 //! A worker: one thread, one single-threaded runtime, its own listeners, connections and upstream pool. Workers share
 //! the table, the plugins' state and nothing else on a request's path.
 
+use super::client::{self, Entrance};
 use super::drain::Drain;
+use super::exec::LocalExec;
 use super::ids::Ids;
-use super::life;
 use super::peer::Peer;
 use super::pool::Pool;
+use super::tls::client::Clients;
 use super::{Options, Shared};
 use crate::balance::Balance;
 use crate::metrics::Shard;
 use crate::table::Table;
 use arc_swap::{ArcSwap, Cache};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::RefCell;
 use std::io;
@@ -44,8 +45,11 @@ pub(super) struct Worker {
     pub(super) metrics: Arc<Shard>,
     pub(super) shared: Shared,
     pub(super) limits: Options,
-    http: http1::Builder,
-    drain: Rc<Drain>,
+    /// TLS to upstreams.
+    pub(super) tls: Clients,
+    pub(super) http1: http1::Builder,
+    pub(super) http2: http2::Builder<LocalExec>,
+    pub(super) drain: Rc<Drain>,
     connections: TaskTracker,
 }
 
@@ -84,8 +88,10 @@ impl Worker {
             balance: Balance::new(index as u64),
             metrics: shared.metrics.shard(),
             shared,
+            tls: Clients::new(&options.tls),
             limits: options,
-            http,
+            http1: http,
+            http2: client::http2_builder(),
             drain: Rc::default(),
             connections: TaskTracker::new(),
         }
@@ -101,9 +107,19 @@ impl Worker {
         Rc::clone(&snapshots.current)
     }
 
+    /// Runs what belongs to a client's connection; a drain waits for it.
+    pub(super) fn track(&self, work: impl Future<Output = ()> + 'static) {
+        let active = Active::new(&self.metrics);
+        self.connections.spawn_local(async move {
+            let _active = active;
+            work.await;
+        });
+    }
+
     fn tick(&self) {
         let now = Instant::now();
         self.pool.reap(now);
+        self.tls.tick(now);
         self.balance.tick(now);
         self.shared.state.counters.sweep((self.limits.clock)());
         self.metrics
@@ -120,14 +136,14 @@ pub(super) async fn run(
     options: Options,
     tables: Arc<ArcSwap<Table>>,
     shared: Shared,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(std::net::TcpListener, Entrance)>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let worker = Rc::new(Worker::new(index, options, &tables, shared));
     let accepting = TaskTracker::new();
-    for listener in listeners {
+    for (listener, entrance) in listeners {
         let listener = TcpListener::from_std(listener)?;
-        accepting.spawn_local(accept(Rc::clone(&worker), listener));
+        accepting.spawn_local(accept(Rc::clone(&worker), listener, entrance));
     }
     accepting.close();
     let mut ticks = tokio::time::interval(TICK);
@@ -153,7 +169,7 @@ pub(super) async fn run(
 }
 
 /// Accepts until the drain begins, and then what already waits in the listener's queue.
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, entrance: Entrance) {
     let mut asked = pin!(Rc::clone(&worker.drain).asked());
     loop {
         let accepted = tokio::select! {
@@ -162,7 +178,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, remote)) => open(&worker, stream, remote),
+            Ok((stream, remote)) => open(&worker, &entrance, stream, remote),
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -170,12 +186,12 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         }
     }
     while let Some(Ok((stream, remote))) = futures::FutureExt::now_or_never(listener.accept()) {
-        open(&worker, stream, remote);
+        open(&worker, &entrance, stream, remote);
     }
 }
 
 /// Serves one client connection in a task of its own.
-fn open(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr) {
+fn open(worker: &Rc<Worker>, entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
     worker.metrics.accepted.fetch_add(1, Ordering::Relaxed);
     if worker.connections.len() >= worker.limits.connections_max {
         tracing::debug!(%remote, "connection refused: too many are open");
@@ -185,29 +201,22 @@ fn open(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr) {
         .local_addr()
         .and_then(|local| stream.set_nodelay(true).map(|()| local));
     let Ok(local) = local else { return };
-    let peer = Rc::new(Peer::new(remote, local));
-    let service = {
-        let worker = Rc::clone(worker);
-        service_fn(move |request| life::serve(Rc::clone(&worker), Rc::clone(&peer), request))
-    };
-    let connection = worker.http.serve_connection(TokioIo::new(stream), service);
-    let drain = Rc::clone(&worker.drain);
-    let active = Active::new(&worker.metrics);
-    worker.connections.spawn_local(async move {
-        let _active = active;
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = drain.asked() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::trace!(%remote, %error, "client connection ended");
+    match entrance {
+        Entrance::Plain => {
+            let peer = Peer::new(remote, local);
+            worker.track(client::serve_http1(worker, TokioIo::new(stream), peer));
         }
-    });
+        Entrance::Either => {
+            let worker_too = Rc::clone(worker);
+            worker.track(client::serve_either(worker_too, stream, remote, local));
+        }
+        Entrance::Tls(acceptor) => {
+            let (worker_too, acceptor) = (Rc::clone(worker), acceptor.clone());
+            worker.track(client::serve_tls(
+                worker_too, acceptor, stream, remote, local,
+            ));
+        }
+    }
 }
 
 /// Counts an open connection for as long as it lives.

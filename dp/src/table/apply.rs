@@ -1,5 +1,6 @@
 //! From one version of the table to the next.
 
+use super::certificate::{Authority, Certificate};
 use super::entity::{Consumer, KeyCredential, Origin, Service, Target, Upstream};
 use super::route::Route;
 use super::{Rejected, Table};
@@ -92,18 +93,7 @@ impl Table {
                 self.upstreams.insert(origin.id, Arc::new(upstream));
                 refill.insert(origin.id);
             }
-            Kind::Target => {
-                let fields: kind::Target = decode(entry)?;
-                let target = Arc::new(Target::compile(origin, &fields)?);
-                self.remove(kind, origin.id, refill);
-                let upstream = fields.upstream.id;
-                self.targets
-                    .entry(upstream)
-                    .or_default()
-                    .insert(origin.id, target);
-                self.target_upstreams.insert(origin.id, upstream);
-                refill.insert(upstream);
-            }
+            Kind::Target => self.put_target(origin, &decode(entry)?, refill)?,
             Kind::Consumer => {
                 let consumer = Consumer::compile(origin, decode(entry)?);
                 self.remove(kind, origin.id, refill);
@@ -121,11 +111,17 @@ impl Table {
                 self.credential_keys.insert(hash, Arc::clone(&credential));
                 self.credentials.insert(origin.id, credential);
             }
+            Kind::Certificate => {
+                let certificate = Certificate::compile(&decode_secret(entry)?)?;
+                self.certificates.insert(origin.id, Arc::new(certificate));
+            }
+            Kind::Sni => self.snis.insert(origin, &decode(entry)?),
+            Kind::CaCertificate => {
+                let authority = Authority::compile(&decode(entry)?)?;
+                self.authorities.insert(origin.id, Arc::new(authority));
+            }
             // Not used by any plugin that runs here.
-            Kind::CaCertificate
-            | Kind::Certificate
-            | Kind::Sni
-            | Kind::ConsumerGroup
+            Kind::ConsumerGroup
             | Kind::ConsumerGroupConsumer
             | Kind::FilterChain
             | Kind::Vault
@@ -139,6 +135,24 @@ impl Table {
             | Kind::Oauth2Token
             | Kind::Workspace => {}
         }
+        Ok(())
+    }
+
+    fn put_target(
+        &mut self,
+        origin: Origin<'_>,
+        fields: &kind::Target,
+        refill: &mut BTreeSet<Uuid>,
+    ) -> Result<(), String> {
+        let target = Arc::new(Target::compile(origin, fields)?);
+        self.remove(Kind::Target, origin.id, refill);
+        let upstream = fields.upstream.id;
+        self.targets
+            .entry(upstream)
+            .or_default()
+            .insert(origin.id, target);
+        self.target_upstreams.insert(origin.id, upstream);
+        refill.insert(upstream);
         Ok(())
     }
 
@@ -210,25 +224,16 @@ impl Table {
                 }
             }
             Kind::Plugin => self.plugins.remove(id),
-            Kind::KeyauthCredential => {
-                let Some(credential) = self.credentials.remove(&id) else {
-                    return;
-                };
-                let hash = self.key_hash(&credential.workspace, &credential.key);
-                // The key may have moved to another credential in the same change set.
-                if self
-                    .credential_keys
-                    .get(&hash)
-                    .is_some_and(|found| found.id == id)
-                {
-                    self.credential_keys.remove(&hash);
-                }
+            Kind::KeyauthCredential => self.remove_key(id),
+            Kind::Certificate => {
+                self.certificates.remove(&id);
+            }
+            Kind::Sni => self.snis.remove(id),
+            Kind::CaCertificate => {
+                self.authorities.remove(&id);
             }
             // Not used by any plugin that runs here.
-            Kind::CaCertificate
-            | Kind::Certificate
-            | Kind::Sni
-            | Kind::ConsumerGroup
+            Kind::ConsumerGroup
             | Kind::ConsumerGroupConsumer
             | Kind::FilterChain
             | Kind::Vault
@@ -241,6 +246,21 @@ impl Table {
             | Kind::Oauth2Credential
             | Kind::Oauth2Token
             | Kind::Workspace => {}
+        }
+    }
+
+    fn remove_key(&mut self, id: Uuid) {
+        let Some(credential) = self.credentials.remove(&id) else {
+            return;
+        };
+        let hash = self.key_hash(&credential.workspace, &credential.key);
+        // The key may have moved to another credential in the same change set.
+        if self
+            .credential_keys
+            .get(&hash)
+            .is_some_and(|found| found.id == id)
+        {
+            self.credential_keys.remove(&hash);
         }
     }
 

@@ -49,6 +49,16 @@ impl Protocol {
             _ => return None,
         })
     }
+
+    /// Whether it is spoken over TLS.
+    pub fn is_tls(self) -> bool {
+        match self {
+            Self::Https | Self::Grpcs | Self::Wss | Self::Tls => true,
+            Self::Http | Self::Grpc | Self::Ws | Self::Tcp | Self::TlsPassthrough | Self::Udp => {
+                false
+            }
+        }
+    }
 }
 
 /// An upstream application.
@@ -84,14 +94,23 @@ pub struct Service {
     pub client_certificate: Option<Uuid>,
     /// Whether the upstream's certificate is verified; `None` leaves it to the node.
     pub tls_verify: Option<bool>,
-    /// Longest chain accepted.
+    /// Longest chain accepted: certificates between the upstream's and an authority's.
     pub tls_verify_depth: Option<u8>,
+    /// The authorities to verify with; `None` leaves it to the node.
+    pub ca_certificates: Option<Box<[Uuid]>>,
 }
 
 impl Service {
     pub(super) fn compile(origin: Origin<'_>, fields: kind::Service) -> Result<Self, String> {
         let protocol = Protocol::parse(&fields.protocol)
             .ok_or_else(|| format!("protocol `{}` is not known", fields.protocol))?;
+        let ids = fields.ca_certificates.map(|texts| {
+            let ids = texts.iter().map(|text| Uuid::try_parse(text));
+            ids.collect::<Result<Box<[_]>, _>>()
+        });
+        let ca_certificates = ids
+            .transpose()
+            .map_err(|error| format!("an id of ca_certificates is not a UUID: {error}"))?;
         let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
         Ok(Self {
             id: origin.id,
@@ -110,6 +129,7 @@ impl Service {
             client_certificate: fields.client_certificate.map(|certificate| certificate.id),
             tls_verify: fields.tls_verify,
             tls_verify_depth: fields.tls_verify_depth,
+            ca_certificates,
         })
     }
 }

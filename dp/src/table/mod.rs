@@ -6,6 +6,7 @@
 //! entity that cannot be compiled keeps its last good form and is listed as [`Rejected`].
 
 mod apply;
+mod certificate;
 mod entity;
 mod names;
 mod path;
@@ -15,12 +16,14 @@ mod router;
 #[cfg(test)]
 mod tests;
 
+pub use certificate::{Authority, Certificate, CertificateFault, Fingerprint};
 pub use entity::{Algorithm, Consumer, KeyCredential, Protocol, Service, Target, Upstream};
 pub use path::{PathError, canonical_path, upstream_path};
 pub use plugins::Chain;
 pub use route::Route;
-pub use router::{Captures, Match, RequestHead};
+pub use router::{Captures, Match, RequestHead, StreamHead, StreamProtocol};
 
+use certificate::Snis;
 use imbl::{HashMap, OrdMap};
 use names::Names;
 use plugins::{Plugins, Scope};
@@ -50,6 +53,9 @@ pub struct Table {
     credential_keys: HashMap<KeyHash, Arc<KeyCredential>>,
     /// Makes [`KeyHash`]es of this table's line useless elsewhere.
     hash_key: [u8; 32],
+    certificates: HashMap<Uuid, Arc<Certificate>>,
+    snis: Snis,
+    authorities: HashMap<Uuid, Arc<Authority>>,
     plugins: Plugins,
     rejected: OrdMap<Key, Arc<Rejected>>,
 }
@@ -87,6 +93,11 @@ impl Table {
     /// The route a request belongs to.
     pub fn find(&self, request: &RequestHead<'_>) -> Option<Match> {
         self.router.find(request)
+    }
+
+    /// The route a connection that is no HTTP belongs to.
+    pub fn find_stream(&self, stream: &StreamHead<'_>) -> Option<Match> {
+        self.router.find_stream(stream)
     }
 
     /// A route by id.
@@ -132,6 +143,24 @@ impl Table {
     /// The credential a key may belong to. It was found by a hash: the caller compares the keys in constant time.
     pub fn key_credential(&self, workspace: &Workspace, key: &str) -> Option<&Arc<KeyCredential>> {
         self.credential_keys.get(&self.key_hash(workspace, key))
+    }
+
+    /// A certificate by id.
+    pub fn certificate(&self, id: Uuid) -> Option<&Arc<Certificate>> {
+        self.certificates.get(&id)
+    }
+
+    /// The certificate for a client that asks for this server name: of that name, of a wildcard for its first label,
+    /// of one for its last, of `*`.
+    pub fn certificate_for(&self, server_name: &str) -> Option<&Arc<Certificate>> {
+        self.snis
+            .find(server_name)
+            .find_map(|id| self.certificate(id))
+    }
+
+    /// An authority by the id of its certificate.
+    pub fn authority(&self, id: Uuid) -> Option<&Arc<Authority>> {
+        self.authorities.get(&id)
     }
 
     /// The plugins for a request on these entities, in the order in which they run. The route says which workspace's
@@ -193,6 +222,9 @@ impl Default for Table {
             credentials: OrdMap::default(),
             credential_keys: HashMap::default(),
             hash_key: rand::random(),
+            certificates: HashMap::default(),
+            snis: Snis::default(),
+            authorities: HashMap::default(),
             plugins: Plugins::default(),
             rejected: OrdMap::default(),
         }

@@ -85,6 +85,7 @@ fn find(table: &Table, path: &str) -> Option<Uuid> {
         host: "a.b",
         port: 80,
         path,
+        query: None,
         headers: &http::HeaderMap::new(),
         sni: None,
         tls: false,
@@ -217,9 +218,6 @@ fn a_plugin_of_a_consumer_group_runs_for_nobody_and_is_listed() {
 fn kinds_that_no_request_needs_change_nothing() {
     let table = apply(&Table::empty(), &[put(Kind::Route, 1, &route(&["/a"]))]);
     let unused = [
-        Kind::CaCertificate,
-        Kind::Certificate,
-        Kind::Sni,
         Kind::ConsumerGroup,
         Kind::ConsumerGroupConsumer,
         Kind::FilterChain,

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod secure;
+
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
@@ -47,10 +49,10 @@ impl Gateway {
         let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
         let shared = Shared::default();
         let shutdown = CancellationToken::new();
-        let options = Options {
-            listen: vec![([127, 0, 0, 1], 0).into()],
-            ..options
-        };
+        let mut options = options;
+        if options.listen.is_empty() {
+            options.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
+        }
         let running = Proxy::start(options, &tables, &shared, &shutdown).unwrap();
         let address = running.addresses()[0];
         let gateway = Self {
@@ -64,8 +66,22 @@ impl Gateway {
         gateway
     }
 
+    /// The same on one listener of this kind.
+    pub(crate) fn listening(flags: &str, entities: &[Entity]) -> Self {
+        let options = Options {
+            listen: vec![format!("127.0.0.1:0 {flags}").parse().unwrap()],
+            ..Options::default()
+        };
+        Self::with(options, entities)
+    }
+
     /// The next version, with these entities put.
     pub(crate) fn apply(&self, entities: &[Entity]) {
+        assert_eq!(self.try_apply(entities), [""; 0]);
+    }
+
+    /// The same. Gives why entities were refused.
+    pub(crate) fn try_apply(&self, entities: &[Entity]) -> Vec<String> {
         let table = self.tables.load_full();
         let version = table.version().next();
         let changes: Vec<_> = entities
@@ -73,8 +89,8 @@ impl Gateway {
             .map(|entity| entity.change(version))
             .collect();
         let (table, rejected) = table.apply(version, &changes);
-        assert_eq!(rejected, []);
         self.tables.store(Arc::new(table));
+        rejected.into_iter().map(|entity| entity.reason).collect()
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -213,12 +229,18 @@ pub(crate) struct Client(hyper::client::conn::http1::SendRequest<ClientBody>);
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        Self::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    pub(crate) async fn over<I>(io: I) -> Self
+    where
+        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
             .await
             .unwrap();
         tokio::spawn(async move {
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
         Self(sender)
     }
@@ -300,6 +322,14 @@ impl Origin {
     where
         F: Fn(Request<Incoming>) -> LocalBoxFuture<'static, Response<OriginBody>> + Send + 'static,
     {
+        Self::serve_as(Manner::default(), handler).await
+    }
+
+    /// The same over TLS or in HTTP/2.
+    pub(crate) async fn serve_as<F>(manner: Manner, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> LocalBoxFuture<'static, Response<OriginBody>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let listener = listener.into_std().unwrap();
@@ -326,10 +356,16 @@ impl Origin {
                         let answer = handler(request);
                         async move { Ok::<_, Infallible>(answer.await) }
                     });
-                    let server = hyper::server::conn::http1::Builder::new();
-                    tokio::task::spawn_local(
-                        server.serve_connection(TokioIo::new(stream), service),
-                    );
+                    let manner = manner.clone();
+                    tokio::task::spawn_local(async move {
+                        let Some(config) = manner.tls else {
+                            return speak(stream, manner.http2, service).await;
+                        };
+                        let accepted = tokio_rustls::TlsAcceptor::from(config).accept(stream).await;
+                        if let Ok(stream) = accepted {
+                            speak(stream, manner.http2, service).await;
+                        }
+                    });
                 }
             });
         });
@@ -341,7 +377,44 @@ impl Origin {
     }
 }
 
-async fn describe(request: Request<Incoming>, name: &str) -> Response<OriginBody> {
+/// How an origin is spoken to.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) http2: bool,
+}
+
+/// The streams of an origin.
+#[derive(Clone)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, work: F) {
+        tokio::task::spawn_local(work);
+    }
+}
+
+async fn speak<I, S>(io: I, http2: bool, service: S)
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<OriginBody>,
+            Error = Infallible,
+        > + 'static,
+    S::Future: 'static,
+{
+    let io = TokioIo::new(io);
+    let _ = if http2 {
+        let server = hyper::server::conn::http2::Builder::new(Local);
+        server.serve_connection(io, service).await
+    } else {
+        let server = hyper::server::conn::http1::Builder::new();
+        server.serve_connection(io, service).with_upgrades().await
+    };
+}
+
+pub(crate) async fn describe(request: Request<Incoming>, name: &str) -> Response<OriginBody> {
     let (head, body) = request.into_parts();
     let body = body
         .collect()

@@ -183,12 +183,16 @@ impl Applying<'_, '_> {
             self.ids[index] = Some(id);
             return self.mistakes.push(desired.place.mistake("", message));
         }
-        let Inputs { now, entropy } = &mut self.inputs;
+        let Inputs {
+            now,
+            entropy,
+            flavor,
+        } = &mut self.inputs;
         let completed = match before {
             // Nothing to check, whatever rules have come since it was written.
             Some(before) if same(&fields, before) => Ok(before.clone()),
             before => complete(
-                desired.kind.schema(),
+                flavor.schema(desired.kind),
                 fields,
                 Base::Declare(before, self.values),
                 *now,

@@ -74,7 +74,7 @@ fn join(
     // The same membership has the same id wherever it is made.
     let derived = derive_id(KIND, &fields, &fields);
     let taken = draft.state().entity(KIND, workspace, derived).is_some();
-    let Inputs { now, entropy } = inputs;
+    let Inputs { now, entropy, .. } = inputs;
     let id = match taken {
         true => Id(entropy.uuid()),
         false => derived,

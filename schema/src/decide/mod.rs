@@ -19,6 +19,7 @@ pub use write::{Action, Scope, Selector, Write};
 use crate::entity::{Key, Workspace};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Encoded, Event, EventId, Mutations};
+use crate::kind::RouterFlavor;
 use crate::rejection::Rejection;
 use crate::state::State;
 use crate::version::{Cursor, Epoch, Time};
@@ -61,6 +62,8 @@ pub struct Origin {
     pub request_id: Option<String>,
     /// The seed of every id and secret made on the way.
     pub seed: [u8; 32],
+    /// What routes may say.
+    pub router_flavor: RouterFlavor,
 }
 
 /// A command that was found valid.
@@ -111,11 +114,12 @@ pub enum Refusal {
     Mistaken(Vec<Mistake>),
 }
 
-/// The clock and the chance of one decision.
+/// The clock, the chance and the rules of one decision.
 #[derive(Debug)]
 struct Inputs {
     now: Time,
     entropy: Entropy,
+    flavor: RouterFlavor,
 }
 
 /// Decides `command` on `state`.
@@ -128,6 +132,7 @@ pub fn decide(state: &State, command: Command, origin: &Origin) -> Result<Decisi
     let inputs = Inputs {
         now: origin.time,
         entropy: Entropy::new(origin.seed),
+        flavor: origin.router_flavor,
     };
     let (outcome, subject) = match command {
         Command::Write(write) => write::decide(&mut draft, *write, inputs)?,

@@ -100,7 +100,7 @@ impl Wanted {
             let mut body = Map::new();
             body.insert(label.to_owned(), name.into());
             body.insert(by.to_owned(), reference(own));
-            let Inputs { now, entropy } = inputs;
+            let Inputs { now, entropy, .. } = inputs;
             let fields = complete(child.schema(), body, Base::New, *now, entropy)?;
             let id = Id(entropy.uuid());
             draft.check_unique(child, workspace, id, &fields)?;

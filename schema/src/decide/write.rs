@@ -234,7 +234,7 @@ impl Target {
         self.prepare(draft, &mut body)?;
         let names = self.take_names(draft, None, &mut body)?;
         let fields = complete(
-            self.kind.schema(),
+            inputs.flavor.schema(self.kind),
             body,
             Base::New,
             inputs.now,
@@ -277,7 +277,7 @@ impl Target {
             Overwrite::Merge => Base::Merge(&before),
         };
         let fields = complete(
-            self.kind.schema(),
+            inputs.flavor.schema(self.kind),
             body,
             base,
             inputs.now,

@@ -24,7 +24,7 @@ pub use credential::{
 };
 pub use filter_chain::WASM_DISABLED;
 pub use plugin::Plugin;
-pub use route::Route;
+pub use route::{Endpoint, Route};
 pub use service::Service;
 pub use upstream::{Target, Upstream};
 
@@ -237,6 +237,47 @@ pub struct Schema {
     pub verify: Option<Verify>,
     /// The last step on a valid entity.
     pub finish: Option<Finish>,
+}
+
+/// What routes may say: a setting of the control plane. Data planes run both kinds of routes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RouterFlavor {
+    /// Hosts, paths, methods, headers and so on.
+    #[default]
+    TraditionalCompatible,
+    /// These, or an expression.
+    Expressions,
+}
+
+impl RouterFlavor {
+    /// The setting's name, as Kong has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TraditionalCompatible => "traditional_compatible",
+            Self::Expressions => "expressions",
+        }
+    }
+
+    /// The descriptor of a kind: differs for routes.
+    pub fn schema(self, kind: Kind) -> &'static Schema {
+        match (self, kind) {
+            (Self::Expressions, Kind::Route) => &route::EXPRESSIONS,
+            (Self::Expressions | Self::TraditionalCompatible, _) => kind.schema(),
+        }
+    }
+}
+
+impl std::str::FromStr for RouterFlavor {
+    type Err = &'static str;
+
+    /// Reads the setting `router_flavor`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "traditional_compatible" => Ok(Self::TraditionalCompatible),
+            "expressions" => Ok(Self::Expressions),
+            _ => Err("expected traditional_compatible or expressions"),
+        }
+    }
 }
 
 /// Adapts the shape of an entity to its fields; an error if it cannot be told.

@@ -3,6 +3,7 @@
 use super::common::{CREATED_AT, NAME, PORT, PROTOCOL, TAGS, UPDATED_AT};
 use super::{Kind, Reference, Schema, Unique};
 use crate::check::{Errors, Shape, path, text};
+use crate::expression::{self, Subsystem};
 use crate::field::{Check, Field, Literal, Match, OnDelete};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -50,6 +51,12 @@ pub struct Route {
     pub request_buffering: bool,
     /// Whether the response body is read before sending.
     pub response_buffering: bool,
+    /// A condition in place of the fields above.
+    #[serde(default)]
+    pub expression: Option<String>,
+    /// Order among routes with an expression; 0 to 2^46 - 1.
+    #[serde(default)]
+    pub priority: u64,
     /// Where it leads.
     pub service: Option<Reference>,
 }
@@ -65,17 +72,33 @@ pub struct Endpoint {
 
 pub(super) static SCHEMA: Schema = Schema {
     unique: &[Unique::field("name", &["name"])],
-    checks: &[Check::Conditional {
-        if_field: "protocols",
-        if_match: Match::NoneOf(&["grpcs", "https", "tls", "tls_passthrough"]),
-        then_field: "snis",
-        then_match: Match::Empty,
-        error: Some(
-            "'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
-        ),
-    }],
+    checks: &[SNIS],
     vary: Some(vary),
     ..Schema::new(Kind::Route, "routes", FIELDS)
+};
+
+/// With the `expressions` flavor.
+pub(super) static EXPRESSIONS: Schema = Schema {
+    fields: &EXPRESSION_FIELDS,
+    checks: &[SNIS, EXPRESSION],
+    vary: Some(vary_expressions),
+    unique: &[Unique::field("name", &["name"])],
+    ..Schema::new(Kind::Route, "routes", FIELDS)
+};
+
+const SNIS: Check = Check::Conditional {
+    if_field: "protocols",
+    if_match: Match::NoneOf(&["grpcs", "https", "tls", "tls_passthrough"]),
+    then_field: "snis",
+    then_match: Match::Empty,
+    error: Some(
+        "'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
+    ),
+};
+
+const EXPRESSION: Check = Check::Custom {
+    fields: &["protocols", "expression", "priority", "regex_priority"],
+    test: check_expression,
 };
 
 const FIELDS: &[Field] = &[
@@ -133,6 +156,22 @@ const FIELDS: &[Field] = &[
     Field::foreign("service", Kind::Service, OnDelete::Restrict),
 ];
 
+static EXPRESSION_FIELDS: [Field; FIELDS.len() + 2] = {
+    const PRIORITY_MAX: i64 = (1 << 46) - 1;
+    let mut all = [FIELDS[0]; FIELDS.len() + 2];
+    let mut index = 0;
+    while index < FIELDS.len() {
+        all[index] = FIELDS[index];
+        index += 1;
+    }
+    all[index] = Field::string("expression");
+    all[index + 1] = Field::integer("priority")
+        .between(0, PRIORITY_MAX)
+        .required()
+        .default(Literal::Int(0));
+    all
+};
+
 const ENDPOINT: Field = Field::record("", &[Field::string("ip").text(text::ip_or_cidr), PORT])
     .checks(&[Check::AtLeastOneOf(&["ip", "port"])]);
 
@@ -153,6 +192,8 @@ struct Family {
     /// Fields it has no use for, each with the error.
     forbidden: &'static [(&'static str, &'static str)],
     checks: &'static [Check],
+    /// In their place, with the `expressions` flavor.
+    expression_checks: &'static [Check],
 }
 
 const FAMILIES: &[Family] = &[
@@ -179,6 +220,21 @@ const FAMILIES: &[Family] = &[
                 (
                     Match::Contains("http"),
                     &["methods", "hosts", "headers", "paths"],
+                    "must set one of %s when 'protocols' is 'http'",
+                ),
+            ],
+        }],
+        expression_checks: &[Check::ConditionalAtLeastOneOf {
+            if_field: "protocols",
+            arms: &[
+                (
+                    Match::Contains("https"),
+                    &["methods", "hosts", "headers", "paths", "snis", "expression"],
+                    "must set one of %s when 'protocols' is 'https'",
+                ),
+                (
+                    Match::Contains("http"),
+                    &["methods", "hosts", "headers", "paths", "expression"],
                     "must set one of %s when 'protocols' is 'http'",
                 ),
             ],
@@ -219,6 +275,21 @@ const FAMILIES: &[Family] = &[
                 ),
             ],
         }],
+        expression_checks: &[Check::ConditionalAtLeastOneOf {
+            if_field: "protocols",
+            arms: &[
+                (
+                    Match::All(&["tcp", "tls", "udp"]),
+                    &["sources", "destinations", "snis", "expression"],
+                    "must set one of %s when 'protocols' is 'tcp', 'tls' or 'udp'",
+                ),
+                (
+                    Match::All(&["tls_passthrough"]),
+                    &["snis", "expression"],
+                    "must set snis when 'protocols' is 'tls_passthrough'",
+                ),
+            ],
+        }],
     },
     Family {
         protocols: &["grpc", "grpcs"],
@@ -251,11 +322,69 @@ const FAMILIES: &[Family] = &[
                 ),
             ],
         }],
+        expression_checks: &[Check::ConditionalAtLeastOneOf {
+            if_field: "protocols",
+            arms: &[
+                (
+                    Match::Contains("grpcs"),
+                    &["hosts", "headers", "paths", "snis", "expression"],
+                    "must set one of %s when 'protocols' is 'grpcs'",
+                ),
+                (
+                    Match::Contains("grpc"),
+                    &["hosts", "headers", "paths", "expression"],
+                    "must set one of %s when 'protocols' is 'grpc'",
+                ),
+            ],
+        }],
     },
 ];
 
-/// Puts the rules of the route's protocols in place. The first protocol that is known decides, as in Kong.
 fn vary(body: &Map<String, Value>, shape: &mut Shape) -> Result<(), Errors> {
+    let Some(family) = family(body)? else {
+        return Ok(());
+    };
+    forbid(family.forbidden, shape);
+    fit(family, shape);
+    shape.checks = family.checks;
+    Ok(())
+}
+
+/// Routes with an expression need nothing else, and addresses are for all routes.
+fn vary_expressions(body: &Map<String, Value>, shape: &mut Shape) -> Result<(), Errors> {
+    let Some(family) = family(body)? else {
+        return Ok(());
+    };
+    let forbidden = family.forbidden.iter().copied();
+    let rest: Vec<_> = forbidden
+        .filter(|(name, _)| !["sources", "destinations"].contains(name))
+        .collect();
+    forbid(&rest, shape);
+    fit(family, shape);
+    shape.checks = family.expression_checks;
+    Ok(())
+}
+
+fn forbid(fields: &[(&str, &'static str)], shape: &mut Shape) {
+    for (name, error) in fields {
+        if let Some(field) = shape.field(name) {
+            *field = field.forbidden(error);
+        }
+    }
+}
+
+/// Changes the fields whose rules differ.
+fn fit(family: &Family, shape: &mut Shape) {
+    if family.protocols.contains(&"grpc")
+        && let Some(field) = shape.field("strip_path")
+    {
+        *field = field.default(Literal::Bool(false)).custom(no_strip_path);
+    }
+}
+
+/// The family of a route. The first protocol that is known decides, as in Kong; `None` if the field's own check will
+/// say what is wrong.
+fn family(body: &Map<String, Value>) -> Result<Option<&'static Family>, Errors> {
     let mut errors = Errors::default();
     let family = match body.get("protocols") {
         None => FAMILIES.first(),
@@ -282,19 +411,55 @@ fn vary(body: &Map<String, Value>, shape: &mut Shape) -> Result<(), Errors> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let Some(family) = family else { return Ok(()) };
-    for (name, error) in family.forbidden {
-        if let Some(field) = shape.field(name) {
-            *field = field.forbidden(error);
-        }
+    Ok(family)
+}
+
+/// A route has an expression or the classic fields, not both; and the expression is a good one.
+fn check_expression(body: &Map<String, Value>) -> Result<(), String> {
+    const CLASSIC: &[&str] = &[
+        "methods",
+        "hosts",
+        "paths",
+        "headers",
+        "snis",
+        "sources",
+        "destinations",
+    ];
+    const LISTED: &str =
+        "'methods', 'hosts', 'paths', 'headers', 'snis', 'sources' or 'destinations'";
+    let text = body.get("expression").and_then(Value::as_str);
+    let is_given = |name: &&str| match body.get(*name) {
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => false,
+    };
+    let classic = CLASSIC.iter().any(is_given);
+    // 0 is the default: not given.
+    let is_set = |name: &str| body.get(name).and_then(Value::as_i64).unwrap_or_default() != 0;
+    let failed = |reason: String| Err(format!("Router Expression failed validation: {reason}"));
+    let Some(text) = text else {
+        return match classic && is_set("priority") {
+            true => failed(format!(
+                "cannot set 'priority' with {LISTED} simultaneously"
+            )),
+            false => Ok(()),
+        };
+    };
+    if classic {
+        return failed(format!(
+            "cannot set 'expression' with {LISTED} simultaneously"
+        ));
     }
-    if family.protocols.contains(&"grpc")
-        && let Some(field) = shape.field("strip_path")
-    {
-        *field = field.default(Literal::Bool(false)).custom(no_strip_path);
+    if is_set("regex_priority") {
+        let reason = "cannot set 'regex_priority' with 'expression' simultaneously";
+        return failed(reason.to_owned());
     }
-    shape.checks = family.checks;
-    Ok(())
+    let protocols = body.get("protocols").and_then(Value::as_array);
+    let names = protocols.into_iter().flatten().filter_map(Value::as_str);
+    match expression::parse(text, Subsystem::of(names)) {
+        Ok(_) => Ok(()),
+        Err(error) => failed(error.to_string()),
+    }
 }
 
 fn family_of(protocol: &str) -> Option<&'static Family> {

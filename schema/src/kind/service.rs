@@ -37,6 +37,8 @@ pub struct Service {
     pub tls_verify: Option<bool>,
     /// 0 to 64.
     pub tls_verify_depth: Option<u8>,
+    /// UUIDs of the authorities to verify with.
+    pub ca_certificates: Option<Vec<String>>,
 }
 
 pub(super) static SCHEMA: Schema = Schema {

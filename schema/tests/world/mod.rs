@@ -5,6 +5,7 @@ use sluice_schema::decide::{Command, Origin, Outcome, Plan, Refusal, decide, gen
 use sluice_schema::declare;
 use sluice_schema::entity::Workspace;
 use sluice_schema::event::{Actor, EventId};
+use sluice_schema::kind::RouterFlavor;
 use sluice_schema::state::State;
 use sluice_schema::version::{Epoch, Time};
 use uuid::Uuid;
@@ -48,6 +49,7 @@ impl World {
             actor: Actor::default(),
             reason: None,
             request_id: None,
+            router_flavor: RouterFlavor::default(),
             seed: [7; 32],
         };
         match decide(&self.state, Command::Apply(Box::new(plan)), &origin) {

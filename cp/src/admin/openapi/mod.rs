@@ -9,7 +9,7 @@ use super::list::aside;
 use super::request::Call;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
-use sluice_schema::kind::Kind;
+use sluice_schema::kind::{Kind, RouterFlavor};
 
 const JSON: &str = "application/json";
 /// The media types an entity may be written in.
@@ -21,13 +21,14 @@ const ENTITY_TYPES: [&str; 3] = [
 
 /// `GET /openapi.json`.
 pub(super) async fn show(call: &Call<'_>) -> Result<Response, Problem> {
-    let version = call.admin.control_plane.info.version;
-    let document = aside(move || document(version)).await?;
+    let info = &call.admin.control_plane.info;
+    let (version, flavor) = (info.version, info.router_flavor);
+    let document = aside(move || document(version, flavor)).await?;
     Ok(answer::ok(&document))
 }
 
 /// The document; `version` is the program's.
-fn document(version: &str) -> Value {
+fn document(version: &str, flavor: RouterFlavor) -> Value {
     let paths: Map<String, Value> = endpoint::all()
         .iter()
         .map(|described| (described.path.clone(), path(described)))
@@ -44,7 +45,7 @@ fn document(version: &str) -> Value {
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": {
-            "schemas": schema::components(),
+            "schemas": schema::components(flavor),
             "parameters": header_parameters(),
             "responses": problems(),
             "headers": {
@@ -342,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere_and_every_operation_has_its_own_id() {
-        let document = document("0");
+        let document = document("0", RouterFlavor::default());
         let mut found = BTreeSet::new();
         references(&document, &mut found);
         assert!(found.len() > 20, "{found:?}");

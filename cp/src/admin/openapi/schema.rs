@@ -2,15 +2,16 @@
 
 use serde_json::{Map, Value, json};
 use sluice_schema::field::{Field, Type};
-use sluice_schema::kind::Kind;
+use sluice_schema::kind::{Kind, RouterFlavor, Schema};
 use sluice_schema::plugin::PLUGINS;
 
 /// All schemas of the document.
-pub(super) fn components() -> Value {
+pub(super) fn components(flavor: RouterFlavor) -> Value {
     let mut shown = Map::new();
     shown.insert("error".to_owned(), error());
     for kind in Kind::ALL.iter().copied() {
-        shown.insert(kind.schema().entity.to_owned(), entity(kind));
+        let schema = flavor.schema(kind);
+        shown.insert(schema.entity.to_owned(), entity(kind, schema));
     }
     for plugin in PLUGINS {
         shown.insert(config_name(plugin.name), field(&plugin.config));
@@ -55,8 +56,7 @@ fn error() -> Value {
     })
 }
 
-fn entity(kind: Kind) -> Value {
-    let schema = kind.schema();
+fn entity(kind: Kind, schema: &Schema) -> Value {
     let id = json!({ "type": "string", "format": "uuid", "description": "Made if not given" });
     let mut properties = Map::from_iter([("id".to_owned(), id)]);
     for known in schema.fields {

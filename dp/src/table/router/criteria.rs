@@ -1,11 +1,17 @@
 //! What a route asks of a request, compiled: the places it takes in the index, and the predicates that are left.
 
 use super::RequestHead;
-use super::priority::{Priority, is_stream};
-use super::regexes::{self, Regexes};
+use super::condition::{Condition, Trace};
+use super::facts::Facts;
+use super::needs::Needs;
+use super::priority::Priority;
+use super::rare::{Classes, Expression, Rare};
+use super::regexes::Regexes;
+use super::stream::{StreamHead, StreamKey};
+use super::text::{List, Text};
+use sluice_schema::expression::{self, Subsystem};
 use sluice_schema::kind;
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -15,21 +21,20 @@ pub(super) const HOST_BYTES_MAX: usize = 255;
 /// Most hosts times paths of one route.
 const PLACES_MAX: usize = 65_535;
 
-/// The matching part of a compiled route. A route of a stream protocol has no paths and takes no place.
+/// The matching part of a compiled route.
 #[derive(Debug)]
 pub(crate) struct Criteria {
-    /// The methods accepted, as [`method_bit`]s, and [`MORE`].
-    pub(super) methods: u16,
     /// One `Any` if the route has none.
-    pub(super) hosts: Box<[HostRule]>,
-    /// One empty prefix if the route has none.
-    pub(super) paths: Box<[PathRule]>,
-    pub(super) priority: Priority,
-    /// A route whose paths are of several lengths or kinds counts as several, one for each class of paths, with these
-    /// ids in place of its own. Empty if it is of one class.
-    pub(super) classes: Box<[Uuid]>,
-    /// Predicates few routes have.
+    pub(super) hosts: List<HostRule>,
+    /// One empty prefix if the route has none. No path at all if it is for streams.
+    pub(super) paths: List<Path>,
+    /// What few routes have.
     rare: Option<Box<Rare>>,
+    /// Kept apart from each other, which takes 12 bytes instead of 16.
+    priority: u64,
+    regex_priority: u32,
+    /// The methods accepted, as [`method_bit`]s, and [`MORE`] and [`EXPRESSION`].
+    pub(super) methods: u16,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,7 +44,7 @@ pub(super) struct HostRule {
 }
 
 /// The text is what indexes are keyed by; it is shared with them.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Host {
     Any,
     Exact(Arc<str>),
@@ -49,47 +54,11 @@ pub(super) enum Host {
     Prefix(Arc<str>),
 }
 
-#[derive(Debug)]
-pub(super) struct PathRule {
-    pub(super) path: Path,
-    /// Index into the route's classes.
-    pub(super) class: u16,
-}
-
-#[derive(PartialEq, Eq, Hash, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(super) enum Path {
-    Prefix(Box<str>),
+    Prefix(Text),
     /// The anchored pattern.
     Regex(Arc<str>),
-}
-
-#[derive(Debug, Default)]
-struct Rare {
-    /// Methods without a bit of their own.
-    methods: Box<[Box<str>]>,
-    headers: Box<[HeaderRule]>,
-    snis: Box<[Host]>,
-    sources: Box<[Net]>,
-    destinations: Box<[Net]>,
-}
-
-#[derive(Debug)]
-struct HeaderRule {
-    /// Lower case, with dashes for underscores.
-    name: Box<str>,
-    values: Box<[HeaderValue]>,
-}
-
-#[derive(Debug)]
-enum HeaderValue {
-    Equal(Box<str>),
-    Regex(Arc<str>),
-}
-
-#[derive(Debug)]
-struct Net {
-    block: Option<(IpAddr, u8)>,
-    port: Option<u16>,
 }
 
 impl Criteria {
@@ -99,56 +68,110 @@ impl Criteria {
         fields: &kind::Route,
         regexes: &Regexes,
     ) -> Result<Self, String> {
-        let (paths, classes) = if is_stream(&fields.protocols) {
-            (Vec::new(), Vec::new())
-        } else {
-            compile_paths(id, &fields.paths, regexes)?
-        };
+        let protocols = fields.protocols.iter().map(String::as_str);
+        let subsystem = Subsystem::of(protocols);
+        match (&fields.expression, subsystem) {
+            (Some(text), _) => Self::of_expression(text, subsystem, fields, regexes),
+            (None, Subsystem::Http) => Self::of_request(id, fields, regexes),
+            (None, Subsystem::Stream) => {
+                let rare = Rare::compile(fields, regexes)?;
+                Ok(Self::of_stream(Priority::of_all(fields), Some(rare)))
+            }
+        }
+    }
+
+    fn of_request(id: Uuid, fields: &kind::Route, regexes: &Regexes) -> Result<Self, String> {
+        let (paths, classes) = compile_paths(id, &fields.paths, regexes)?;
         let hosts = compile_hosts(&fields.hosts)?;
         if hosts.len().saturating_mul(paths.len()) > PLACES_MAX {
             return Err(format!("more than {PLACES_MAX} pairs of host and path"));
         }
-        let others = fields
-            .methods
-            .iter()
-            .filter(|method| method_bit(method) == METHOD_OTHER);
-        let rare = Rare {
-            methods: others.map(|method| method.as_str().into()).collect(),
-            headers: compile_headers(fields, regexes)?,
-            snis: fields
-                .snis
-                .iter()
-                .map(|sni| compile_sni(sni))
-                .collect::<Result<_, _>>()?,
-            sources: fields
-                .sources
-                .iter()
-                .map(|end| Net::compile(end.ip.as_deref(), end.port))
-                .collect::<Result<_, _>>()?,
-            destinations: fields
-                .destinations
-                .iter()
-                .map(|end| Net::compile(end.ip.as_deref(), end.port))
-                .collect::<Result<_, _>>()?,
-        };
+        let mut rare = Rare::compile(fields, regexes)?;
         let methods = match fields.methods.as_slice() {
             [] => METHOD_ANY,
             methods => methods
                 .iter()
                 .fold(0, |bits, method| bits | method_bit(method)),
         };
+        let more = if rare.asks() { MORE } else { 0 };
+        rare.classes = classes;
+        let rare = (more != 0 || rare.classes.is_some()).then(|| Box::new(rare));
+        let Priority { base, regex } = Priority::of(fields);
         Ok(Self {
-            methods: if rare.is_empty() {
-                methods
-            } else {
-                methods | MORE
-            },
             hosts: hosts.into(),
             paths: paths.into(),
-            priority: Priority::of(fields),
-            classes: classes.into(),
-            rare: (!rare.is_empty()).then(|| Box::new(rare)),
+            rare,
+            priority: base,
+            regex_priority: regex,
+            methods: methods | more,
         })
+    }
+
+    fn of_stream(priority: Priority, rare: Option<Rare>) -> Self {
+        Self {
+            hosts: List::One(HostRule::ANY),
+            paths: List::Many(Box::default()),
+            rare: rare.map(Box::new),
+            priority: priority.whole(),
+            regex_priority: 0,
+            methods: METHOD_ANY | MORE,
+        }
+    }
+
+    fn of_expression(
+        text: &str,
+        subsystem: Subsystem,
+        fields: &kind::Route,
+        regexes: &Regexes,
+    ) -> Result<Self, String> {
+        let expression = expression::parse(text, subsystem)
+            .map_err(|error| format!("{} at column {}", error.reason, error.column))?;
+        let condition = Condition::compile(&expression, regexes)?;
+        let needs = Needs::of(&condition);
+        let priority = Priority::of_all(fields);
+        let rare = |snis| Rare::of(Expression::new(condition, &fields.protocols, snis));
+        if subsystem == Subsystem::Stream {
+            return Ok(Self::of_stream(priority, Some(rare(needs.snis))));
+        }
+        let rule = |host| HostRule { host, port: None };
+        let hosts = match needs.hosts {
+            Some(hosts) => hosts.into_iter().map(rule).collect(),
+            None => vec![HostRule::ANY],
+        };
+        let path = |prefix: Box<str>| Path::Prefix(prefix.as_bytes().into());
+        let paths = match needs.prefixes {
+            Some(prefixes) => prefixes.into_iter().map(path).collect(),
+            None => vec![Path::Prefix(Text::default())],
+        };
+        Ok(Self {
+            hosts: hosts.into(),
+            paths: paths.into(),
+            rare: Some(Box::new(rare(None))),
+            priority: priority.whole(),
+            regex_priority: 0,
+            methods: needs.methods | MORE | EXPRESSION,
+        })
+    }
+
+    /// What its places have.
+    pub(super) fn priority(&self) -> Priority {
+        Priority {
+            base: self.priority,
+            regex: self.regex_priority,
+        }
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    pub(super) fn is_expression(&self) -> bool {
+        self.methods & EXPRESSION != 0
+    }
+
+    /// A route whose paths are of several lengths or kinds counts as several, one for each class of paths.
+    pub(super) fn classes(&self) -> Option<&Classes> {
+        self.rare.as_ref()?.classes.as_ref()
     }
 
     /// Whether the predicates fit that [`MORE`] stands for.
@@ -157,119 +180,43 @@ impl Criteria {
             .as_ref()
             .is_none_or(|rare| rare.accepts(request, regexes))
     }
-}
 
-impl Rare {
-    fn is_empty(&self) -> bool {
-        self.methods.is_empty()
-            && self.headers.is_empty()
-            && self.snis.is_empty()
-            && self.sources.is_empty()
-            && self.destinations.is_empty()
+    pub(super) fn accepts_stream(&self, stream: &StreamHead<'_>, regexes: &Regexes) -> bool {
+        self.rare
+            .as_ref()
+            .is_none_or(|rare| rare.accepts_stream(stream, regexes))
     }
 
-    fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
-        let within =
-            |nets: &[Net], address| nets.is_empty() || nets.iter().any(|net| net.holds(address));
-        self.accepts_method(request.method)
-            && self.accepts_sni(request)
-            && within(&self.sources, request.source)
-            && within(&self.destinations, request.destination)
-            && self
-                .headers
-                .iter()
-                .all(|rule| rule.accepts(request, regexes))
-    }
-
-    fn accepts_method(&self, method: &str) -> bool {
-        self.methods.is_empty()
-            || method_bit(method) != METHOD_OTHER
-            || self.methods.iter().any(|listed| **listed == *method)
-    }
-
-    /// Server names count only where there could be one: on TLS.
-    fn accepts_sni(&self, request: &RequestHead<'_>) -> bool {
-        if self.snis.is_empty() || !request.tls {
-            return true;
+    /// What an expression that holds says of a request; nothing for other routes.
+    pub(super) fn trace(&self, facts: &Facts<'_>, regexes: &Regexes) -> Trace {
+        let mut trace = Trace::default();
+        let expression = self.rare.as_ref().and_then(|rare| rare.expression.as_ref());
+        if let Some(expression) = expression {
+            expression.condition.trace(facts, regexes, &mut trace);
         }
-        let Some(sni) = request.sni else { return false };
-        let sni = sni.strip_suffix('.').unwrap_or(sni).to_ascii_lowercase();
-        self.snis.iter().any(|rule| match rule {
-            Host::Any => true,
-            Host::Exact(name) => **name == *sni,
-            Host::Suffix(suffix) => sni.ends_with(&**suffix),
-            Host::Prefix(prefix) => sni.starts_with(&**prefix),
-        })
+        trace
+    }
+
+    /// Where a stream route is filed. `also_plain`: it also serves connections that have no server name to match.
+    pub(super) fn stream_keys(&self, also_plain: bool) -> Vec<StreamKey> {
+        self.rare
+            .as_ref()
+            .map_or_else(|| vec![StreamKey::Other], |rare| rare.keys(also_plain))
     }
 }
 
-impl HeaderRule {
-    /// Any instance of the header may have any of the values. Names are equal if they differ in `-` and `_` only.
-    fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
-        let fits = |value: &http::HeaderValue| {
-            self.values.iter().any(|wanted| match wanted {
-                HeaderValue::Equal(text) => value.as_bytes().eq_ignore_ascii_case(text.as_bytes()),
-                HeaderValue::Regex(pattern) => regexes
-                    .find(pattern)
-                    .is_some_and(|regex| regex.is_match(value.as_bytes())),
-            })
-        };
-        if !self.name.contains('-') {
-            return request.headers.get_all(&*self.name).iter().any(fits);
-        }
-        let same = |(one, two): (u8, u8)| one == two || (one == b'_' && two == b'-');
-        let named = |name: &http::HeaderName| {
-            name.as_str().len() == self.name.len()
-                && name.as_str().bytes().zip(self.name.bytes()).all(same)
-        };
-        request
-            .headers
-            .iter()
-            .any(|(name, value)| named(name) && fits(value))
-    }
-}
-
-impl Net {
-    fn compile(ip: Option<&str>, port: Option<u16>) -> Result<Self, String> {
-        let block = match ip {
-            None => None,
-            Some(text) => Some(
-                parse_block(text)
-                    .ok_or_else(|| format!("`{text}` is not an address or a block"))?,
-            ),
-        };
-        Ok(Self { block, port })
-    }
-
-    fn holds(&self, address: SocketAddr) -> bool {
-        let within = |(block, bits): (IpAddr, u8)| match (block, address.ip().to_canonical()) {
-            (IpAddr::V4(block), IpAddr::V4(ip)) => {
-                let shift = 32 - u32::from(bits);
-                u32::from(block).checked_shr(shift) == u32::from(ip).checked_shr(shift)
-            }
-            (IpAddr::V6(block), IpAddr::V6(ip)) => {
-                let shift = 128 - u32::from(bits);
-                u128::from(block).checked_shr(shift) == u128::from(ip).checked_shr(shift)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        };
-        self.block.is_none_or(within) && self.port.is_none_or(|port| port == address.port())
-    }
-}
-
-fn parse_block(text: &str) -> Option<(IpAddr, u8)> {
-    let (ip, bits) = text
-        .split_once('/')
-        .map_or((text, None), |(ip, bits)| (ip, Some(bits)));
-    let ip: IpAddr = ip.parse().ok()?;
-    let bits_max = if ip.is_ipv4() { 32 } else { 128 };
-    let bits = bits.map_or(Some(bits_max), |bits| bits.parse().ok())?;
-    (bits <= bits_max).then_some((ip, bits))
+impl HostRule {
+    const ANY: Self = Self {
+        host: Host::Any,
+        port: None,
+    };
 }
 
 /// Stands for all methods without a bit of their own.
-const METHOD_OTHER: u16 = 1 << 14;
-const METHOD_ANY: u16 = METHOD_OTHER | (METHOD_OTHER - 1);
+pub(super) const METHOD_OTHER: u16 = 1 << 12;
+pub(super) const METHOD_ANY: u16 = METHOD_OTHER | (METHOD_OTHER - 1);
+/// Not a method: the route has an expression.
+pub(super) const EXPRESSION: u16 = 1 << 14;
 /// Not a method: there are predicates that only the route itself can tell.
 pub(super) const MORE: u16 = 1 << 15;
 
@@ -291,10 +238,7 @@ pub(super) fn method_bit(method: &str) -> u16 {
 
 fn compile_hosts(hosts: &[String]) -> Result<Vec<HostRule>, String> {
     if hosts.is_empty() {
-        return Ok(vec![HostRule {
-            host: Host::Any,
-            port: None,
-        }]);
+        return Ok(vec![HostRule::ANY]);
     }
     let mut rules = hosts
         .iter()
@@ -319,12 +263,8 @@ fn compile_host(text: &str) -> Result<HostRule, String> {
     Ok(HostRule { host, port })
 }
 
-fn compile_sni(text: &str) -> Result<Host, String> {
-    wildcard(text.strip_suffix('.').unwrap_or(text))
-        .ok_or_else(|| format!("server name `{text}` is not valid"))
-}
-
-fn wildcard(text: &str) -> Option<Host> {
+/// A name, or one with a wildcard at an end.
+pub(super) fn wildcard(text: &str) -> Option<Host> {
     let text = text.to_ascii_lowercase();
     if text.is_empty() || text.len() > HOST_BYTES_MAX {
         return None;
@@ -342,55 +282,34 @@ fn wildcard(text: &str) -> Option<Host> {
     }
 }
 
-type Paths = (Vec<PathRule>, Vec<Uuid>);
-
 /// Sorts the paths into classes, one for each length of plain paths and one for all regexes, in the order in which
 /// they first appear: Kong derives the ids from that order.
-fn compile_paths(id: Uuid, texts: &[String], regexes: &Regexes) -> Result<Paths, String> {
-    const NAMESPACE: Uuid = Uuid::from_u128(0x7f14_5bf9_0dce_4f91_98eb_debb_ce4b_9f6b);
+fn compile_paths(
+    id: Uuid,
+    texts: &[String],
+    regexes: &Regexes,
+) -> Result<(Vec<Path>, Option<Classes>), String> {
     if texts.is_empty() {
-        let nothing = PathRule {
-            path: Path::Prefix("".into()),
-            class: 0,
-        };
-        return Ok((vec![nothing], Vec::new()));
+        return Ok((vec![Path::Prefix(Text::default())], None));
     }
     if texts.len() > PLACES_MAX {
         return Err(format!("more than {PLACES_MAX} paths"));
     }
     let mut paths = Vec::with_capacity(texts.len());
+    let mut of_paths = Vec::with_capacity(texts.len());
     let mut classes: HashMap<Option<usize>, u16> = HashMap::new();
     let mut seen = HashSet::new();
     for text in texts.iter().filter(|text| seen.insert(text.as_str())) {
         let (path, class) = match text.strip_prefix('~') {
             Some(pattern) => (Path::Regex(regexes.check_path(pattern)?), None),
-            None => (Path::Prefix(text.as_str().into()), Some(text.len())),
+            None => (Path::Prefix(text.as_bytes().into()), Some(text.len())),
         };
         let next = u16::try_from(classes.len()).map_err(|_| "too many lengths of paths")?;
-        let class = *classes.entry(class).or_insert(next);
-        paths.push(PathRule { path, class });
+        of_paths.push(*classes.entry(class).or_insert(next));
+        paths.push(path);
     }
-    let ids = match classes.len() {
-        1 => 0,
-        several => several,
-    };
-    let id_of = |number| Uuid::new_v5(&NAMESPACE, format!("{id}#{number}").as_bytes());
-    Ok((paths, (1..=ids).map(id_of).collect()))
-}
-
-fn compile_headers(fields: &kind::Route, regexes: &Regexes) -> Result<Box<[HeaderRule]>, String> {
-    let value = |text: &String| match text.strip_prefix("~*") {
-        Some(pattern) => regexes
-            .check(&regexes::header_pattern(pattern))
-            .map(HeaderValue::Regex),
-        None => Ok(HeaderValue::Equal(text.as_str().into())),
-    };
-    let rule = |(name, values): (&String, &Vec<String>)| {
-        let values = values.iter().map(value).collect::<Result<_, _>>()?;
-        let name = name.to_ascii_lowercase().replace('_', "-").into();
-        Ok(HeaderRule { name, values })
-    };
-    fields.headers.iter().map(rule).collect()
+    let classes = (classes.len() > 1).then(|| Classes::new(id, classes.len(), of_paths));
+    Ok((paths, classes))
 }
 
 #[cfg(test)]
@@ -414,21 +333,5 @@ mod tests {
         ] {
             assert!(host(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn blocks_hold_their_addresses() {
-        let holds = |block: &str, address: &str| {
-            Net::compile(Some(block), None)
-                .unwrap()
-                .holds(address.parse().unwrap())
-        };
-        assert!(holds("10.1.2.3/8", "10.9.9.9:1"));
-        assert!(!holds("10.1.2.3/8", "11.9.9.9:1"));
-        assert!(holds("0.0.0.0/0", "11.9.9.9:1"));
-        assert!(holds("10.0.0.1", "[::ffff:10.0.0.1]:1"));
-        assert!(!holds("10.0.0.1", "10.0.0.2:1"));
-        assert!(holds("fd00::/8", "[fd12::1]:1"));
-        assert!(!holds("::/0", "1.2.3.4:1"));
     }
 }

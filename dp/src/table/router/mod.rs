@@ -1,23 +1,34 @@
-//! The router: which route a request belongs to, by the rules of Kong's `traditional_compatible` flavor.
+//! The router: which route a request belongs to, by the rules of Kong's `traditional_compatible` flavor, and of its
+//! `expressions` flavor for routes that have an expression.
 //!
 //! Host names lead to trees of path prefixes; a regex is filed under the text its matches begin with. What is found
 //! there is tried in the order of priority until the remaining predicates hold. A route that changes touches its own
-//! places only: nothing is ever rebuilt.
+//! places only: nothing is ever rebuilt. A route with an expression is filed under what the expression cannot hold
+//! without; where that is nothing, it is evaluated for every request.
 
+mod captures;
+mod condition;
 mod criteria;
+mod facts;
+mod needs;
 mod place;
 mod priority;
+mod rare;
 mod regexes;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tree;
 
+pub use captures::Captures;
 pub(super) use criteria::Criteria;
 pub(super) use regexes::Regexes;
+pub use stream::{StreamHead, StreamProtocol};
 
-use super::path::decode_capture;
 use super::route::Route;
-use criteria::{HOST_BYTES_MAX, Host, HostRule, MORE, Path};
+use criteria::{EXPRESSION, HOST_BYTES_MAX, Host, HostRule, MORE, Path};
+use facts::Facts;
 use http::HeaderMap;
 use imbl::HashMap;
 use place::{Place, Places, Visit};
@@ -25,6 +36,7 @@ use regex::bytes::Regex;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use stream::Streams;
 use tree::Tree;
 
 /// What of a request the router looks at.
@@ -38,6 +50,8 @@ pub struct RequestHead<'a> {
     pub port: u16,
     /// The canonical path.
     pub path: &'a str,
+    /// The query, without its question mark.
+    pub query: Option<&'a str>,
     /// All headers.
     pub headers: &'a HeaderMap,
     /// The server name the client asked for.
@@ -68,35 +82,6 @@ impl Match {
     }
 }
 
-/// The groups of a regex in a path, percent-decoded but for reserved and control characters.
-#[derive(Clone, Debug)]
-pub struct Captures {
-    regex: Arc<Regex>,
-    values: Box<[Option<Box<str>>]>,
-}
-
-impl Captures {
-    /// The group with this number; 0 is the whole match.
-    pub fn numbered(&self, index: usize) -> Option<&str> {
-        self.values.get(index)?.as_deref()
-    }
-
-    /// The group with this name.
-    pub fn named(&self, name: &str) -> Option<&str> {
-        let index = self
-            .regex
-            .capture_names()
-            .position(|known| known == Some(name))?;
-        self.numbered(index)
-    }
-
-    /// All groups that took part in the match: number, name, value.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, Option<&str>, &str)> {
-        let named = self.regex.capture_names().zip(&self.values).enumerate();
-        named.filter_map(|(index, (name, value))| Some((index, name, value.as_deref()?)))
-    }
-}
-
 type Hosts = HashMap<Arc<str>, Tree>;
 
 /// All routes, filed. A clone is cheap and keeps its content.
@@ -106,6 +91,7 @@ pub(super) struct Router {
     suffix: Hosts,
     prefix: Hosts,
     any: Tree,
+    streams: Streams,
     regexes: Arc<Regexes>,
 }
 
@@ -116,6 +102,9 @@ impl Router {
     }
 
     pub(super) fn insert(&mut self, route: &Arc<Route>) {
+        if route.criteria.is_stream() {
+            return self.streams.insert(route);
+        }
         for_each_place(route, |host, key, place| match self.hosts_mut(host) {
             None => self.any.insert(key, place),
             Some((name, hosts)) => match hosts.get_mut(&**name) {
@@ -130,6 +119,9 @@ impl Router {
     }
 
     pub(super) fn remove(&mut self, route: &Arc<Route>) {
+        if route.criteria.is_stream() {
+            return self.streams.remove(route);
+        }
         for_each_place(route, |host, key, place| match self.hosts_mut(host) {
             None => self.any.remove(key, &place),
             Some((name, hosts)) => {
@@ -151,7 +143,7 @@ impl Router {
                 *name = Arc::clone(known);
             }
         };
-        for rule in &mut criteria.hosts {
+        for rule in &mut *criteria.hosts {
             match &mut rule.host {
                 Host::Any => {}
                 Host::Exact(name) => share(name, &self.exact),
@@ -168,6 +160,11 @@ impl Router {
             Host::Suffix(name) => Some((name, &mut self.suffix)),
             Host::Prefix(name) => Some((name, &mut self.prefix)),
         }
+    }
+
+    /// The route with the highest priority that accepts the connection.
+    pub(super) fn find_stream(&self, stream: &StreamHead<'_>) -> Option<Match> {
+        self.streams.find(stream, &self.regexes)
     }
 
     /// The route with the highest priority that accepts the request.
@@ -246,6 +243,14 @@ impl<'a> Search<'a> {
         if !fits {
             return None;
         }
+        if place.methods & EXPRESSION != 0 {
+            // What it matched of the path is told once, of the best.
+            return Some(Found {
+                place,
+                matched_bytes: 0,
+                regex: None,
+            });
+        }
         if let Some(matched_bytes) = priority::prefix_bytes(place.priority)
             && matched_bytes <= tree::KEY_BYTES_MAX
         {
@@ -255,8 +260,8 @@ impl<'a> Search<'a> {
                 regex: None,
             });
         }
-        match &place.route.criteria.paths[usize::from(place.path)].path {
-            Path::Prefix(prefix) => request.path.starts_with(&**prefix).then(|| Found {
+        match &place.route.criteria.paths[usize::from(place.path)] {
+            Path::Prefix(prefix) => request.path.as_bytes().starts_with(prefix).then(|| Found {
                 place,
                 matched_bytes: prefix.len(),
                 regex: None,
@@ -276,23 +281,24 @@ impl<'a> Search<'a> {
     }
 
     fn finish(self) -> Option<Match> {
-        let path = self.request.path.as_bytes();
         let found = self.best?;
+        let route = Arc::clone(&found.place.route);
+        if route.criteria.is_expression() {
+            let facts = Facts::of_request(self.request);
+            let trace = route.criteria.trace(&facts, self.regexes);
+            return Some(Match {
+                route,
+                matched_bytes: trace.matched_bytes,
+                captures: Captures::of(trace.groups),
+            });
+        }
         let captures = found
             .regex
             .filter(|regex| regex.captures_len() > 1)
             .and_then(|regex| {
-                let groups = regex.captures(path)?;
-                let text = |group: regex::bytes::Match<'_>| {
-                    std::str::from_utf8(group.as_bytes())
-                        .ok()
-                        .map(|text| decode_capture(text).into())
-                };
-                let values = groups.iter().map(|group| group.and_then(text)).collect();
-                drop(groups);
-                Some(Captures { regex, values })
+                let groups = regex.captures(self.request.path.as_bytes())?;
+                Captures::of(captures::groups(&regex, &groups).collect())
             });
-        let route = Arc::clone(&found.place.route);
         Some(Match {
             route,
             matched_bytes: found.matched_bytes,
@@ -304,23 +310,25 @@ impl<'a> Search<'a> {
 /// Calls `act` with each place of a route: host, key in the host's tree, place.
 fn for_each_place(route: &Arc<Route>, mut act: impl FnMut(&Host, &[u8], Place)) {
     let criteria = &route.criteria;
-    for (path, rule) in (0..).zip(&criteria.paths) {
+    let priorities = criteria.priority();
+    for (index, path) in (0..).zip(&*criteria.paths) {
         let literal;
-        let (key, priority) = match &rule.path {
-            Path::Prefix(prefix) => (prefix.as_bytes(), criteria.priority.of_prefix(prefix.len())),
+        let (key, priority) = match path {
+            Path::Prefix(prefix) if criteria.is_expression() => (&**prefix, priorities.whole()),
+            Path::Prefix(prefix) => (&**prefix, priorities.of_prefix(prefix.len())),
             Path::Regex(pattern) => {
                 literal = regexes::literal_prefix(pattern);
-                (literal.as_bytes(), criteria.priority.of_regex())
+                (literal.as_bytes(), priorities.of_regex())
             }
         };
-        for HostRule { host, port } in &criteria.hosts {
+        for HostRule { host, port } in &*criteria.hosts {
             let place = Place {
                 priority,
                 route: Arc::clone(route),
                 methods: criteria.methods,
                 port: port.map_or(0, NonZeroU16::get),
-                path,
-                class: rule.class,
+                // Those of an expression are all the same.
+                path: if criteria.is_expression() { 0 } else { index },
             };
             act(host, key, place);
         }

@@ -17,17 +17,14 @@ pub(super) struct Place {
     pub(super) port: u16,
     /// Index into the route's paths.
     pub(super) path: u16,
-    /// Index into the route's classes.
-    pub(super) class: u16,
 }
 
 impl Place {
     /// What decides between equal priorities.
     fn id(&self) -> &Uuid {
-        self.route
-            .criteria
-            .classes
-            .get(usize::from(self.class))
+        let classes = self.route.criteria.classes();
+        classes
+            .and_then(|classes| classes.id(self.path))
             .unwrap_or(&self.route.id)
     }
 }

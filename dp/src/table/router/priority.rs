@@ -8,22 +8,42 @@
 //! | 51    | the path is a regex |
 //! | 19-50 | `regex_priority` of a regex |
 //! | 0-18  | bytes of a plain path |
+//!
+//! A route with an expression has all of bits 56-63, so that it goes before the others, and its own `priority`.
+//! A stream route has bit 61 if it has server names, or sources and destinations; then what its sources (bits 4-7)
+//! and destinations (bits 0-3) are: addresses 8, ports 4, blocks 1.
 
 use sluice_schema::kind;
 
 const PREFIX_BYTES_MAX: usize = 0x7_FFFF;
 
 const REGEX: u64 = 1 << 51;
+const EXPRESSION: u64 = 0xff << 56;
+const STREAM: u64 = 1 << 61;
 
 /// The priorities of a route: they differ with the path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Priority {
-    base: u64,
+    pub(super) base: u64,
     /// Bits 19 to 50 of its regexes.
-    regex: u64,
+    pub(super) regex: u32,
 }
 
 impl Priority {
+    /// That of a route whose places are all equal: one with an expression, or a stream route.
+    pub(super) fn of_all(route: &kind::Route) -> Self {
+        let base = match route.expression {
+            Some(_) => EXPRESSION | (route.priority & !EXPRESSION),
+            None => of_stream(route),
+        };
+        Self { base, regex: 0 }
+    }
+
+    /// Of all its places.
+    pub(super) fn whole(self) -> u64 {
+        self.base
+    }
+
     /// That of an HTTP route.
     pub(super) fn of(route: &kind::Route) -> Self {
         let present = [
@@ -44,10 +64,10 @@ impl Priority {
         let clamped = route
             .regex_priority
             .clamp(i64::from(i32::MIN), i64::from(i32::MAX));
-        let moved = (clamped - i64::from(i32::MIN)).unsigned_abs();
+        let moved = clamped - i64::from(i32::MIN);
         Self {
             base,
-            regex: moved << 19,
+            regex: u32::try_from(moved).unwrap_or_default(),
         }
     }
 
@@ -58,7 +78,7 @@ impl Priority {
 
     /// With a regex.
     pub(super) fn of_regex(self) -> u64 {
-        self.base | REGEX | self.regex
+        self.base | REGEX | u64::from(self.regex) << 19
     }
 }
 
@@ -68,8 +88,23 @@ pub(super) fn prefix_bytes(priority: u64) -> Option<usize> {
     (priority & REGEX == 0).then_some(bytes)
 }
 
-/// Whether a route is for streams and not for HTTP: its first protocol says so.
-pub(super) fn is_stream(protocols: &[String]) -> bool {
-    let first = protocols.first().map(String::as_str);
-    matches!(first, Some("tcp" | "tls" | "udp" | "tls_passthrough"))
+fn of_stream(route: &kind::Route) -> u64 {
+    let weight = |ends: &[kind::Endpoint]| {
+        let of_end = |end: &kind::Endpoint| {
+            let address = match end.ip.as_deref().map(|ip| ip.contains('/')) {
+                Some(true) => 1,
+                Some(false) => 8,
+                None => 0,
+            };
+            address | if end.port.is_some() { 4 } else { 0 }
+        };
+        ends.iter().map(of_end).fold(0, |all, one: u64| all | one)
+    };
+    let both = !route.sources.is_empty() && !route.destinations.is_empty();
+    let first = if both || !route.snis.is_empty() {
+        STREAM
+    } else {
+        0
+    };
+    first | weight(&route.sources) << 4 | weight(&route.destinations)
 }

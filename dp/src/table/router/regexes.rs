@@ -156,7 +156,11 @@ pub(super) fn literal_prefix(anchored: &str) -> String {
     let pattern = anchored
         .strip_prefix(PATH_START)
         .and_then(|rest| rest.strip_suffix(PATH_END));
-    let pattern = pattern.unwrap_or_default();
+    literal_prefix_of(pattern.unwrap_or_default())
+}
+
+/// The same, of a pattern that stands behind an anchor.
+pub(super) fn literal_prefix_of(pattern: &str) -> String {
     let mut prefix = String::new();
     if has_alternatives(pattern) {
         return prefix;

@@ -6,8 +6,7 @@
 //! them.
 
 use super::place::{Place, Places};
-use std::fmt;
-use std::ops::Deref;
+use super::text::Text;
 use std::sync::Arc;
 
 /// Longest key. A longer prefix is filed under its beginning, and the rest is compared with the request; this also
@@ -20,7 +19,8 @@ pub(super) struct Tree(Option<Arc<Node>>);
 
 #[derive(Clone, Default, Debug)]
 struct Node {
-    label: Label,
+    /// The bytes that lead here.
+    label: Text,
     places: Places,
     /// Sorted by `first`.
     children: Box<[Child]>,
@@ -154,7 +154,7 @@ impl Node {
         };
         let mut lower = std::mem::replace(slot, Arc::new(upper));
         let below = Arc::make_mut(&mut lower);
-        below.label = Label::from(&below.label[at..]);
+        below.label = Text::from(&below.label[at..]);
         let first = below.label[0];
         Arc::make_mut(slot).children = Box::new([Child { first, node: lower }]);
     }
@@ -191,57 +191,9 @@ impl Node {
         if let (true, [only]) = (slot.places.is_empty(), &*slot.children) {
             let mut joined = Arc::clone(&only.node);
             let label = [&*slot.label, &*joined.label].concat();
-            Arc::make_mut(&mut joined).label = Label::from(&*label);
+            Arc::make_mut(&mut joined).label = Text::from(&*label);
             *slot = joined;
         }
-    }
-}
-
-/// The bytes that lead to a node; most are few enough to be kept in the node itself.
-#[derive(Clone)]
-enum Label {
-    Short(u8, [u8; Self::SHORT_BYTES_MAX]),
-    Long(Box<[u8]>),
-}
-
-impl Label {
-    /// As many as fit in the space of the other variant.
-    const SHORT_BYTES_MAX: usize = 22;
-}
-
-impl Default for Label {
-    fn default() -> Self {
-        Self::from(&[][..])
-    }
-}
-
-impl From<&[u8]> for Label {
-    fn from(text: &[u8]) -> Self {
-        let mut short = [0; Self::SHORT_BYTES_MAX];
-        match (u8::try_from(text.len()), short.get_mut(..text.len())) {
-            (Ok(bytes), Some(place)) => {
-                place.copy_from_slice(text);
-                Self::Short(bytes, short)
-            }
-            (Ok(_) | Err(_), _) => Self::Long(text.into()),
-        }
-    }
-}
-
-impl Deref for Label {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Short(bytes, short) => &short[..usize::from(*bytes)],
-            Self::Long(long) => long,
-        }
-    }
-}
-
-impl fmt::Debug for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        String::from_utf8_lossy(self).fmt(f)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commands in, mutations or errors out, in one line each; and every decision folded as a replica folds it.
 
 mod apply;
+mod expressions;
 mod fold;
 mod kinds;
 mod workspaces;
@@ -27,6 +28,7 @@ struct World {
     folded: State,
     /// Seconds.
     now: u64,
+    router_flavor: RouterFlavor,
 }
 
 impl World {
@@ -46,6 +48,7 @@ impl World {
             folded: state.clone(),
             state,
             now: START,
+            router_flavor: RouterFlavor::default(),
         }
     }
 
@@ -69,6 +72,7 @@ impl World {
             reason: None,
             request_id: None,
             seed: [u8::try_from(self.now % 251).unwrap(); 32],
+            router_flavor: self.router_flavor,
         };
         let before = (self.state.cursor(), self.state.digest());
         let decision = decide(&self.state, command, &origin)?;

@@ -88,6 +88,7 @@ fn nothing_is_written_into_a_workspace_that_is_not_there() {
         reason: None,
         request_id: None,
         seed: [0; 32],
+        router_flavor: RouterFlavor::default(),
     };
     let refused = decide(&world.state, Command::Write(Box::new(write)), &origin);
     let refused = refused.unwrap_err().to_string();

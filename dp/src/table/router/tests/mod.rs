@@ -1,7 +1,11 @@
 //! The router against a naive matcher that asks each route in turn, and against itself built afresh.
 
+mod expressions;
+mod streams;
+
 use super::*;
 use crate::table::entity::Origin;
+use crate::table::path::canonical_path;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -71,13 +75,31 @@ fn route() -> impl Strategy<Value = kind::Route> {
         texts(SNIS, 1),
         -2i64..3,
     );
-    fields.prop_map(|(methods, hosts, paths, headers, snis, regex_priority)| {
+    let classic = fields.prop_map(|(methods, hosts, paths, headers, snis, regex_priority)| {
         let route = serde_json::json!({
             "protocols": ["http"], "methods": methods, "hosts": hosts, "paths": paths, "headers": headers,
             "snis": snis, "regex_priority": regex_priority, "https_redirect_status_code": 426, "strip_path": true,
             "path_handling": "v0", "preserve_host": false, "request_buffering": true, "response_buffering": true,
         });
-        serde_json::from_value(route).unwrap()
+        serde_json::from_value::<kind::Route>(route).unwrap()
+    });
+    let expression = option::weighted(0.4, (expressions::expression(), 0u64..3));
+    let protocols = select(vec![vec!["http", "https"], vec!["https"], vec!["http"]]);
+    (classic, expression, protocols).prop_map(|(route, expression, protocols)| {
+        let Some((expression, priority)) = expression else {
+            return route;
+        };
+        kind::Route {
+            protocols: protocols.into_iter().map(str::to_owned).collect(),
+            methods: Vec::new(),
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            headers: BTreeMap::new(),
+            snis: Vec::new(),
+            expression: Some(expression),
+            priority,
+            ..route
+        }
     })
 }
 
@@ -87,9 +109,11 @@ struct Request {
     host: &'static str,
     port: u16,
     path: String,
+    query: Option<&'static str>,
     headers: HeaderMap,
     sni: Option<&'static str>,
     tls: bool,
+    source: SocketAddr,
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -98,6 +122,14 @@ fn request() -> impl Strategy<Value = Request> {
         Just(format!("/{}bc", "a".repeat(300))),
         Just(format!("/{}", "a".repeat(280)))
     ];
+    let path = path.prop_map(|path: String| canonical_path(&path).unwrap().into_owned());
+    let query = select(vec![
+        None,
+        Some("q=1"),
+        Some("q=1&q=1+2&r"),
+        Some("r=&q=%31"),
+    ]);
+    let source = select(vec![[127, 0, 0, 1], [10, 1, 2, 3]]);
     let hosts = vec!["a.b", "c.a.b", "a.c", "d.c.a.b", "c.a.x", "b", "", "x.y"];
     let headers = vec![
         ("x", "1"),
@@ -122,16 +154,22 @@ fn request() -> impl Strategy<Value = Request> {
         headers,
         sni,
         any::<bool>(),
+        query,
+        source,
     );
-    fields.prop_map(|(method, host, port, path, headers, sni, tls)| Request {
-        method,
-        host,
-        port,
-        path,
-        headers,
-        sni,
-        tls,
-    })
+    fields.prop_map(
+        |(method, host, port, path, headers, sni, tls, query, source)| Request {
+            method,
+            host,
+            port,
+            path,
+            query,
+            headers,
+            sni,
+            tls,
+            source: SocketAddr::from((source, 9)),
+        },
+    )
 }
 
 impl Request {
@@ -142,10 +180,11 @@ impl Request {
             host: self.host,
             port: self.port,
             path: &self.path,
+            query: self.query,
             headers: &self.headers,
             sni: self.sni,
             tls: self.tls,
-            source: anywhere,
+            source: self.source,
             destination: anywhere,
         }
     }
@@ -208,6 +247,18 @@ fn naive_find(routes: &BTreeMap<Uuid, kind::Route>, request: &Request) -> Option
         .iter()
         .filter(|(_, route)| naive_accepts(route, request))
     {
+        if route.expression.is_some() {
+            // Ahead of all others.
+            let rank = (
+                (usize::MAX, false, 0),
+                false,
+                route.priority.cast_signed(),
+                0,
+            );
+            let matched = expressions::naive_matches(route, request);
+            found.extend(matched.map(|bytes| (rank, *id, Reverse(0), *id, bytes)));
+            continue;
+        }
         let class = |path: &String| {
             if path.starts_with('~') {
                 None
@@ -284,10 +335,10 @@ fn shape(router: &Router) -> BTreeMap<String, String> {
         map.iter()
             .map(move |(host, tree)| (format!("{kind} {host}"), tree))
     });
-    trees
+    let trees = trees
         .chain([("any".to_owned(), &router.any)])
-        .map(|(host, tree)| (host, format!("{tree:?}")))
-        .collect()
+        .map(|(host, tree)| (host, format!("{tree:?}")));
+    trees.chain(streams::shape(&router.streams)).collect()
 }
 
 fn check(
@@ -374,7 +425,9 @@ proptest! {
     ) {
         let narrow = |mut route: kind::Route| {
             route.hosts.clear();
-            route.paths = vec!["/a".into()];
+            if route.expression.is_none() {
+                route.paths = vec!["/a".into()];
+            }
             route
         };
         let edits = edits.into_iter().map(|(index, route)| (index, route.map(narrow))).collect();
