@@ -1,8 +1,12 @@
 //! Settings of the data plane.
 
 use crate::NodeId;
-use crate::proxy::{Listen, TlsOptions, TlsSettingsError, load_authorities, load_certificate};
+use crate::proxy::{
+    Limits, Listen, Network, TlsOptions, TlsSettingsError, Trust, load_authorities,
+    load_certificate,
+};
 use clap::{Args, Parser};
+use http::HeaderName;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
@@ -29,6 +33,8 @@ pub struct Settings {
     pub(crate) log: LogSettings,
     #[command(flatten)]
     pub(crate) proxy: ProxySettings,
+    #[command(flatten)]
+    pub(crate) clients: ClientSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
 }
@@ -98,6 +104,112 @@ pub(crate) struct ProxySettings {
     pub(crate) drain_timeout: Duration,
 }
 
+/// What clients may take, and which of them are believed.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Clients")]
+pub(crate) struct ClientSettings {
+    /// Seconds a client may take for a request's head, and a connection may be idle
+    #[arg(long, env = "SLUICE_DP_CLIENT_HEADER_TIMEOUT", default_value = "60", value_parser = parse_positive, value_name = "SECONDS")]
+    client_header_timeout: Duration,
+    /// Seconds a client may pause within a request's body
+    #[arg(long, env = "SLUICE_DP_CLIENT_BODY_TIMEOUT", default_value = "60", value_parser = parse_positive, value_name = "SECONDS")]
+    client_body_timeout: Duration,
+    /// Bytes per second of a request's body at least, on average over client_body_timeout; 0 asks for none. gRPC is not held to it
+    #[arg(
+        long,
+        env = "SLUICE_DP_CLIENT_BODY_RATE_MIN",
+        default_value = "16",
+        value_name = "BYTES"
+    )]
+    client_body_rate_min: u32,
+    /// Seconds a client may not read its answer
+    #[arg(long, env = "SLUICE_DP_CLIENT_SEND_TIMEOUT", default_value = "60", value_parser = parse_positive, value_name = "SECONDS")]
+    client_send_timeout: Duration,
+    /// Bytes of a request's head, 8192 to 1048576
+    #[arg(long, env = "SLUICE_DP_CLIENT_HEADER_BYTES_MAX", default_value = "32768", value_parser = clap::value_parser!(u32).range(8192..=1_048_576), value_name = "BYTES")]
+    client_header_bytes_max: u32,
+    /// Headers of a request, 1 to 1000
+    #[arg(long, env = "SLUICE_DP_CLIENT_HEADERS_MAX", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    client_headers_max: u32,
+    /// Bytes of a request's path and query, 1 to 65534
+    #[arg(long, env = "SLUICE_DP_CLIENT_URI_BYTES_MAX", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..=65_534), value_name = "BYTES")]
+    client_uri_bytes_max: u32,
+    /// Connections of clients per worker
+    #[arg(
+        long,
+        env = "SLUICE_DP_CLIENT_CONNECTIONS_MAX",
+        default_value = "16384",
+        value_name = "N"
+    )]
+    client_connections_max: u32,
+    /// Connections per client address, of IPv6 per /64 network, on all workers; 0 is no limit
+    #[arg(
+        long,
+        env = "SLUICE_DP_CLIENT_CONNECTIONS_PER_ADDRESS",
+        default_value = "0",
+        value_name = "N"
+    )]
+    client_connections_per_address: u32,
+    /// Requests at a time on a client's HTTP/2 connection, 1 to 10000
+    #[arg(long, env = "SLUICE_DP_HTTP2_STREAMS_MAX", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    http2_streams_max: u32,
+    /// Requests that an HTTP/2 connection may take back at once before it is ended; 10 come back per second, and one for two requests
+    #[arg(
+        long,
+        env = "SLUICE_DP_HTTP2_RESETS_MAX",
+        default_value = "100",
+        value_name = "N"
+    )]
+    http2_resets_max: u32,
+    /// Addresses and networks of proxies in front, separated by commas, that are believed about X-Forwarded-* and the client's address
+    #[arg(
+        long,
+        env = "SLUICE_DP_TRUSTED_IPS",
+        value_delimiter = ',',
+        value_name = "NETWORK"
+    )]
+    trusted_ips: Vec<Network>,
+    /// Header in which trusted proxies give the client's address: X-Real-IP, X-Forwarded-For or another
+    #[arg(
+        long,
+        env = "SLUICE_DP_REAL_IP_HEADER",
+        default_value = "x-real-ip",
+        value_name = "NAME"
+    )]
+    real_ip_header: HeaderName,
+    /// Whether trusted addresses in that header are passed over, from the right, to the first that is not trusted
+    #[arg(long, env = "SLUICE_DP_REAL_IP_RECURSIVE", default_value = "off", value_parser = parse_switch, value_name = "on|off")]
+    real_ip_recursive: bool,
+}
+
+impl ClientSettings {
+    /// What clients may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            header_timeout: self.client_header_timeout,
+            body_timeout: self.client_body_timeout,
+            body_rate_min: self.client_body_rate_min,
+            send_timeout: self.client_send_timeout,
+            header_bytes_max: self.client_header_bytes_max,
+            headers_max: self.client_headers_max,
+            uri_bytes_max: self.client_uri_bytes_max,
+            connections_max: self.client_connections_max as usize,
+            connections_per_address_max: self.client_connections_per_address,
+            streams_max: self.http2_streams_max,
+            resets_max: self.http2_resets_max,
+        }
+    }
+
+    /// Which of them are believed.
+    pub(crate) fn trust(&self) -> Trust {
+        Trust {
+            networks: self.trusted_ips.clone(),
+            header: self.real_ip_header.clone(),
+            recursive: self.real_ip_recursive,
+        }
+    }
+}
+
 /// Settings of TLS.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "TLS")]
@@ -145,6 +257,19 @@ impl TlsSettings {
             handshake_timeout: self.tls_handshake_timeout,
         })
     }
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
+}
+
+fn parse_positive(text: &str) -> Result<Duration, String> {
+    let seconds = parse_seconds(text).ok().filter(|time| !time.is_zero());
+    seconds.ok_or_else(|| "expected whole seconds, 1 or more".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -30,6 +30,8 @@ pub struct Metrics {
 pub struct Shard {
     /// Connections accepted so far.
     pub accepted: AtomicU64,
+    /// Connections closed at once because there were too many.
+    pub refused: AtomicU64,
     /// Client connections open now.
     pub active: AtomicU64,
     /// Requests answered so far.
@@ -201,6 +203,8 @@ impl Shard {
 pub struct Connections {
     /// Accepted so far.
     pub accepted: u64,
+    /// Of these, closed at once because there were too many.
+    pub refused: u64,
     /// Open now.
     pub active: u64,
     /// Requests answered so far.
@@ -222,6 +226,7 @@ impl Metrics {
         let mut sum = Connections::default();
         for shard in self.lock().iter() {
             sum.accepted += shard.accepted.load(Ordering::Relaxed);
+            sum.refused += shard.refused.load(Ordering::Relaxed);
             sum.active += shard.active.load(Ordering::Relaxed);
             sum.requests += shard.requests.load(Ordering::Relaxed);
             sum.idle_upstream += shard.idle_upstream.load(Ordering::Relaxed);

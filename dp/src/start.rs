@@ -80,7 +80,7 @@ pub async fn run(
     _: LogLevel,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (log, proxy) = (settings.log, settings.proxy);
+    let (log, proxy, clients) = (settings.log, settings.proxy, settings.clients);
     let broker = settings
         .connection
         .options(jetstream::Role::DataPlane, "sluice-dp")?;
@@ -103,6 +103,8 @@ pub async fn run(
         tls,
         workers: proxy.workers.map_or_else(default_workers, usize::from),
         drain_timeout: proxy.drain_timeout,
+        clients: clients.limits(),
+        trust: clients.trust(),
         ..proxy::Options::default()
     };
     let (data_dir, node_id, sync) = (log.data_dir, log.node_id, log.incremental_sync);

@@ -161,7 +161,7 @@ pub(super) fn connections(writer: &mut Writer, sum: Connections) {
     writer.metric(name, "gauge", "Client connections by state");
     for (state, value) in [
         ("accepted", sum.accepted),
-        ("handled", sum.accepted),
+        ("handled", sum.accepted - sum.refused.min(sum.accepted)),
         ("active", sum.active),
         ("total", sum.requests),
     ] {

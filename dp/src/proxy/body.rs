@@ -28,6 +28,7 @@ pub(super) enum Outgoing {
 pub(super) struct Progress {
     finished: Cell<bool>,
     frames: Cell<u64>,
+    bytes: Cell<u64>,
     waits_for_client: Cell<bool>,
     broken: Cell<bool>,
 }
@@ -47,6 +48,11 @@ impl Upload {
     /// Frames passed on so far.
     pub(super) fn frames(&self) -> u64 {
         self.0.as_ref().map_or(0, |progress| progress.frames.get())
+    }
+
+    /// Bytes passed on so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |progress| progress.bytes.get())
     }
 
     /// Whether it is the client that keeps us waiting.
@@ -72,6 +78,8 @@ impl Outgoing {
             return (Self::Empty, Upload(None));
         }
         let progress = Rc::<Progress>::default();
+        // Nobody has asked it for anything yet.
+        progress.waits_for_client.set(true);
         (
             Self::Client {
                 body,
@@ -97,7 +105,9 @@ impl http_body::Body for Outgoing {
         progress.waits_for_client.set(polled.is_pending());
         match &polled {
             Poll::Pending => {}
-            Poll::Ready(Some(Ok(_))) => {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                progress.bytes.set(progress.bytes.get() + bytes as u64);
                 progress.frames.set(progress.frames.get() + 1);
                 progress.finished.set(body.is_end_stream());
             }

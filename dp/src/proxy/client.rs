@@ -3,13 +3,14 @@
 
 use super::body::{Body, BodyError};
 use super::exec::LocalExec;
+use super::guard::{Guard, Http2Budget};
 use super::life;
+use super::limits::Limits;
 use super::peer::Peer;
 use super::tls::server::HTTP2;
 use super::worker::Worker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::rt::{Read, Write};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,14 +20,11 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 100;
-/// The largest head of a request: each field counts as name, value and 32 bytes.
-const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
 /// What a client may send before it is read, per request and per connection.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -56,12 +54,12 @@ pub(super) enum Entrance {
     Tls(TlsAcceptor),
 }
 
-/// How HTTP/2 is spoken to clients.
-pub(super) fn http2_builder() -> http2::Builder<LocalExec> {
+/// How HTTP/2 is spoken to clients. The head of a request counts each field as name, value and 32 bytes.
+pub(super) fn http2_builder(limits: &Limits) -> http2::Builder<LocalExec> {
     let mut http = http2::Builder::new(LocalExec);
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(limits.header_bytes_max)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
@@ -79,8 +77,10 @@ pub(super) fn serve_http1<I>(
     peer: Peer,
 ) -> impl Future<Output = ()> + use<I>
 where
-    I: Read + Write + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let send_timeout = worker.options.clients.send_timeout;
+    let io = TokioIo::new(Guard::http1(io, send_timeout, peer.tunnel.clone()));
     let (remote, peer) = (peer.remote, Rc::new(peer));
     let service = {
         let worker = Rc::clone(worker);
@@ -105,8 +105,12 @@ where
 /// Serves HTTP/2. A drain and idleness end it by GOAWAY: what was begun is finished.
 fn serve_http2<I>(worker: &Rc<Worker>, io: I, peer: Peer) -> impl Future<Output = ()> + use<I>
 where
-    I: Read + Write + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let limits = worker.options.clients;
+    let resets_max = limits.resets_max;
+    let guard = Guard::http2(io, limits.send_timeout, Http2Budget { resets_max });
+    let io = TokioIo::new(guard);
     let (remote, peer) = (peer.remote, Rc::new(peer));
     let use_of = Rc::new(Use::default());
     let service = {
@@ -116,30 +120,31 @@ where
             let answer = life::serve(Rc::clone(&worker), Rc::clone(&peer), request);
             async move {
                 let response = answer.await?;
-                Ok::<_, std::convert::Infallible>(response.map(|body| Held { body, _open: open }))
+                Ok::<_, std::convert::Infallible>(response.map(|body| Held { body, open }))
             }
         })
     };
     let connection = worker.http2.serve_connection(io, service);
     let drain = Rc::clone(&worker.drain);
-    let idle = worker.limits.header_read_timeout;
+    let idle = limits.header_timeout;
     async move {
         let mut connection = pin!(connection);
         let mut asked = pin!(drain.asked());
         let mut leaving = false;
         let ended = loop {
-            let seen = use_of.begun.get();
+            let seen = (use_of.begun.get(), use_of.moved.get());
             let look = Instant::now() + idle;
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => break ended,
                 () = &mut asked, if !leaving => {}
                 () = tokio::time::sleep_until(look) => {
-                    if use_of.open.get() > 0 || use_of.begun.get() != seen {
+                    let moved = (use_of.begun.get(), use_of.moved.get()) != seen;
+                    if moved || use_of.waits_for_upstream() {
                         continue;
                     }
-                    // It was asked to leave, and did not.
-                    if leaving {
+                    // It was asked to leave, and did not; or it has not taken a byte of its answers for so long.
+                    if leaving || use_of.open.get() > 0 {
                         break Ok(());
                     }
                 }
@@ -165,7 +170,7 @@ pub(super) async fn serve_either(
     local: SocketAddr,
 ) {
     let beginning = begins_with_http2(&stream);
-    let timeout = worker.limits.header_read_timeout;
+    let timeout = worker.options.clients.header_timeout;
     let mut asked = pin!(Rc::clone(&worker.drain).asked());
     let http2 = tokio::select! {
         biased;
@@ -173,10 +178,10 @@ pub(super) async fn serve_either(
         () = &mut asked => return,
         http2 = tokio::time::timeout(timeout, beginning) => http2,
     };
-    let peer = Peer::new(remote, local);
+    let peer = Peer::new(remote, local, &worker.options.trust);
     match http2 {
-        Ok(Ok(true)) => Box::pin(serve_http2(&worker, TokioIo::new(stream), peer)).await,
-        Ok(Ok(false)) => Box::pin(serve_http1(&worker, TokioIo::new(stream), peer)).await,
+        Ok(Ok(true)) => Box::pin(serve_http2(&worker, stream, peer)).await,
+        Ok(Ok(false)) => Box::pin(serve_http1(&worker, stream, peer)).await,
         Ok(Err(_)) | Err(_) => {}
     }
 }
@@ -208,7 +213,7 @@ pub(super) async fn serve_tls(
     remote: SocketAddr,
     local: SocketAddr,
 ) {
-    let timeout = worker.limits.tls.handshake_timeout;
+    let timeout = worker.options.tls.handshake_timeout;
     let stream = {
         let handshake = Box::pin(acceptor.accept(stream));
         let mut asked = pin!(Rc::clone(&worker.drain).asked());
@@ -230,11 +235,14 @@ pub(super) async fn serve_tls(
         }
     };
     let session = stream.get_ref().1;
-    let peer = Peer::over_tls(remote, local, session.server_name());
+    let peer = Peer::over_tls(
+        Peer::new(remote, local, &worker.options.trust),
+        session.server_name(),
+    );
     if session.alpn_protocol() == Some(HTTP2) {
-        Box::pin(serve_http2(&worker, TokioIo::new(stream), peer)).await;
+        Box::pin(serve_http2(&worker, stream, peer)).await;
     } else {
-        Box::pin(serve_http1(&worker, TokioIo::new(stream), peer)).await;
+        Box::pin(serve_http1(&worker, stream, peer)).await;
     }
 }
 
@@ -245,29 +253,57 @@ struct Use {
     begun: Cell<u64>,
     /// Requests whose response is not finished.
     open: Cell<usize>,
+    /// Of these, those whose upstream has still to give something.
+    upstream: Cell<usize>,
+    /// Pieces of responses so far.
+    moved: Cell<u64>,
+}
+
+impl Use {
+    fn waits_for_upstream(&self) -> bool {
+        self.upstream.get() > 0
+    }
 }
 
 /// A request in progress.
-struct Open(Rc<Use>);
+struct Open {
+    use_of: Rc<Use>,
+    /// Whether it waits for its upstream, and not for its client.
+    upstream: Cell<bool>,
+}
 
 impl Open {
     fn new(use_of: &Rc<Use>) -> Self {
         use_of.begun.set(use_of.begun.get() + 1);
         use_of.open.set(use_of.open.get() + 1);
-        Self(Rc::clone(use_of))
+        use_of.upstream.set(use_of.upstream.get() + 1);
+        Self {
+            use_of: Rc::clone(use_of),
+            upstream: Cell::new(true),
+        }
+    }
+
+    fn wait_for_upstream(&self, waits: bool) {
+        let count = &self.use_of.upstream;
+        match (self.upstream.replace(waits), waits) {
+            (false, true) => count.set(count.get() + 1),
+            (true, false) => count.set(count.get() - 1),
+            (true, true) | (false, false) => {}
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
+        self.wait_for_upstream(false);
+        self.use_of.open.set(self.use_of.open.get() - 1);
     }
 }
 
 /// A response's body that says when it is finished.
 struct Held {
     body: Body,
-    _open: Open,
+    open: Open,
 }
 
 impl http_body::Body for Held {
@@ -278,7 +314,12 @@ impl http_body::Body for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        // A frame that is given is the client's to take.
+        self.open.wait_for_upstream(polled.is_pending());
+        let moved = &self.open.use_of.moved;
+        moved.set(moved.get() + 1);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

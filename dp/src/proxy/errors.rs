@@ -17,6 +17,8 @@ pub(super) enum Failure {
     BadRequest,
     /// `CONNECT` or `TRACE`.
     MethodNotAllowed,
+    /// The request's target is too long.
+    UriTooLong,
     /// The client stopped sending its body.
     RequestTimeout,
     /// No route matches.
@@ -53,6 +55,7 @@ impl Failure {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::HttpsRequired { status, .. } => *status,
@@ -73,6 +76,7 @@ impl Failure {
         Cow::Borrowed(match self {
             Self::BadRequest => "Bad request",
             Self::MethodNotAllowed => "Method not allowed",
+            Self::UriTooLong => "URI too long",
             Self::RequestTimeout => "Request timeout",
             Self::NoRoute => "no Route matched with those values",
             Self::HttpsRequired { .. } => "Please use HTTPS protocol",
@@ -112,7 +116,9 @@ impl Failure {
                 (header::UPGRADE, HeaderValue::from_static("HTTP/2")),
             ],
             // What follows on such a connection cannot be trusted to be a request.
-            Self::BadRequest | Self::MethodNotAllowed | Self::RequestTimeout => vec![close],
+            Self::BadRequest | Self::MethodNotAllowed | Self::UriTooLong | Self::RequestTimeout => {
+                vec![close]
+            }
             Self::NoRoute
             | Self::GrpcsRequired
             | Self::NotGrpc

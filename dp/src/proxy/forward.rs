@@ -154,6 +154,7 @@ async fn send(
     let spare = plan.request.as_ref().filter(|_| wanted);
     let spare = spare.and_then(|request| Spare::of(request, &plan.upload));
     let mut wait = Wait::new(worker, plan.service, &plan.upload);
+    wait.paced = !plan.speech.is_http2();
     wait.arm(&mut link, now);
     let sent = {
         let mut sent = pin!(link.sender.try_send(take(&mut plan.request)?));
@@ -265,12 +266,15 @@ struct Wait<'a> {
     worker: &'a Worker,
     service: &'a Service,
     upload: &'a Upload,
+    /// Whether the body must come at a least rate.
+    paced: bool,
     stage: Stage,
 }
 
 enum Stage {
-    /// The request's body is on its way; so many frames had passed when the timer was last armed.
-    Upload { frames: u64 },
+    /// The request's body is on its way. When the timer was last armed so many frames had passed, so many bytes became due
+    /// until it runs out, and it was the client who kept us waiting, or the upstream.
+    Upload { frames: u64, due: u64, client: bool },
     /// The upstream has all of the request.
     Response,
 }
@@ -281,7 +285,8 @@ impl<'a> Wait<'a> {
             worker,
             service,
             upload,
-            stage: Stage::Upload { frames: 0 },
+            paced: true,
+            stage: Stage::Response,
         }
     }
 
@@ -290,11 +295,18 @@ impl<'a> Wait<'a> {
             self.stage = Stage::Response;
             self.service.read_timeout
         } else {
+            let (frames, bytes) = (self.upload.frames(), self.upload.bytes());
+            let limits = &self.worker.options.clients;
+            let client = self.upload.waits_for_client();
+            let rate = if self.paced { limits.body_rate_min } else { 0 };
+            let due = bytes + u64::from(rate) * limits.body_timeout.as_secs();
             self.stage = Stage::Upload {
-                frames: self.upload.frames(),
+                frames,
+                due,
+                client,
             };
-            if self.upload.waits_for_client() {
-                self.worker.limits.client_body_timeout
+            if client {
+                limits.body_timeout
             } else {
                 self.service.write_timeout
             }
@@ -309,8 +321,14 @@ impl<'a> Wait<'a> {
             }
             let stuck = match self.stage {
                 Stage::Response => return Poll::Ready(Failure::UpstreamTimeout),
-                Stage::Upload { frames } => {
-                    frames == self.upload.frames() && !self.upload.is_finished()
+                Stage::Upload {
+                    frames,
+                    due,
+                    client,
+                } => {
+                    let upload = self.upload;
+                    let slow = frames == upload.frames() || (client && upload.bytes() < due);
+                    slow && client == upload.waits_for_client() && !upload.is_finished()
                 }
             };
             if stuck {

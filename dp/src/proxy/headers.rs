@@ -1,5 +1,6 @@
 //! Headers on their way through: what a client may not say, what hops do not pass on, and what the gateway adds.
 
+use super::forwarded::{Client, FORWARDED_FOR, FORWARDED_PROTO};
 use super::peer::Peer;
 use super::request::Authority;
 use http::header::{self, Entry};
@@ -17,8 +18,6 @@ pub(super) const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-pro
 pub(super) const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 pub(super) const RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
@@ -132,6 +131,7 @@ fn strip_connection(headers: &mut HeaderMap) {
 /// What the gateway tells an upstream about the request as it came in.
 pub(super) struct Forwarded<'a> {
     pub(super) peer: &'a Peer,
+    pub(super) client: &'a Client,
     pub(super) authority: &'a Authority,
     pub(super) path: HeaderValue,
     pub(super) prefix: Option<HeaderValue>,
@@ -139,8 +139,11 @@ pub(super) struct Forwarded<'a> {
 }
 
 /// Adds what upstreams are told. `X-Forwarded-*` from clients are not believed, only `X-Forwarded-For` is kept and
-/// appended to.
+/// appended to; what a trusted peer says stays.
 pub(super) fn add_to_request(headers: &mut HeaderMap, forwarded: Forwarded<'_>) {
+    if forwarded.client.trusted {
+        return add_to_trusted(headers, forwarded);
+    }
     append(headers, FORWARDED_FOR, &forwarded.peer.address_text);
     headers.insert(FORWARDED_PROTO, forwarded.peer.scheme());
     headers.insert(FORWARDED_HOST, forwarded.authority.host_value());
@@ -151,6 +154,30 @@ pub(super) fn add_to_request(headers: &mut HeaderMap, forwarded: Forwarded<'_>) 
         None => headers.remove(FORWARDED_PREFIX),
     };
     headers.insert(REAL_IP, forwarded.peer.address_text.clone());
+    append(headers, header::VIA, &VIA);
+    headers.insert(REQUEST_ID, forwarded.request_id.clone());
+}
+
+fn add_to_trusted(headers: &mut HeaderMap, forwarded: Forwarded<'_>) {
+    let client = forwarded.client.text.as_ref();
+    let client = client.unwrap_or(&forwarded.peer.address_text);
+    match headers.contains_key(FORWARDED_FOR) {
+        true => append(headers, FORWARDED_FOR, &forwarded.peer.address_text),
+        false => drop(headers.insert(FORWARDED_FOR, client.clone())),
+    }
+    let said = [
+        (FORWARDED_PROTO, Some(forwarded.peer.scheme())),
+        (FORWARDED_HOST, Some(forwarded.authority.host_value())),
+        (FORWARDED_PORT, Some(forwarded.peer.port_text.clone())),
+        (FORWARDED_PATH, Some(forwarded.path)),
+        (FORWARDED_PREFIX, forwarded.prefix),
+    ];
+    for (name, value) in said {
+        if let (Entry::Vacant(entry), Some(value)) = (headers.entry(name), value) {
+            entry.insert(value);
+        }
+    }
+    headers.insert(REAL_IP, client.clone());
     append(headers, header::VIA, &VIA);
     headers.insert(REQUEST_ID, forwarded.request_id.clone());
 }

@@ -4,15 +4,19 @@
 //! then an endpoint (`balance`), a connection (`pool`, `link`), the request and its answer (`forward`), both bodies
 //! streamed (`body`). Clients' connections are in `client`, other protocols than HTTP in `upgrade`, TLS in `tls`. It sees one table from start to end. Failures become responses in `errors` only.
 
+mod addresses;
 mod body;
 mod client;
 mod drain;
 mod errors;
 mod exec;
 mod forward;
+mod forwarded;
+mod guard;
 mod headers;
 mod ids;
 mod life;
+mod limits;
 mod link;
 mod listen;
 mod peer;
@@ -23,6 +27,9 @@ mod tls;
 mod upgrade;
 mod worker;
 
+pub use addresses::Addresses;
+pub use forwarded::{Network, NetworkError, Trust};
+pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
@@ -58,12 +65,10 @@ pub struct Options {
     pub workers: usize,
     /// How long open requests may take after the shutdown.
     pub drain_timeout: Duration,
-    /// How long a client may take for a request's head, and how long a connection may be idle.
-    pub header_read_timeout: Duration,
-    /// How long a client may pause within a request's body.
-    pub client_body_timeout: Duration,
-    /// Client connections per worker.
-    pub connections_max: usize,
+    /// What clients may take.
+    pub clients: Limits,
+    /// Which proxies in front are believed.
+    pub trust: Trust,
     /// The pool of each worker.
     pub pool: PoolLimits,
     /// The wall clock.
@@ -77,9 +82,8 @@ impl Default for Options {
             tls: TlsOptions::default(),
             workers: 1,
             drain_timeout: Duration::from_secs(30),
-            header_read_timeout: Duration::from_secs(60),
-            client_body_timeout: Duration::from_secs(60),
-            connections_max: 16_384,
+            clients: Limits::default(),
+            trust: Trust::default(),
             pool: PoolLimits::default(),
             clock: wall_clock,
         }
@@ -99,6 +103,8 @@ pub struct Shared {
     pub state: Arc<plugin::State>,
     /// The numbers.
     pub metrics: Arc<Metrics>,
+    /// The connections of each client address.
+    pub addresses: Addresses,
 }
 
 /// The reverse proxy.

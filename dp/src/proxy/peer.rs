@@ -1,5 +1,7 @@
 //! What is known of a client's connection, in the forms requests need.
 
+use super::forwarded::Trust;
+use super::guard::Tunnel;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::net::{IpAddr, SocketAddr};
@@ -18,10 +20,14 @@ pub(super) struct Peer {
     pub(super) tls: bool,
     /// The server name it asked for.
     pub(super) server_name: Option<Box<str>>,
+    /// Whether it is believed about who it speaks for.
+    pub(super) trusted: bool,
+    /// Set when it stops being HTTP.
+    pub(super) tunnel: Tunnel,
 }
 
 impl Peer {
-    pub(super) fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+    pub(super) fn new(remote: SocketAddr, local: SocketAddr, trust: &Trust) -> Self {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         let address = HeaderValue::from_maybe_shared(Bytes::from(remote.ip().to_string()));
@@ -32,15 +38,17 @@ impl Peer {
             port_text: HeaderValue::from(local.port()),
             tls: false,
             server_name: None,
+            trusted: trust.covers(remote.ip()),
+            tunnel: Tunnel::default(),
         }
     }
 
     /// The same over TLS.
-    pub(super) fn over_tls(remote: SocketAddr, local: SocketAddr, name: Option<&str>) -> Self {
+    pub(super) fn over_tls(self, name: Option<&str>) -> Self {
         Self {
             tls: true,
             server_name: name.map(Into::into),
-            ..Self::new(remote, local)
+            ..self
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::body::{Outgoing, Upload};
 use super::errors::Failure;
+use super::forwarded::Client as Sender;
 use super::headers::{self, Forwarded};
 use super::life::Trail;
 use super::peer::Peer;
@@ -88,12 +89,14 @@ pub(super) fn plan<'a>(
     request: Request<Incoming>,
 ) -> Result<Plan<'a>, Failure> {
     let (mut parts, body) = request.into_parts();
-    let authority = request::check(&parts)?;
+    let authority = request::check(&parts, worker.options.clients.uri_bytes_max)?;
+    let client = Sender::of(peer, &parts.headers, &worker.options.trust);
     let uri = std::mem::take(&mut parts.uri);
     let path = canonical_path(uri.path()).map_err(|_| Failure::BadRequest)?;
     let context = Context {
         worker,
         peer,
+        client: &client,
         table,
     };
     let found = context
@@ -102,7 +105,7 @@ pub(super) fn plan<'a>(
     let matched = found.matched(&path);
     let route = &*trail.route.insert(found.route.clone());
     let (outgoing, upload) = Outgoing::new(body);
-    let upgrade = Upgrade::take(&mut parts, !upload.is_finished());
+    let upgrade = Upgrade::take(&mut parts, !upload.is_finished(), &peer.tunnel);
     context.check_protocol(route, &parts, (&authority, &uri), upgrade.is_some())?;
     headers::strip_request(&mut parts.headers);
     if parts.version == Version::HTTP_2 {
@@ -119,6 +122,7 @@ pub(super) fn plan<'a>(
     let prefix = Some(matched).filter(|matched| route.strip_path && matched.len() > 1);
     let forwarded = Forwarded {
         peer,
+        client: &client,
         authority: &authority,
         path: HeaderValue::from_str(uri.path()).map_err(|_| Failure::BadRequest)?,
         prefix: prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()),
@@ -127,6 +131,14 @@ pub(super) fn plan<'a>(
     headers::add_to_request(&mut parts.headers, forwarded);
     if let Some(upgrade) = &upgrade {
         upgrade.write(&mut parts.headers);
+    }
+    // Without it hyper sends no body of unknown length with methods that usually have none.
+    if !upload.is_finished()
+        && !speech.is_http2()
+        && !parts.headers.contains_key(header::CONTENT_LENGTH)
+    {
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     if speech.is_http2() {
         let trailers = HeaderValue::from_static("trailers");
@@ -158,6 +170,7 @@ pub(super) fn plan<'a>(
 struct Context<'a> {
     worker: &'a Worker,
     peer: &'a Peer,
+    client: &'a Sender,
     table: &'a Table,
 }
 
@@ -172,7 +185,7 @@ impl Context<'_> {
             headers: &parts.headers,
             sni: self.peer.server_name.as_deref(),
             tls: self.peer.tls,
-            source: self.peer.remote,
+            source: SocketAddr::new(self.client.address, self.peer.remote.port()),
             destination: self.peer.local,
         })
     }
@@ -200,8 +213,8 @@ impl Context<'_> {
             query,
             headers: &mut parts.headers,
             service,
-            client: self.peer.address(),
-            now: (self.worker.limits.clock)(),
+            client: self.client.address,
+            now: (self.worker.options.clock)(),
             state: &self.worker.shared.state,
             identity: Identity::default(),
             response_headers: Vec::new(),
@@ -249,7 +262,7 @@ impl Context<'_> {
         (authority, uri): (&Authority, &Uri),
         upgrade: bool,
     ) -> Result<(), Failure> {
-        let (protocols, tls) = (route.protocols, self.peer.tls);
+        let (protocols, tls) = (route.protocols, self.client.tls);
         if protocols.contains(Protocols::HTTP) || (tls && protocols.contains(Protocols::HTTPS)) {
             return Ok(());
         }

@@ -86,11 +86,15 @@ fn parse_port(port: &[u8]) -> Option<u16> {
 }
 
 /// Checks the head, and gives the host it is for.
-pub(super) fn check(parts: &Parts) -> Result<Authority, Failure> {
+pub(super) fn check(parts: &Parts, uri_bytes_max: u32) -> Result<Authority, Failure> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Failure::MethodNotAllowed);
     }
-    check_framing(&parts.headers)?;
+    let target = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
+    if target > uri_bytes_max as usize {
+        return Err(Failure::UriTooLong);
+    }
+    check_framing(parts)?;
     check_target(parts)?;
     let authority = find_authority(parts)?;
     Authority::parse(&authority).ok_or(Failure::BadRequest)
@@ -116,9 +120,19 @@ fn check_target(parts: &Parts) -> Result<(), Failure> {
     }
 }
 
-/// The length of a body must have one reading only. hyper refuses what contradicts itself, but drops a
-/// `Content-Length` beside `Transfer-Encoding`; see [`closes`].
-fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
+/// The length of a body must have one reading only. hyper refuses what contradicts itself, and what it would take away
+/// is spoilt before it reads it (`guard`).
+fn check_framing(parts: &Parts) -> Result<(), Failure> {
+    let headers = &parts.headers;
+    if parts.version == Version::HTTP_2
+        && headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .nth(1)
+            .is_some()
+    {
+        return Err(Failure::BadRequest);
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {
         return Ok(());
@@ -131,9 +145,8 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// Whether the connection must close after this request. hyper hides a `Content-Length` that came with
-/// `Transfer-Encoding`, and a server in front that believed it would take the rest of the body for another client's
-/// request (RFC 9112, 6.3). So no request follows a chunked one.
+/// Whether the connection must close after this request. `guard` does not follow chunked bodies to their end, so no
+/// request follows one.
 pub(super) fn closes(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }

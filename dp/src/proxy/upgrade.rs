@@ -4,6 +4,7 @@
 //! A request is only treated so if it has no body, and the connection is only given up after the upstream's 101. Until
 //! then what a client sends is read as requests, so nothing can be smuggled past the gateway.
 
+use super::guard::Tunnel;
 use super::link::Link;
 use super::worker::Worker;
 use crate::table::Service;
@@ -30,11 +31,13 @@ pub(super) struct Upgrade {
     /// The protocol.
     protocol: HeaderValue,
     client: OnUpgrade,
+    /// Told when the client's connection stops being HTTP.
+    tunnel: Tunnel,
 }
 
 impl Upgrade {
     /// Takes the wish out of a request, if there is one that may be passed on.
-    pub(super) fn take(parts: &mut Parts, has_body: bool) -> Option<Box<Self>> {
+    pub(super) fn take(parts: &mut Parts, has_body: bool, tunnel: &Tunnel) -> Option<Box<Self>> {
         // hyper adds this if there is an `Upgrade`: for all other requests this is one look at a null pointer.
         let client = parts.extensions.remove::<OnUpgrade>()?;
         let headers = &parts.headers;
@@ -48,6 +51,7 @@ impl Upgrade {
             Box::new(Self {
                 protocol: protocol.clone(),
                 client,
+                tunnel: tunnel.clone(),
             })
         })
     }
@@ -99,6 +103,8 @@ pub(super) fn connect(
     link: Link,
     service: &Service,
 ) {
+    // Before the client can know of it.
+    upgrade.tunnel.open();
     let upstream = hyper::upgrade::on(response);
     let timeouts = Timeouts {
         idle: service.read_timeout,

@@ -1,6 +1,7 @@
 //! A worker: one thread, one single-threaded runtime, its own listeners, connections and upstream pool. Workers share
 //! the table, the plugins' state and nothing else on a request's path.
 
+use super::addresses::Counted;
 use super::client::{self, Entrance};
 use super::drain::Drain;
 use super::exec::LocalExec;
@@ -14,7 +15,7 @@ use crate::metrics::Shard;
 use crate::table::Table;
 use arc_swap::{ArcSwap, Cache};
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -33,8 +34,8 @@ use tokio_util::task::TaskTracker;
 const TICK: Duration = Duration::from_secs(1);
 /// The pause after a failed accept (most likely: out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The largest head of a request.
-const REQUEST_HEAD_BYTES_MAX: usize = 32 * 1024;
+/// The number of headers hyper allows by itself, without memory beyond the stack's.
+const HEADERS_USUAL: u32 = 100;
 
 /// What the requests of one worker share.
 pub(super) struct Worker {
@@ -44,7 +45,7 @@ pub(super) struct Worker {
     pub(super) balance: Balance,
     pub(super) metrics: Arc<Shard>,
     pub(super) shared: Shared,
-    pub(super) limits: Options,
+    pub(super) options: Options,
     /// TLS to upstreams.
     pub(super) tls: Clients,
     pub(super) http1: http1::Builder,
@@ -75,8 +76,11 @@ impl Worker {
     fn new(index: usize, options: Options, tables: &Arc<ArcSwap<Table>>, shared: Shared) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(options.header_read_timeout)
-            .max_header_size(REQUEST_HEAD_BYTES_MAX);
+            .header_read_timeout(options.clients.header_timeout)
+            .max_header_size(options.clients.header_bytes_max as usize);
+        if options.clients.headers_max != HEADERS_USUAL {
+            http.max_headers(options.clients.headers_max as usize);
+        }
         let snapshots = Snapshots {
             newest: Cache::new(Arc::clone(tables)),
             current: Rc::new(Snapshot(tables.load_full())),
@@ -89,9 +93,9 @@ impl Worker {
             metrics: shared.metrics.shard(),
             shared,
             tls: Clients::new(&options.tls),
-            limits: options,
             http1: http,
-            http2: client::http2_builder(),
+            http2: client::http2_builder(&options.clients),
+            options,
             drain: Rc::default(),
             connections: TaskTracker::new(),
         }
@@ -109,7 +113,11 @@ impl Worker {
 
     /// Runs what belongs to a client's connection; a drain waits for it.
     pub(super) fn track(&self, work: impl Future<Output = ()> + 'static) {
-        let active = Active::new(&self.metrics);
+        self.track_counted(None, work);
+    }
+
+    fn track_counted(&self, counted: Option<Counted>, work: impl Future<Output = ()> + 'static) {
+        let active = (Active::new(&self.metrics), counted);
         self.connections.spawn_local(async move {
             let _active = active;
             work.await;
@@ -121,7 +129,7 @@ impl Worker {
         self.pool.reap(now);
         self.tls.tick(now);
         self.balance.tick(now);
-        self.shared.state.counters.sweep((self.limits.clock)());
+        self.shared.state.counters.sweep((self.options.clock)());
         self.metrics
             .idle_upstream
             .store(self.pool.idle() as u64, Ordering::Relaxed);
@@ -156,7 +164,7 @@ pub(super) async fn run(
     worker.drain.ask();
     accepting.wait().await;
     worker.connections.close();
-    let drained = tokio::time::timeout(worker.limits.drain_timeout, worker.connections.wait());
+    let drained = tokio::time::timeout(worker.options.drain_timeout, worker.connections.wait());
     if drained.await.is_err() {
         let open = worker.connections.len();
         tracing::warn!(
@@ -193,7 +201,14 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, entrance: Entrance) {
 /// Serves one client connection in a task of its own.
 fn open(worker: &Rc<Worker>, entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
     worker.metrics.accepted.fetch_add(1, Ordering::Relaxed);
-    if worker.connections.len() >= worker.limits.connections_max {
+    let limits = &worker.options.clients;
+    let counted = worker
+        .shared
+        .addresses
+        .enter(remote.ip(), limits.connections_per_address_max)
+        .filter(|_| worker.connections.len() < limits.connections_max);
+    if counted.is_none() {
+        worker.metrics.refused.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%remote, "connection refused: too many are open");
         return;
     }
@@ -203,18 +218,19 @@ fn open(worker: &Rc<Worker>, entrance: &Entrance, stream: TcpStream, remote: Soc
     let Ok(local) = local else { return };
     match entrance {
         Entrance::Plain => {
-            let peer = Peer::new(remote, local);
-            worker.track(client::serve_http1(worker, TokioIo::new(stream), peer));
+            let peer = Peer::new(remote, local, &worker.options.trust);
+            let work = client::serve_http1(worker, stream, peer);
+            worker.track_counted(counted, work);
         }
         Entrance::Either => {
             let worker_too = Rc::clone(worker);
-            worker.track(client::serve_either(worker_too, stream, remote, local));
+            let work = client::serve_either(worker_too, stream, remote, local);
+            worker.track_counted(counted, work);
         }
         Entrance::Tls(acceptor) => {
             let (worker_too, acceptor) = (Rc::clone(worker), acceptor.clone());
-            worker.track(client::serve_tls(
-                worker_too, acceptor, stream, remote, local,
-            ));
+            let work = client::serve_tls(worker_too, acceptor, stream, remote, local);
+            worker.track_counted(counted, work);
         }
     }
 }

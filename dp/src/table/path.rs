@@ -11,14 +11,15 @@ pub enum PathError {
     /// A percent sign without two hexadecimal digits.
     #[error("the path has a broken percent-encoding")]
     Encoding,
-    /// A control character, a space, an encoded NUL or a backslash.
+    /// A control character, a space, an encoded NUL, a backslash, or a dot segment between escaped slashes.
     #[error("the path holds a character that is not allowed")]
     Character,
 }
 
 /// The canonical form of a path without its query: unreserved characters decoded, other escapes in upper case,
 /// non-ASCII bytes escaped, dot segments resolved, slashes merged. Router, plugins and upstream all see this form.
-/// Escapes of reserved characters stay, so `%2F` is never a separator. Idempotent; the result is ASCII.
+/// Escapes of reserved characters stay, so `%2F` is never a separator; where it would make a dot segment if it were one, the path is
+/// refused. Idempotent; the result is ASCII.
 ///
 /// # Errors
 /// If the path is one of the forms named in [`PathError`].
@@ -29,7 +30,19 @@ pub fn canonical_path(raw: &str) -> Result<Cow<'_, str>, PathError> {
     if is_canonical(raw.as_bytes()) {
         return Ok(Cow::Borrowed(raw));
     }
-    decode(raw).map(|decoded| Cow::Owned(resolve(&decoded)))
+    let path = resolve(&decode(raw)?);
+    if hides_dots(&path) {
+        return Err(PathError::Character);
+    }
+    Ok(Cow::Owned(path))
+}
+
+/// Whether an upstream that takes an escaped slash or backslash for a separator would find a dot segment: it would be
+/// asked for another path than the one that was routed.
+fn hides_dots(path: &str) -> bool {
+    let parts = path.split("%2F").flat_map(|part| part.split("%5C"));
+    let mut segments = parts.flat_map(|part| part.split('/'));
+    segments.any(|segment| matches!(segment, "." | ".."))
 }
 
 /// Quick test for the common path; may say no to a canonical path, never yes to another.
@@ -177,13 +190,14 @@ pub fn upstream_path(
 
 /// A prefix is not bound to segments, so what follows it may look like a dot segment although the path was canonical.
 fn remainder(rest: &str) -> &str {
-    match rest {
-        "." | ".." => "",
-        _ => rest
-            .strip_prefix("../")
-            .or_else(|| rest.strip_prefix("./"))
-            .unwrap_or(rest),
+    let after = rest.strip_prefix("..").or_else(|| rest.strip_prefix('.'));
+    let Some(after) = after else { return rest };
+    if after.is_empty() {
+        return after;
     }
+    let separators = ["/", "%2F", "%5C"].iter();
+    let after = separators.filter_map(|separator| after.strip_prefix(separator));
+    after.last().unwrap_or(rest)
 }
 
 #[cfg(test)]
@@ -222,6 +236,12 @@ mod tests {
         check("/%00", Err(PathError::Character));
         check("/a\\..\\b", Err(PathError::Character));
         check("/a b", Err(PathError::Character));
+        // An upstream may take them for slashes.
+        check("/a/..%2fb", Err(PathError::Character));
+        check("/a/%2E%2e%5cb", Err(PathError::Character));
+        check("/a%2f..", Err(PathError::Character));
+        check("/a%2F.%2Fb", Err(PathError::Character));
+        check("/a%2F.b%2F..c/%2F", Ok("/a%2F.b%2F..c/%2F"));
         check("/a\n", Err(PathError::Character));
     }
 
@@ -241,11 +261,13 @@ mod tests {
         );
         assert_eq!(upstream_path(Some("/srv"), "/foo..", "/foo", true), "/srv");
         assert_eq!(upstream_path(None, "/foo./x", "/foo", true), "/x");
+        assert_eq!(upstream_path(None, "/foo..%2Fx", "/foo", true), "/x");
+        assert_eq!(upstream_path(None, "/foo..x", "/foo", true), "/..x");
     }
 
     proptest! {
         #[test]
-        fn canonical_paths_are_fixed_points(raw in "/([a-c./~\\\\]|%2[eEfF5]|%6[1-9]|%C3%A9|%00|\u{e9}|%){0,12}") {
+        fn canonical_paths_are_fixed_points(raw in "/([a-c./~\\\\]|%2[eEfF5]|%5[cC]|%6[1-9]|%C3%A9|%00|\u{e9}|%){0,12}") {
             if let Ok(once) = canonical_path(&raw) {
                 prop_assert_eq!(canonical_path(&once).unwrap(), once.clone());
                 prop_assert!(once.is_ascii() && once.starts_with('/') && !once.contains("//"));
