@@ -6,8 +6,10 @@
 run:
 	cargo run --bin sluice -- up --demo
 
-# All tests. They run real nats-server processes; scripts/nats-server finds one or says why not.
+# All tests. They run real nats-server processes; scripts/nats-server finds one or says why not. nginx and node, which one test compares
+# the proxy with, are installed if that is possible (scripts/upstreams); else it says that this test is not run.
 test:
+	@scripts/upstreams
 	@server=$$(scripts/nats-server) && export SLUICE_TEST_NATS_SERVER="$$server" && \
 	echo "nats-server: $$server" && \
 	cargo build --workspace --bins && \

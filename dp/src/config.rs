@@ -1,6 +1,7 @@
 //! Settings of the data plane.
 
 use crate::NodeId;
+use crate::access_log::{self, Destination, Format, Query};
 use crate::proxy::{
     Limits, Listen, Network, TlsOptions, TlsSettingsError, Trust, load_authorities,
     load_certificate,
@@ -35,6 +36,8 @@ pub struct Settings {
     pub(crate) proxy: ProxySettings,
     #[command(flatten)]
     pub(crate) clients: ClientSettings,
+    #[command(flatten)]
+    pub(crate) access_log: AccessLogSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
 }
@@ -206,6 +209,46 @@ impl ClientSettings {
             networks: self.trusted_ips.clone(),
             header: self.real_ip_header.clone(),
             recursive: self.real_ip_recursive,
+        }
+    }
+}
+
+/// Settings of the access log.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Access log")]
+pub(crate) struct AccessLogSettings {
+    /// Where a line for each request goes: off, stdout or a file, which is opened anew at SIGHUP and SIGUSR1
+    #[arg(
+        long,
+        env = "SLUICE_DP_PROXY_ACCESS_LOG",
+        default_value = "off",
+        value_name = "off|stdout|FILE"
+    )]
+    pub(crate) proxy_access_log: Destination,
+    /// How a line looks
+    #[arg(
+        long,
+        env = "SLUICE_DP_ACCESS_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    access_log_format: Format,
+    /// What of a query is written; its values may be credentials, which only `full` writes
+    #[arg(
+        long,
+        env = "SLUICE_DP_ACCESS_LOG_QUERY",
+        value_enum,
+        default_value = "names"
+    )]
+    access_log_query: Query,
+}
+
+impl AccessLogSettings {
+    pub(crate) fn settings(&self) -> access_log::Settings {
+        access_log::Settings {
+            destination: self.proxy_access_log.clone(),
+            format: self.access_log_format,
+            query: self.access_log_query,
         }
     }
 }

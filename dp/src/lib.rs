@@ -3,6 +3,7 @@
 //! [`table`] is the configuration compiled, [`proxy`] serves requests from it, [`plugin`] is what it does to them.
 //! Nothing here writes the log, and nothing here depends on a control plane.
 
+pub mod access_log;
 mod balance;
 pub mod config;
 pub mod metrics;

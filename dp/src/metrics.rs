@@ -34,6 +34,8 @@ pub struct Shard {
     pub refused: AtomicU64,
     /// Client connections open now.
     pub active: AtomicU64,
+    /// Lines of the access log that could not be written.
+    pub access_log_dropped: AtomicU64,
     /// Requests answered so far.
     pub requests: AtomicU64,
     /// Idle connections to upstreams.
@@ -207,6 +209,8 @@ pub struct Connections {
     pub refused: u64,
     /// Open now.
     pub active: u64,
+    /// Lines of the access log that could not be written.
+    pub access_log_dropped: u64,
     /// Requests answered so far.
     pub requests: u64,
     /// Idle connections to upstreams.
@@ -227,6 +231,7 @@ impl Metrics {
         for shard in self.lock().iter() {
             sum.accepted += shard.accepted.load(Ordering::Relaxed);
             sum.refused += shard.refused.load(Ordering::Relaxed);
+            sum.access_log_dropped += shard.access_log_dropped.load(Ordering::Relaxed);
             sum.active += shard.active.load(Ordering::Relaxed);
             sum.requests += shard.requests.load(Ordering::Relaxed);
             sum.idle_upstream += shard.idle_upstream.load(Ordering::Relaxed);

@@ -4,6 +4,7 @@
 //! log, the status page and the reports live on the calling thread's runtime; each proxy worker has a thread of its own.
 
 use crate::NodeId;
+use crate::access_log;
 use crate::config::Settings;
 use crate::plugin;
 use crate::proxy::{self, Proxy, Shared};
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +82,7 @@ pub async fn run(
     _: LogLevel,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let access_log = settings.access_log.settings();
     let (log, proxy, clients) = (settings.log, settings.proxy, settings.clients);
     let broker = settings
         .connection
@@ -105,6 +108,7 @@ pub async fn run(
         drain_timeout: proxy.drain_timeout,
         clients: clients.limits(),
         trust: clients.trust(),
+        access_log,
         ..proxy::Options::default()
     };
     let (data_dir, node_id, sync) = (log.data_dir, log.node_id, log.incremental_sync);
@@ -170,6 +174,8 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let mut tasks = JoinSet::new();
     let token = shutdown.clone();
     tasks.spawn(async move { Ok(replica.run(token).await.map(|()| "replica")?) });
+    let (access_log, token) = (running.access_log().clone(), shutdown.clone());
+    tasks.spawn(async move { reopen(access_log, token).await });
     tasks.spawn(async move { Ok(running.stopped().await.map(|()| "proxy")?) });
     tasks.spawn(report(
         parts.source,
@@ -220,6 +226,22 @@ fn load_store(data_dir: &Path, mut sink: TableSink) -> anyhow::Result<(Store, Ta
     let entities = store.len();
     tracing::info!(version = %cursor.version, entities, took = ?began.elapsed(), "loaded the local store");
     Ok((store, sink))
+}
+
+/// Opens the access log anew at SIGHUP and SIGUSR1, for programs that rotate it.
+async fn reopen(
+    log: access_log::Writer,
+    shutdown: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut user = signal(SignalKind::user_defined1())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => log.reopen(),
+            _ = user.recv() => log.reopen(),
+            () = shutdown.cancelled() => return Ok("access log"),
+        }
+    }
 }
 
 fn added((key, entry): (Key, Entry)) -> Change {

@@ -195,6 +195,7 @@ fn others() -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("a body that is too short", post(&[("content-length", "3")], &["hi"]), Cut),
         ("two lengths", post(&[("content-length", "2"), ("content-length", "3")], &["hi"]), Broken),
         ("the same length twice", post(&[("content-length", "2"), ("content-length", "2")], &["hi"]), Refused(400)),
+        ("a length with zeros", post(&[("content-length", "02")], &["hi"]), Refused(400)),
         ("a list of lengths", post(&[("content-length", "2, 2")], &["hi"]), Broken),
         ("a signed length", post(&[("content-length", "+2")], &["hi"]), Broken),
         ("data after the end", again, AtMost("/x", "hi")),

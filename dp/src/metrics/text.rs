@@ -179,4 +179,16 @@ pub(super) fn connections(writer: &mut Writer, sum: Connections) {
         "Idle connections to upstreams",
         sum.idle_upstream,
     );
+    writer.single(
+        "sluice_dp_connections_refused_total",
+        "counter",
+        "Client connections closed at once because there were too many",
+        sum.refused,
+    );
+    writer.single(
+        "sluice_dp_access_log_dropped_total",
+        "counter",
+        "Lines of the access log that could not be written",
+        sum.access_log_dropped,
+    );
 }

@@ -1,6 +1,7 @@
 //! The bodies that flow through the proxy: streamed in both directions with back-pressure, never collected.
 
 use super::link::Link;
+use super::logged::Logged;
 use super::pool::Pool;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -141,6 +142,8 @@ pub(super) enum Body {
     Full(Option<Bytes>),
     /// The upstream's body.
     Relay(Relay),
+    /// Another, with the line it writes into the access log at its end.
+    Logged(Box<Logged>),
 }
 
 /// The upstream's body on its way to the client. Its connection goes back to the pool when the whole body was read.
@@ -266,6 +269,7 @@ impl http_body::Body for Body {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll(cx),
+            Self::Logged(logged) => logged.poll(cx),
         }
     }
 
@@ -274,6 +278,7 @@ impl http_body::Body for Body {
             Self::Empty | Self::Full(None) => true,
             Self::Full(Some(_)) => false,
             Self::Relay(relay) => relay.body.is_end_stream(),
+            Self::Logged(logged) => logged.body().is_end_stream(),
         }
     }
 
@@ -282,6 +287,7 @@ impl http_body::Body for Body {
             Self::Empty | Self::Full(None) => SizeHint::with_exact(0),
             Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(relay) => relay.body.size_hint(),
+            Self::Logged(logged) => logged.body().size_hint(),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::body::Body;
 use super::errors::{self, Failure};
 use super::forward;
 use super::headers;
+use super::logged::{Logged, Notes};
 use super::peer::Peer;
 use super::plan::{self, Plan};
 use super::request;
@@ -22,7 +23,9 @@ use std::time::{Duration, Instant};
 
 /// What is learned of a request on its way and needed at its end, however it ends.
 pub(super) struct Trail {
-    started: Instant,
+    pub(super) started: Instant,
+    /// For the access log.
+    pub(super) notes: Option<Box<Notes>>,
     pub(super) request_id: HeaderValue,
     /// The formats the client accepts, for errors.
     accept: Option<HeaderValue>,
@@ -50,7 +53,7 @@ pub(super) fn serve(
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> {
     async move {
         let table = worker.table();
-        let mut trail = Trail::new(&worker, &request);
+        let mut trail = Trail::new(&worker, &peer, &request);
         let mut plan = plan::plan(&worker, &peer, &table, &mut trail, request);
         let reply = match &mut plan {
             Ok(plan) => {
@@ -109,21 +112,22 @@ fn switch(
 fn finish(
     worker: &Rc<Worker>,
     table: &Table,
-    trail: Trail,
+    mut trail: Trail,
     plan: Result<Plan<'_>, Failure>,
     reply: Option<Result<forward::Reply, Failure>>,
 ) -> Response<Body> {
     let outcome = match (plan, reply) {
-        (Ok(plan), Some(reply)) => reply.map(|reply| relay(worker, reply, plan)),
+        (Ok(plan), Some(reply)) => reply.map(|reply| {
+            if let Some(notes) = &mut trail.notes {
+                notes.upstream = reply.lease.link.address();
+                notes.upload = Some(plan.upload.clone());
+            }
+            relay(worker, reply, plan)
+        }),
         (Err(failure), _) => Err(failure),
         (Ok(_), None) => Err(Failure::InvalidResponse),
     };
-    let upstream = trail
-        .upstream
-        .map(|(from, to)| to.duration_since(from))
-        .unwrap_or_default();
-    let ended = trail.upstream.map_or_else(Instant::now, |(_, to)| to);
-    let total = ended.duration_since(trail.started);
+    let (upstream, total) = times(&trail);
     let (mut response, source) = match outcome {
         Ok(mut response) => {
             let ours = total.saturating_sub(upstream);
@@ -168,14 +172,26 @@ fn finish(
     if trail.closes {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    for (name, value) in trail.response_headers {
+    for (name, value) in std::mem::take(&mut trail.response_headers) {
         headers.insert(name, value);
     }
     if trail.http2 {
         headers::strip_for_http2(headers);
     }
-    headers.insert(headers::REQUEST_ID, trail.request_id);
-    response
+    headers.insert(headers::REQUEST_ID, trail.request_id.clone());
+    if trail.notes.is_none() {
+        return response;
+    }
+    let status = response.status().as_u16();
+    response.map(|body| Logged::wrap(worker, table, &mut trail, status, body))
+}
+
+/// How long the upstream was waited for, and how long it was up to the response's head.
+pub(super) fn times(trail: &Trail) -> (Duration, Duration) {
+    let upstream = trail.upstream.map(|(from, to)| to.duration_since(from));
+    let ended = trail.upstream.map_or_else(Instant::now, |(_, to)| to);
+    let total = ended.duration_since(trail.started);
+    (upstream.unwrap_or_default(), total)
 }
 
 fn millis(duration: Duration) -> u32 {
@@ -199,7 +215,7 @@ fn labels(table: &Table, route: Option<&Route>) -> Labels {
 }
 
 impl Trail {
-    fn new(worker: &Worker, request: &Request<Incoming>) -> Self {
+    fn new(worker: &Worker, peer: &Peer, request: &Request<Incoming>) -> Self {
         // `*/*` says what no header says.
         let accept = request
             .headers()
@@ -209,6 +225,7 @@ impl Trail {
         let content_type = || request.headers().get(header::CONTENT_TYPE);
         Self {
             started: Instant::now(),
+            notes: Notes::of(worker, peer.address(), request),
             request_id: worker.ids.next(),
             accept: accept.cloned(),
             closes: request::closes(request.headers()),

@@ -122,6 +122,11 @@ impl Link {
         Ok(Self::new(sender, slot, false))
     }
 
+    /// Where it leads.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.slot.upgrade().map(|slot| slot.address)
+    }
+
     /// Starts the timer anew.
     pub(super) fn arm(&mut self, now: Instant, timeout: Duration) {
         self.timer.as_mut().reset(now + timeout);

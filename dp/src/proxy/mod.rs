@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod link;
 mod listen;
+mod logged;
 mod peer;
 mod plan;
 mod pool;
@@ -34,6 +35,8 @@ pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
+use crate::access_log::Ended;
+use crate::access_log::{self, Writer};
 use crate::metrics::Metrics;
 use crate::plugin;
 use crate::table::Table;
@@ -69,6 +72,8 @@ pub struct Options {
     pub clients: Limits,
     /// Which proxies in front are believed.
     pub trust: Trust,
+    /// The access log.
+    pub access_log: access_log::Settings,
     /// The pool of each worker.
     pub pool: PoolLimits,
     /// The wall clock.
@@ -84,6 +89,7 @@ impl Default for Options {
             drain_timeout: Duration::from_secs(30),
             clients: Limits::default(),
             trust: Trust::default(),
+            access_log: access_log::Settings::default(),
             pool: PoolLimits::default(),
             clock: wall_clock,
         }
@@ -116,6 +122,8 @@ pub struct Proxy;
 pub struct Running {
     addresses: Vec<SocketAddr>,
     workers: Vec<oneshot::Receiver<io::Result<()>>>,
+    log: Writer,
+    log_ended: Ended,
 }
 
 /// A worker that ended before it was asked to.
@@ -145,6 +153,7 @@ impl Proxy {
         let mut addresses = Vec::new();
         let mut listeners: Vec<Vec<(TcpListener, Entrance)>> =
             (0..workers).map(|_| Vec::new()).collect();
+        let (log, log_ended) = Writer::start(options.access_log.clone(), shared.metrics.shard())?;
         let acceptors = Acceptors::new(&options.tls, &options.listen, tables)?;
         for wanted in &options.listen {
             let entrance = match &acceptors {
@@ -165,9 +174,12 @@ impl Proxy {
         let mut running = Running {
             addresses,
             workers: Vec::new(),
+            log,
+            log_ended,
         };
         for (index, listeners) in listeners.into_iter().enumerate() {
             let (done, ended) = oneshot::channel();
+            let log = running.log.clone();
             let (options, tables, shared, shutdown) = (
                 options.clone(),
                 Arc::clone(tables),
@@ -178,7 +190,7 @@ impl Proxy {
                 .name(format!("proxy-{index}"))
                 .spawn(move || {
                     let result = block_on(worker::run(
-                        index, options, tables, shared, listeners, shutdown,
+                        index, options, tables, shared, log, listeners, shutdown,
                     ));
                     // Nobody may be waiting any more.
                     let _ = done.send(result);
@@ -195,6 +207,11 @@ impl Running {
         &self.addresses
     }
 
+    /// The access log.
+    pub fn access_log(&self) -> &Writer {
+        &self.log
+    }
+
     /// Waits for the end of all workers: the end of the drain, or the first one that fails.
     ///
     /// # Errors
@@ -206,7 +223,10 @@ impl Running {
                 Err(_) => Err(WorkerError::Panicked),
             }
         });
-        futures::future::try_join_all(each).await.map(drop)
+        let ended = futures::future::try_join_all(each).await.map(drop);
+        drop(self.log);
+        self.log_ended.wait().await;
+        ended
     }
 }
 

@@ -91,6 +91,9 @@ pub(super) fn plan<'a>(
     let (mut parts, body) = request.into_parts();
     let authority = request::check(&parts, worker.options.clients.uri_bytes_max)?;
     let client = Sender::of(peer, &parts.headers, &worker.options.trust);
+    if let Some(notes) = &mut trail.notes {
+        notes.set_client(&client);
+    }
     let uri = std::mem::take(&mut parts.uri);
     let path = canonical_path(uri.path()).map_err(|_| Failure::BadRequest)?;
     let context = Context {

@@ -90,6 +90,16 @@ pub(super) fn check(parts: &Parts, uri_bytes_max: u32) -> Result<Authority, Fail
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Failure::MethodNotAllowed);
     }
+    // Some read it as the one in capitals, some as another.
+    let method = &parts.method;
+    if *method != Method::GET
+        && method
+            .as_str()
+            .bytes()
+            .any(|byte| byte.is_ascii_lowercase())
+    {
+        return Err(Failure::BadRequest);
+    }
     let target = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
     if target > uri_bytes_max as usize {
         return Err(Failure::UriTooLong);
@@ -124,12 +134,13 @@ fn check_target(parts: &Parts) -> Result<(), Failure> {
 /// is spoilt before it reads it (`guard`).
 fn check_framing(parts: &Parts) -> Result<(), Failure> {
     let headers = &parts.headers;
+    let zeros = |value: &HeaderValue| matches!(value.as_bytes(), [b'0', _, ..]);
     if parts.version == Version::HTTP_2
         && headers
             .get_all(header::CONTENT_LENGTH)
             .iter()
-            .nth(1)
-            .is_some()
+            .enumerate()
+            .any(|(index, value)| index > 0 || zeros(value))
     {
         return Err(Failure::BadRequest);
     }

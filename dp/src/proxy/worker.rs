@@ -10,6 +10,7 @@ use super::peer::Peer;
 use super::pool::Pool;
 use super::tls::client::Clients;
 use super::{Options, Shared};
+use crate::access_log::{Log, Writer};
 use crate::balance::Balance;
 use crate::metrics::Shard;
 use crate::table::Table;
@@ -46,6 +47,8 @@ pub(super) struct Worker {
     pub(super) metrics: Arc<Shard>,
     pub(super) shared: Shared,
     pub(super) options: Options,
+    /// The access log; `None` if it is off.
+    pub(super) log: Option<Log>,
     /// TLS to upstreams.
     pub(super) tls: Clients,
     pub(super) http1: http1::Builder,
@@ -73,7 +76,13 @@ impl Deref for Snapshot {
 }
 
 impl Worker {
-    fn new(index: usize, options: Options, tables: &Arc<ArcSwap<Table>>, shared: Shared) -> Self {
+    fn new(
+        index: usize,
+        options: Options,
+        tables: &Arc<ArcSwap<Table>>,
+        shared: Shared,
+        log: &Writer,
+    ) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(options.clients.header_timeout)
@@ -85,12 +94,14 @@ impl Worker {
             newest: Cache::new(Arc::clone(tables)),
             current: Rc::new(Snapshot(tables.load_full())),
         };
+        let metrics = shared.metrics.shard();
         Self {
             tables: RefCell::new(snapshots),
+            log: log.log(&metrics),
             ids: Ids::new(),
             pool: Rc::new(Pool::new(options.pool)),
             balance: Balance::new(index as u64),
-            metrics: shared.metrics.shard(),
+            metrics,
             shared,
             tls: Clients::new(&options.tls),
             http1: http,
@@ -133,6 +144,9 @@ impl Worker {
         self.metrics
             .idle_upstream
             .store(self.pool.idle() as u64, Ordering::Relaxed);
+        if let Some(log) = &self.log {
+            log.flush();
+        }
         // An idle worker must not keep an old table alive.
         drop(self.table());
     }
@@ -144,10 +158,11 @@ pub(super) async fn run(
     options: Options,
     tables: Arc<ArcSwap<Table>>,
     shared: Shared,
+    log: Writer,
     listeners: Vec<(std::net::TcpListener, Entrance)>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let worker = Rc::new(Worker::new(index, options, &tables, shared));
+    let worker = Rc::new(Worker::new(index, options, &tables, shared, &log));
     let accepting = TaskTracker::new();
     for (listener, entrance) in listeners {
         let listener = TcpListener::from_std(listener)?;

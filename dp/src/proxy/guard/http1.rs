@@ -114,7 +114,10 @@ impl Heads {
         match line {
             [b'c' | b'C', ..] if begins(line, LENGTH) => {
                 let again = self.length.replace(parse(&line[LENGTH.len()..])).is_some();
-                !again && !self.coding && line.len() <= KEPT_BYTES_MAX
+                let value = line[LENGTH.len()..].trim_ascii();
+                // Some take it for octal.
+                let plain = !matches!(value, [b'0', _, ..]);
+                !again && !self.coding && plain && line.len() <= KEPT_BYTES_MAX
             }
             [b't' | b'T', ..] if begins(line, CODING) => {
                 let again = std::mem::replace(&mut self.coding, true);

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(ends(100, &[begin.clone(), frame(DATA, 1, 50)], 0), None);
         assert_eq!(
             ends(100, &[begin.clone(), reset.clone()], 0),
-            Some((198, Flood::Resets))
+            Some((200, Flood::Resets))
         );
         assert_eq!(
             ends(0, &[begin.clone(), reset.clone()], 0),
