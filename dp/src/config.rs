@@ -3,7 +3,7 @@
 use crate::NodeId;
 use crate::access_log::{self, Destination, Format, Query};
 use crate::proxy::{
-    Limits, Listen, Network, TlsOptions, TlsSettingsError, Trust, load_authorities,
+    Limits, Listen, ListenError, Network, TlsOptions, TlsSettingsError, Trust, load_authorities,
     load_certificate,
 };
 use clap::{Args, Parser};
@@ -89,6 +89,16 @@ pub(crate) struct ProxySettings {
         value_name = "ADDRESS"
     )]
     pub(crate) proxy_listen: Vec<Listen>,
+    /// Addresses for tcp, tls and tls_passthrough routes, separated by commas; after each may stand ssl (clients begin with TLS) and backlog=N; or off
+    #[arg(
+        long,
+        env = "SLUICE_DP_STREAM_LISTEN",
+        value_delimiter = ',',
+        value_parser = parse_stream_listen,
+        default_value = "off",
+        value_name = "ADDRESS|off"
+    )]
+    pub(crate) stream_listen: Vec<StreamListen>,
     #[command(flatten)]
     pub(crate) tls: TlsSettings,
     /// Address of /status, /status/ready and /metrics
@@ -300,6 +310,22 @@ impl TlsSettings {
             handshake_timeout: self.tls_handshake_timeout,
         })
     }
+}
+
+/// An address for streams; `None` is `off`.
+pub(crate) type StreamListen = Option<Listen>;
+
+fn parse_stream_listen(text: &str) -> Result<StreamListen, String> {
+    if text.trim() == "off" {
+        return Ok(None);
+    }
+    let listen: Listen = text
+        .parse()
+        .map_err(|error: ListenError| error.to_string())?;
+    if listen.http2 {
+        return Err("`http2` is for proxy_listen: here it says nothing".to_owned());
+    }
+    Ok(Some(listen))
 }
 
 fn parse_switch(text: &str) -> Result<bool, String> {

@@ -38,6 +38,8 @@ pub struct Shard {
     pub access_log_dropped: AtomicU64,
     /// Requests answered so far.
     pub requests: AtomicU64,
+    /// Streams that are no HTTP, begun so far.
+    pub streams: AtomicU64,
     /// Idle connections to upstreams.
     pub idle_upstream: AtomicU64,
     series: Mutex<AllSeries>,
@@ -213,6 +215,8 @@ pub struct Connections {
     pub access_log_dropped: u64,
     /// Requests answered so far.
     pub requests: u64,
+    /// Streams that are no HTTP, begun so far.
+    pub streams: u64,
     /// Idle connections to upstreams.
     pub idle_upstream: u64,
 }
@@ -233,6 +237,7 @@ impl Metrics {
             sum.refused += shard.refused.load(Ordering::Relaxed);
             sum.access_log_dropped += shard.access_log_dropped.load(Ordering::Relaxed);
             sum.active += shard.active.load(Ordering::Relaxed);
+            sum.streams += shard.streams.load(Ordering::Relaxed);
             sum.requests += shard.requests.load(Ordering::Relaxed);
             sum.idle_upstream += shard.idle_upstream.load(Ordering::Relaxed);
         }

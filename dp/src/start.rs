@@ -7,7 +7,7 @@ use crate::NodeId;
 use crate::access_log;
 use crate::config::Settings;
 use crate::plugin;
-use crate::proxy::{self, Proxy, Shared};
+use crate::proxy::{self, Inherited, Proxy, Shared};
 use crate::status::{self, Node, NodeState};
 use crate::table::Table;
 use anyhow::Context;
@@ -103,6 +103,9 @@ pub async fn run(
     let tls = proxy.tls.load()?;
     let proxy = proxy::Options {
         listen: proxy.proxy_listen,
+        stream_listen: proxy.stream_listen.into_iter().flatten().collect(),
+        inherited: Inherited::from_environment()
+            .context("could not take over the sockets of LISTEN_FDS")?,
         tls,
         workers: proxy.workers.map_or_else(default_workers, usize::from),
         drain_timeout: proxy.drain_timeout,

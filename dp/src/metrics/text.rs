@@ -180,6 +180,12 @@ pub(super) fn connections(writer: &mut Writer, sum: Connections) {
         sum.idle_upstream,
     );
     writer.single(
+        "sluice_dp_stream_sessions_total",
+        "counter",
+        "TCP and TLS streams begun",
+        sum.streams,
+    );
+    writer.single(
         "sluice_dp_connections_refused_total",
         "counter",
         "Client connections closed at once because there were too many",

@@ -52,6 +52,10 @@ pub(super) enum Entrance {
     /// The same, or HTTP/2 from the first byte on.
     Either,
     Tls(TlsAcceptor),
+    /// No HTTP.
+    Stream,
+    /// The same over TLS.
+    StreamTls(TlsAcceptor),
 }
 
 /// How HTTP/2 is spoken to clients. The head of a request counts each field as name, value and 32 bytes.

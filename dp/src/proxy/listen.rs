@@ -65,7 +65,7 @@ impl FromStr for Listen {
                 "http2" => listen.http2 = true,
                 // The port is always shared by the workers, bound to its address, and its queue is short-lived.
                 "reuseport" | "bind" | "deferred" => {}
-                "proxy_protocol" => return Err(ListenError::Unsupported(word.to_owned())),
+                "proxy_protocol" | "udp" => return Err(ListenError::Unsupported(word.to_owned())),
                 _ => match word.strip_prefix("backlog=") {
                     Some(number) => {
                         let backlog = number.parse().ok().filter(|backlog| *backlog > 0);

@@ -2,7 +2,8 @@
 //!
 //! A request's life (`life`): a plan (`plan`) from the checks hyper leaves to us (`request`), the route and the plugins;
 //! then an endpoint (`balance`), a connection (`pool`, `link`), the request and its answer (`forward`), both bodies
-//! streamed (`body`). Clients' connections are in `client`, other protocols than HTTP in `upgrade`, TLS in `tls`. It sees one table from start to end. Failures become responses in `errors` only.
+//! streamed (`body`). Clients' connections are in `client`, watched by `guard`; other
+//! protocols than HTTP in `upgrade` and `stream`, TLS in `tls`. It sees one table from start to end. Failures become responses in `errors` only.
 
 mod addresses;
 mod body;
@@ -24,7 +25,10 @@ mod peer;
 mod plan;
 mod pool;
 mod request;
+mod sockets;
+mod stream;
 mod tls;
+mod tunnel;
 mod upgrade;
 mod worker;
 
@@ -33,6 +37,7 @@ pub use forwarded::{Network, NetworkError, Trust};
 pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
+pub use sockets::Inherited;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
 use crate::access_log::Ended;
@@ -42,7 +47,6 @@ use crate::plugin;
 use crate::table::Table;
 use arc_swap::ArcSwap;
 use client::Entrance;
-use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -62,6 +66,10 @@ pub type Clock = fn() -> u64;
 pub struct Options {
     /// Where to listen.
     pub listen: Vec<Listen>,
+    /// Where to listen for connections that are no HTTP.
+    pub stream_listen: Vec<Listen>,
+    /// Sockets that are listened on already.
+    pub inherited: Inherited,
     /// TLS.
     pub tls: TlsOptions,
     /// Threads. At least one is started.
@@ -84,6 +92,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            stream_listen: Vec::new(),
+            inherited: Inherited::default(),
             tls: TlsOptions::default(),
             workers: 1,
             drain_timeout: Duration::from_secs(30),
@@ -121,6 +131,7 @@ pub struct Proxy;
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<SocketAddr>,
+    stream_addresses: Vec<SocketAddr>,
     workers: Vec<oneshot::Receiver<io::Result<()>>>,
     log: Writer,
     log_ended: Ended,
@@ -150,29 +161,37 @@ impl Proxy {
         shutdown: &CancellationToken,
     ) -> io::Result<Running> {
         let workers = options.workers.max(1);
-        let mut addresses = Vec::new();
+        let (mut addresses, mut stream_addresses) = (Vec::new(), Vec::new());
         let mut listeners: Vec<Vec<(TcpListener, Entrance)>> =
             (0..workers).map(|_| Vec::new()).collect();
         let (log, log_ended) = Writer::start(options.access_log.clone(), shared.metrics.shard())?;
-        let acceptors = Acceptors::new(&options.tls, &options.listen, tables)?;
-        for wanted in &options.listen {
-            let entrance = match &acceptors {
-                Some(acceptors) if wanted.ssl => Entrance::Tls(acceptors.of(wanted)),
-                Some(_) | None if wanted.http2 => Entrance::Either,
-                Some(_) | None => Entrance::Plain,
-            };
-            let first = bind(wanted)?;
-            // The port that was taken if 0 was asked for.
-            let address = first.local_addr()?;
-            addresses.push(address);
-            listeners[0].push((first, entrance.clone()));
-            for listeners in &mut listeners[1..] {
-                let wanted = Listen { address, ..*wanted };
-                listeners.push((bind(&wanted)?, entrance.clone()));
+        let all = options.listen.iter().chain(&options.stream_listen);
+        let acceptors = Acceptors::new(&options.tls, all, tables)?;
+        let entrance = |wanted: &Listen| match &acceptors {
+            Some(acceptors) if wanted.ssl => Entrance::Tls(acceptors.of(wanted)),
+            Some(_) | None if wanted.http2 => Entrance::Either,
+            Some(_) | None => Entrance::Plain,
+        };
+        let stream_entrance = |wanted: &Listen| match &acceptors {
+            Some(acceptors) if wanted.ssl => Entrance::StreamTls(acceptors.stream()),
+            Some(_) | None => Entrance::Stream,
+        };
+        let mut open = |wanted: &Listen, entrance: Entrance| {
+            let (address, shares) = sockets::listen(wanted, workers, &options.inherited)?;
+            for (listeners, share) in listeners.iter_mut().zip(shares) {
+                listeners.extend(share.into_iter().map(|socket| (socket, entrance.clone())));
             }
+            Ok::<_, io::Error>(address)
+        };
+        for wanted in &options.listen {
+            addresses.push(open(wanted, entrance(wanted))?);
+        }
+        for wanted in &options.stream_listen {
+            stream_addresses.push(open(wanted, stream_entrance(wanted))?);
         }
         let mut running = Running {
             addresses,
+            stream_addresses,
             workers: Vec::new(),
             log,
             log_ended,
@@ -207,6 +226,11 @@ impl Running {
         &self.addresses
     }
 
+    /// The addresses where streams are listened for, in the order they were asked for.
+    pub fn stream_addresses(&self) -> &[SocketAddr] {
+        &self.stream_addresses
+    }
+
     /// The access log.
     pub fn access_log(&self) -> &Writer {
         &self.log
@@ -239,23 +263,4 @@ fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     // A name look-up that hangs must not hold up the process.
     runtime.shutdown_background();
     result
-}
-
-/// A listener that shares its port with those of the other workers.
-fn bind(listen: &Listen) -> io::Result<TcpListener> {
-    let address = listen.address;
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(listen.backlog)?;
-    Ok(socket.into())
 }

@@ -6,21 +6,15 @@
 
 use super::guard::Tunnel;
 use super::link::Link;
+use super::tunnel::{self, Timeouts};
 use super::worker::Worker;
 use crate::table::Service;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::cell::Cell;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 /// What an upgrade to would hide requests in: they would pass by routes and plugins.
 const REFUSED: [&str; 3] = ["h2c", "h2", "http"];
@@ -106,16 +100,17 @@ pub(super) fn connect(
     // Before the client can know of it.
     upgrade.tunnel.open();
     let upstream = hyper::upgrade::on(response);
-    let timeouts = Timeouts {
-        idle: service.read_timeout,
-        write: service.write_timeout,
-    };
+    let timeouts = Timeouts::from(service);
     worker.track(async move {
         let both = futures::future::try_join(upgrade.client, upstream).await;
         // Its connection has to live until it is free.
         drop(link);
         match both {
-            Ok((client, upstream)) => relay(client, upstream, timeouts).await,
+            Ok((client, upstream)) => {
+                let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+                let carried = tunnel::relay(client, upstream, timeouts).await;
+                tracing::trace!(?carried, "a tunnel ended");
+            }
             Err(error) => tracing::debug!(%error, "an upgrade failed"),
         }
     });
@@ -134,126 +129,6 @@ impl Upgrade {
     /// The protocol asked for.
     pub(super) fn protocol(&self) -> HeaderValue {
         self.protocol.clone()
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Timeouts {
-    /// Without a byte in either direction.
-    idle: Duration,
-    /// For a write that does not get on.
-    write: Duration,
-}
-
-async fn relay(client: Upgraded, upstream: Upgraded, timeouts: Timeouts) {
-    let activity = Rc::new(Activity::default());
-    let mut client = Watched::new(client, &activity);
-    let mut upstream = Watched::new(upstream, &activity);
-    let copied = tokio::select! {
-        copied = tokio::io::copy_bidirectional(&mut client, &mut upstream) => copied,
-        error = activity.watch(timeouts) => Err(error),
-    };
-    match copied {
-        Ok((sent, received)) => tracing::trace!(sent, received, "a tunnel ended"),
-        Err(error) => tracing::debug!(%error, "a tunnel broke"),
-    }
-}
-
-/// When something last moved in a tunnel.
-struct Activity {
-    moved: Cell<Instant>,
-    /// Since when a write waits.
-    stuck: Cell<Option<Instant>>,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self {
-            moved: Cell::new(Instant::now()),
-            stuck: Cell::new(None),
-        }
-    }
-}
-
-impl Activity {
-    /// Ends when nothing has moved for too long.
-    async fn watch(&self, timeouts: Timeouts) -> io::Error {
-        loop {
-            let idle = self.moved.get() + timeouts.idle;
-            let stuck = self.stuck.get().map(|since| since + timeouts.write);
-            // A write that begins to wait later is seen after `write` at the latest, and ends after twice that.
-            let look = Instant::now() + timeouts.write.max(Duration::from_millis(1));
-            let now = Instant::now();
-            if now >= idle || stuck.is_some_and(|stuck| now >= stuck) {
-                return io::ErrorKind::TimedOut.into();
-            }
-            tokio::time::sleep_until(idle.min(stuck.unwrap_or(look)).min(look)).await;
-        }
-    }
-}
-
-/// One side of a tunnel, that notes what moves.
-struct Watched {
-    io: TokioIo<Upgraded>,
-    activity: Rc<Activity>,
-    waits: bool,
-}
-
-impl Watched {
-    fn new(io: Upgraded, activity: &Rc<Activity>) -> Self {
-        Self {
-            io: TokioIo::new(io),
-            activity: Rc::clone(activity),
-            waits: false,
-        }
-    }
-
-    fn wrote<T>(&mut self, polled: Poll<T>) -> Poll<T> {
-        if polled.is_ready() {
-            self.activity.moved.set(Instant::now());
-            if std::mem::take(&mut self.waits) {
-                self.activity.stuck.set(None);
-            }
-        } else if !std::mem::replace(&mut self.waits, true) {
-            self.activity.stuck.set(Some(Instant::now()));
-        }
-        polled
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buffer);
-        if polled.is_ready() {
-            this.activity.moved.set(Instant::now());
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.wrote(polled)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        Pin::new(&mut this.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
 

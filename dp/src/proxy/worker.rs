@@ -8,6 +8,7 @@ use super::exec::LocalExec;
 use super::ids::Ids;
 use super::peer::Peer;
 use super::pool::Pool;
+use super::stream;
 use super::tls::client::Clients;
 use super::{Options, Shared};
 use crate::access_log::{Log, Writer};
@@ -245,6 +246,15 @@ fn open(worker: &Rc<Worker>, entrance: &Entrance, stream: TcpStream, remote: Soc
         Entrance::Tls(acceptor) => {
             let (worker_too, acceptor) = (Rc::clone(worker), acceptor.clone());
             let work = client::serve_tls(worker_too, acceptor, stream, remote, local);
+            worker.track_counted(counted, work);
+        }
+        Entrance::Stream => {
+            let work = stream::serve_tcp(Rc::clone(worker), stream, remote, local);
+            worker.track_counted(counted, work);
+        }
+        Entrance::StreamTls(acceptor) => {
+            let (worker_too, acceptor) = (Rc::clone(worker), acceptor.clone());
+            let work = stream::serve_tls(worker_too, acceptor, stream, remote, local);
             worker.track_counted(counted, work);
         }
     }

@@ -47,16 +47,17 @@ impl fmt::Debug for Resolver {
 pub(in super::super) struct Acceptors {
     http1: TlsAcceptor,
     http2: TlsAcceptor,
+    stream: TlsAcceptor,
 }
 
 impl Acceptors {
     /// `None` if nobody listens for TLS.
-    pub(in super::super) fn new(
+    pub(in super::super) fn new<'a>(
         options: &TlsOptions,
-        listen: &[Listen],
+        mut listen: impl Iterator<Item = &'a Listen>,
         tables: &Arc<ArcSwap<Table>>,
     ) -> io::Result<Option<Self>> {
-        if !listen.iter().any(|listen| listen.ssl) {
+        if !listen.any(|listen| listen.ssl) {
             return Ok(None);
         }
         let default = match &options.default_certificate {
@@ -78,11 +79,21 @@ impl Acceptors {
             .map_err(io::Error::other)?;
         let mut config = versions.with_no_client_auth().with_cert_resolver(resolver);
         config.ticketer = Ticketer::new().map_err(io::Error::other)?;
+        let stream = TlsAcceptor::from(Arc::new(config.clone()));
         config.alpn_protocols = vec![HTTP1.to_vec()];
         let http1 = TlsAcceptor::from(Arc::new(config.clone()));
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         let http2 = TlsAcceptor::from(Arc::new(config));
-        Ok(Some(Self { http1, http2 }))
+        Ok(Some(Self {
+            http1,
+            http2,
+            stream,
+        }))
+    }
+
+    /// For what is no HTTP: no protocol is agreed on.
+    pub(in super::super) fn stream(&self) -> TlsAcceptor {
+        self.stream.clone()
     }
 
     pub(in super::super) fn of(&self, listen: &Listen) -> TlsAcceptor {
