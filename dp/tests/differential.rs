@@ -185,7 +185,7 @@ fn is_root() -> bool {
 }
 
 /// What is wrong with what an upstream saw.
-fn judge(name: &str, input: &Input, seen: &[Value]) -> Result<(), String> {
+fn judge(name: &str, input: &Input, buffered: bool, seen: &[Value]) -> Result<(), String> {
     let check = |good: bool, what: &str| good.then_some(()).ok_or_else(|| what.to_owned());
     let (target, body, framing) = match input.fate {
         Fate::Refused(_) | Fate::Closed => return check(seen.is_empty(), "it was passed on"),
@@ -194,7 +194,7 @@ fn judge(name: &str, input: &Input, seen: &[Value]) -> Result<(), String> {
             let cut = |line: &Value| name == "nginx" || line["whole"] != true;
             return check(seen.len() <= 2 && seen.iter().all(cut), "a whole request");
         }
-        Fate::One(target, body, framing) => (target, body, framing),
+        Fate::One(target, body, framing) => (target, body, framing.sent(buffered, body)),
         Fate::Without(_) | Fate::With(_) => ("/x", "", Framing::None),
     };
     let [line] = seen else {
@@ -220,9 +220,18 @@ fn judge(name: &str, input: &Input, seen: &[Value]) -> Result<(), String> {
 }
 
 async fn differ(upstream: &Upstream) {
+    for buffered in [true, false] {
+        differ_as(upstream, buffered).await;
+    }
+}
+
+async fn differ_as(upstream: &Upstream, buffered: bool) {
     let gateway = Gateway::start(&[
         service(1, upstream.address, json!({ "retries": 0 })),
-        route(2, json!({ "paths": ["/"], "strip_path": false })),
+        route(
+            2,
+            json!({ "paths": ["/"], "strip_path": false, "request_buffering": buffered }),
+        ),
     ]);
     let inputs = inputs::all();
     let mut wrong = Vec::new();
@@ -235,7 +244,7 @@ async fn differ(upstream: &Upstream) {
             // A connection that was cut off may be noticed after the mark.
             seen.retain(|line| line["error"].is_null() && line["status"] != "400");
         }
-        if let Err(why) = judge(upstream.name, input, &seen) {
+        if let Err(why) = judge(upstream.name, input, buffered, &seen) {
             wrong.push(format!(
                 "{why}: {} {:?}\n  got {received:?}\n  saw {seen:?}",
                 input.name, input.fate

@@ -222,3 +222,44 @@ async fn what_a_trusted_proxy_says_is_believed_and_nobody_else() {
     }
     assert_eq!(reply.received("x-forwarded-prefix"), None);
 }
+
+#[tokio::test]
+async fn a_buffered_body_is_here_before_the_upstream_is_asked() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&[
+        service(1, origin.address, json!({})),
+        route(2, json!({ "paths": ["/buffered"] })),
+        route(
+            3,
+            json!({ "paths": ["/streamed"], "request_buffering": false }),
+        ),
+    ]);
+    let asked = || origin.accepted.load(std::sync::atomic::Ordering::Relaxed);
+    let begin = async |path: &str| {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhe"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let mut buffered = begin("/buffered").await;
+    let mut streamed = begin("/streamed").await;
+    until(|| asked() == 1).await;
+    let mut received = String::new();
+    streamed.write_all(b"llo").await.unwrap();
+    streamed.read_to_string(&mut received).await.unwrap();
+    assert!(received.contains("\"body\":\"hello\""), "{received}");
+    assert_eq!(asked(), 1, "the other one's body is not here");
+    let mut received = String::new();
+    buffered.write_all(b"llo").await.unwrap();
+    buffered.read_to_string(&mut received).await.unwrap();
+    assert!(received.contains("\"body\":\"hello\""), "{received}");
+    // What is larger than the buffer goes on as a stream.
+    let body = "0123456789".repeat(50_000);
+    let request = Request::post("/buffered")
+        .header("host", "a")
+        .body(full(body.clone()));
+    let reply = gateway.client().await.send(request.unwrap()).await;
+    assert_eq!(reply.json()["body"], body);
+}

@@ -94,7 +94,7 @@ fn framing(head: &str) -> Framing {
 }
 
 /// What is wrong with what came of an input.
-fn judge(input: &Input, received: &str, seen: &[String]) -> Result<(), String> {
+fn judge(input: &Input, buffered: bool, received: &str, seen: &[String]) -> Result<(), String> {
     let check = |good: bool, what: &str| good.then_some(()).ok_or_else(|| what.to_owned());
     check(
         !seen.iter().any(|message| message.contains("smuggled")),
@@ -115,7 +115,9 @@ fn judge(input: &Input, received: &str, seen: &[String]) -> Result<(), String> {
             let cut = seen.iter().all(|message| message.starts_with("cut: "));
             return check(cut, "a whole request");
         }
-        Fate::One(target, body, framing) => (target, body, framing, &[][..], true),
+        Fate::One(target, body, framing) => {
+            (target, body, framing.sent(buffered, body), &[][..], true)
+        }
         Fate::Without(words) => ("/x", "", Framing::None, words, false),
         Fate::With(words) => ("/x", "", Framing::None, words, true),
     };
@@ -142,17 +144,23 @@ async fn ambiguous_input_is_refused_or_passed_on_as_exactly_one_request() {
     let inputs = inputs::all();
     assert!(inputs.len() >= 200, "only {}", inputs.len());
     let mut wrong = Vec::new();
-    for input in &inputs {
+    let cases = inputs
+        .iter()
+        .flat_map(|input| [(input, true), (input, false)]);
+    for (input, buffered) in cases {
         // One origin each: what comes late must not be taken for the next one's.
         let (origin, seen) = recorder().await;
         let gateway = Gateway::start(&[
             service(1, origin, json!({})),
-            route(2, json!({ "paths": ["/"], "strip_path": false })),
+            route(
+                2,
+                json!({ "paths": ["/"], "strip_path": false, "request_buffering": buffered }),
+            ),
         ]);
         let bytes = [&input.bytes, SMUGGLED.as_bytes()].concat();
         let received = raw(gateway.address, &bytes).await;
         let seen = seen.lock().unwrap().clone();
-        if let Err(why) = judge(input, &received, &seen) {
+        if let Err(why) = judge(input, buffered, &received, &seen) {
             wrong.push(format!(
                 "{why}: {} {:?}\n  got {received:?}\n  saw {seen:?}",
                 input.name, input.fate

@@ -1,5 +1,6 @@
 //! The bodies that flow through the proxy: streamed in both directions with back-pressure, never collected.
 
+use super::buffer::Buffered;
 use super::link::Link;
 use super::logged::Logged;
 use super::pool::Pool;
@@ -22,6 +23,8 @@ pub(super) enum Outgoing {
         body: Incoming,
         progress: Rc<Progress>,
     },
+    /// The same, of which a part is here.
+    Buffered(Box<Buffered>),
 }
 
 /// How far a request's body has come; shared with the one who waits for the response.
@@ -32,6 +35,31 @@ pub(super) struct Progress {
     bytes: Cell<u64>,
     waits_for_client: Cell<bool>,
     broken: Cell<bool>,
+}
+
+impl Progress {
+    /// Notes what a body gave when it was asked.
+    pub(super) fn polled(
+        &self,
+        polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
+        ended: bool,
+    ) {
+        self.waits_for_client.set(polled.is_pending());
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => self.passed(frame, ended),
+            Poll::Ready(Some(Err(_))) => self.broken.set(true),
+            Poll::Ready(None) => self.finished.set(true),
+        }
+    }
+
+    /// Notes a frame that goes to the upstream.
+    pub(super) fn passed(&self, frame: &Frame<Bytes>, ended: bool) {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        self.frames.set(self.frames.get() + 1);
+        self.finished.set(ended);
+    }
 }
 
 /// A request's body as seen by the one who waits for the response. `None` if there is no body.
@@ -99,22 +127,13 @@ impl http_body::Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Client { body, progress } = self.get_mut() else {
-            return Poll::Ready(None);
+        let (body, progress) = match self.get_mut() {
+            Self::Empty => return Poll::Ready(None),
+            Self::Client { body, progress } => (body, progress),
+            Self::Buffered(buffered) => return buffered.poll(cx),
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
-        progress.waits_for_client.set(polled.is_pending());
-        match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(frame))) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                progress.bytes.set(progress.bytes.get() + bytes as u64);
-                progress.frames.set(progress.frames.get() + 1);
-                progress.finished.set(body.is_end_stream());
-            }
-            Poll::Ready(Some(Err(_))) => progress.broken.set(true),
-            Poll::Ready(None) => progress.finished.set(true),
-        }
+        progress.polled(&polled, body.is_end_stream());
         polled
     }
 
@@ -122,6 +141,7 @@ impl http_body::Body for Outgoing {
         match self {
             Self::Empty => true,
             Self::Client { body, .. } => body.is_end_stream(),
+            Self::Buffered(buffered) => buffered.is_end_stream(),
         }
     }
 
@@ -129,6 +149,7 @@ impl http_body::Body for Outgoing {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client { body, .. } => body.size_hint(),
+            Self::Buffered(buffered) => buffered.size_hint(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Only what must live while the upstream is waited for is in `serve`'s future: hyper moves it once per request.
 
 use super::body::Body;
+use super::buffer;
 use super::errors::{self, Failure};
 use super::forward;
 use super::headers;
@@ -33,7 +34,7 @@ pub(super) struct Trail {
     closes: bool,
     http2: bool,
     /// Whether the client speaks gRPC, and so wants to hear of failures.
-    grpc: bool,
+    pub(super) grpc: bool,
     pub(super) route: Option<Arc<Route>>,
     /// Headers plugins want on the response.
     pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
@@ -57,10 +58,21 @@ pub(super) fn serve(
         let mut plan = plan::plan(&worker, &peer, &table, &mut trail, request);
         let reply = match &mut plan {
             Ok(plan) => {
-                let begun = Instant::now();
-                let reply = forward::forward(&worker, plan, begun.into()).await;
-                trail.upstream = Some((begun, Instant::now()));
-                Some(reply)
+                let read = if plan.buffered {
+                    let limits = &worker.options.clients;
+                    Box::pin(buffer::fill(&mut plan.request, limits)).await
+                } else {
+                    Ok(())
+                };
+                match read {
+                    Ok(()) => {
+                        let begun = Instant::now();
+                        let reply = forward::forward(&worker, plan, begun.into()).await;
+                        trail.upstream = Some((begun, Instant::now()));
+                        Some(reply)
+                    }
+                    Err(failure) => Some(Err(failure)),
+                }
             }
             Err(_) => None,
         };

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod body;
+mod buffer;
 mod client;
 mod drain;
 mod errors;

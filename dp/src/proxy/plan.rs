@@ -40,6 +40,8 @@ pub(super) struct Plan<'a> {
     /// Taken while it is with an upstream.
     pub(super) request: Option<Request<Outgoing>>,
     pub(super) upload: Upload,
+    /// Whether the body is read before the upstream is asked.
+    pub(super) buffered: bool,
     /// How the upstream is spoken to.
     pub(super) speech: Speech,
     /// The client wants another protocol on its connection.
@@ -157,6 +159,9 @@ pub(super) fn plan<'a>(
         .ok_or(Failure::BadRequest)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
+    // What answers a message before the next one is sent must not be held.
+    let buffered =
+        route.request_buffering && !upload.is_finished() && !speech.is_http2() && !trail.grpc;
     let upstream = table.upstream(&service.workspace, &service.host);
     Ok(Plan {
         service,
@@ -164,6 +169,7 @@ pub(super) fn plan<'a>(
         host: route.preserve_host.then(|| authority.into_value()),
         request: Some(Request::from_parts(parts, outgoing)),
         upload,
+        buffered,
         speech,
         upgrade,
     })

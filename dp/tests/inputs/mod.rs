@@ -15,6 +15,16 @@ pub(crate) enum Framing {
     Chunked,
 }
 
+impl Framing {
+    /// How the gateway tells it: a body that it has read as a whole is sent with its length.
+    pub(crate) fn sent(self, buffered: bool, body: &str) -> Self {
+        match self {
+            Self::Chunked if buffered => Self::Length(body.len()),
+            Self::Chunked | Self::None | Self::Length(_) => self,
+        }
+    }
+}
+
 /// What comes of an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
