@@ -134,21 +134,7 @@ pub(super) fn plan<'a>(
         request_id: &trail.request_id,
     };
     headers::add_to_request(&mut parts.headers, forwarded);
-    if let Some(upgrade) = &upgrade {
-        upgrade.write(&mut parts.headers);
-    }
-    // Without it hyper sends no body of unknown length with methods that usually have none.
-    if !upload.is_finished()
-        && !speech.is_http2()
-        && !parts.headers.contains_key(header::CONTENT_LENGTH)
-    {
-        let chunked = HeaderValue::from_static("chunked");
-        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
-    }
-    if speech.is_http2() {
-        let trailers = HeaderValue::from_static("trailers");
-        parts.headers.insert(header::TE, trailers);
-    }
+    complete(&mut parts, upgrade.as_deref(), &speech, &upload);
     let target = Target {
         service_path: service.path.as_deref(),
         matched,
@@ -159,20 +145,36 @@ pub(super) fn plan<'a>(
         .ok_or(Failure::BadRequest)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    // What answers a message before the next one is sent must not be held.
-    let buffered =
-        route.request_buffering && !upload.is_finished() && !speech.is_http2() && !trail.grpc;
     let upstream = table.upstream(&service.workspace, &service.host);
     Ok(Plan {
         service,
         source: upstream.map_or(Source::Service(service), Source::Upstream),
         host: route.preserve_host.then(|| authority.into_value()),
         request: Some(Request::from_parts(parts, outgoing)),
+        // What answers a message before the next one is sent must not be held.
+        buffered: route.request_buffering
+            && !upload.is_finished()
+            && !speech.is_http2()
+            && !trail.grpc,
         upload,
-        buffered,
         speech,
         upgrade,
     })
+}
+
+/// What the next hop must be told of the request as a message.
+fn complete(parts: &mut Parts, upgrade: Option<&Upgrade>, speech: &Speech, upload: &Upload) {
+    if let Some(upgrade) = upgrade {
+        upgrade.write(&mut parts.headers);
+    }
+    if speech.is_http2() {
+        let trailers = HeaderValue::from_static("trailers");
+        parts.headers.insert(header::TE, trailers);
+    } else if !upload.is_finished() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        // Without it hyper sends no body of unknown length with methods that usually have none.
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
 }
 
 /// What a request looks at and does not change.

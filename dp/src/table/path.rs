@@ -195,9 +195,9 @@ fn remainder(rest: &str) -> &str {
     if after.is_empty() {
         return after;
     }
-    let separators = ["/", "%2F", "%5C"].iter();
-    let after = separators.filter_map(|separator| after.strip_prefix(separator));
-    after.last().unwrap_or(rest)
+    let mut separators = ["/", "%2F", "%5C"].iter();
+    let cut = separators.find_map(|separator| after.strip_prefix(separator));
+    cut.unwrap_or(rest)
 }
 
 #[cfg(test)]

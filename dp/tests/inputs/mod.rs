@@ -99,6 +99,12 @@ pub(crate) fn all() -> Vec<Input> {
     for (text, fate) in bodies::WHOLE {
         inputs.push(Input::new("whole", text, (*text).to_owned(), *fate));
     }
+    inputs.extend(large());
+    inputs
+}
+
+/// Inputs that are larger than allowed.
+fn large() -> Vec<Input> {
     let many = "X-A: b\r\n".repeat(101);
     let long = "a".repeat(40_000);
     let extension = format!("2;{long}\r\nhi\r\n0\r\n\r\n");
@@ -150,8 +156,6 @@ pub(crate) fn all() -> Vec<Input> {
         ),
         ("101 trailers", format!("{chunked}{trailers}"), Fate::Broken),
     ];
-    for (name, text, fate) in large {
-        inputs.push(Input::new("large", name, text, fate));
-    }
-    inputs
+    let input = |(name, text, fate)| Input::new("large", name, text, fate);
+    large.into_iter().map(input).collect()
 }

@@ -71,10 +71,11 @@ impl Heads {
         let room = (KEPT_BYTES_MAX + 1).saturating_sub(self.kept.len());
         self.kept.extend_from_slice(&part[..room.min(part.len())]);
         // A fragment may stand where nothing is kept.
-        if self.stage == Stage::Start && part.contains(&b'#') {
-            if let Some(first) = self.kept.first_mut() {
-                *first = b'#';
-            }
+        if self.stage == Stage::Start
+            && part.contains(&b'#')
+            && let Some(first) = self.kept.first_mut()
+        {
+            *first = b'#';
         }
     }
 
