@@ -15,7 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// An origin that keeps what reaches it and answers each request once its body is there.
 async fn recorder() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // An address that no other test's dead ports are at.
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&seen);

@@ -122,6 +122,43 @@ async fn an_entity_that_cannot_be_used_leaves_traffic_as_it_was() {
 }
 
 #[tokio::test]
+async fn who_has_connected_may_still_ask_when_the_drain_has_begun() {
+    let origin = Origin::echo().await;
+    let entities = [
+        service(1, origin.address, json!({})),
+        route(2, json!({ "paths": ["/"] })),
+    ];
+    for flags in ["", "http2", "ssl"] {
+        let gateway = Gateway::listening(flags, &entities);
+        let connected = TcpStream::connect(gateway.address).await.unwrap();
+        while gateway.shared.metrics.connections().active == 0 {
+            tokio::task::yield_now().await;
+        }
+        gateway.shutdown.cancel();
+        let stopping = tokio::spawn(gateway.running.stopped());
+        // Long enough for the drain to have begun.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let reply = if flags == "ssl" {
+            let connector =
+                tokio_rustls::TlsConnector::from(Arc::new(common::secure::believing_all()));
+            let stream = connector
+                .connect("a.test".try_into().unwrap(), connected)
+                .await
+                .unwrap();
+            Client::over(stream).await.get("/").await
+        } else {
+            Client::over(connected).await.get("/").await
+        };
+        assert_eq!(reply.status, 200, "{flags}");
+        tokio::time::timeout(PATIENCE, stopping)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_listener_is_left_only_when_its_queue_is_empty() {
     let origin = Origin::echo().await;
     let gateway = Gateway::start(&[

@@ -235,6 +235,19 @@ async fn a_hello_may_come_in_pieces_and_must_come() {
 }
 
 #[tokio::test]
+async fn a_route_for_datagrams_is_listed_as_one_that_cannot_be_used() {
+    let gateway = Gateway::with(options(), &[]);
+    let route = |protocols: &[&str]| route(2, json!({ "protocols": protocols, "sources": any() }));
+    let refused = gateway.try_apply(&[route(&["udp"])]);
+    assert!(
+        matches!(&refused[..], [reason] if reason.contains("udp")),
+        "{refused:?}"
+    );
+    gateway.apply(&[route(&["tcp", "udp"])]);
+    assert!("0.0.0.0:1 udp".parse::<sluice_dp::proxy::Listen>().is_err());
+}
+
+#[tokio::test]
 async fn a_silent_stream_ends_after_the_read_timeout() {
     let address = server("plain", None).await;
     let gateway = Gateway::with(

@@ -2,6 +2,7 @@
 //! idle for too long, or the worker drains.
 
 use super::body::{Body, BodyError};
+use super::drain::{self, Drain};
 use super::exec::LocalExec;
 use super::guard::{Guard, Http2Budget};
 use super::life;
@@ -86,9 +87,13 @@ where
     let send_timeout = worker.options.clients.send_timeout;
     let io = TokioIo::new(Guard::http1(io, send_timeout, peer.tunnel.clone()));
     let (remote, peer) = (peer.remote, Rc::new(peer));
+    let begun = Rc::new(Cell::new(false));
     let service = {
-        let worker = Rc::clone(worker);
-        service_fn(move |request| life::serve(Rc::clone(&worker), Rc::clone(&peer), request))
+        let (worker, begun) = (Rc::clone(worker), Rc::clone(&begun));
+        service_fn(move |request| {
+            begun.set(true);
+            life::serve(Rc::clone(&worker), Rc::clone(&peer), request)
+        })
     };
     let connection = worker.http1.serve_connection(io, service).with_upgrades();
     let drain = Rc::clone(&worker.drain);
@@ -97,13 +102,42 @@ where
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = drain.asked() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            () = Rc::clone(&drain).asked() => {
+                // hyper would close it at once if it has not asked for anything.
+                let first = Box::pin(first_request(connection.as_mut(), &begun, drain)).await;
+                match first {
+                    Some(ended) => ended,
+                    None => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
             }
         };
         log_end(remote, ended);
     }
+}
+
+/// Runs a connection until its first request is here, or should have been. Gives how it ended, if it did.
+async fn first_request<C: Future>(
+    mut connection: Pin<&mut C>,
+    begun: &Cell<bool>,
+    drain: Rc<Drain>,
+) -> Option<C::Output> {
+    let mut overdue = pin!(drain::overdue(drain));
+    std::future::poll_fn(|cx| {
+        if begun.get() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        if begun.get() {
+            return Poll::Ready(None);
+        }
+        overdue.as_mut().poll(cx).map(|()| None)
+    })
+    .await
 }
 
 /// Serves HTTP/2. A drain and idleness end it by GOAWAY: what was begun is finished.
@@ -175,11 +209,10 @@ pub(super) async fn serve_either(
 ) {
     let beginning = begins_with_http2(&stream);
     let timeout = worker.options.clients.header_timeout;
-    let mut asked = pin!(Rc::clone(&worker.drain).asked());
+    let mut overdue = pin!(drain::overdue(Rc::clone(&worker.drain)));
     let http2 = tokio::select! {
         biased;
-        // Nothing was asked yet.
-        () = &mut asked => return,
+        () = &mut overdue => return,
         http2 = tokio::time::timeout(timeout, beginning) => http2,
     };
     let peer = Peer::new(remote, local, &worker.options.trust);
@@ -220,7 +253,7 @@ pub(super) async fn serve_tls(
     let timeout = worker.options.tls.handshake_timeout;
     let stream = {
         let handshake = Box::pin(acceptor.accept(stream));
-        let mut asked = pin!(Rc::clone(&worker.drain).asked());
+        let mut overdue = pin!(drain::overdue(Rc::clone(&worker.drain)));
         tokio::select! {
             biased;
             handshake = tokio::time::timeout(timeout, handshake) => match handshake {
@@ -234,8 +267,7 @@ pub(super) async fn serve_tls(
                     return;
                 }
             },
-            // Nothing was asked yet.
-            () = &mut asked => return,
+            () = &mut overdue => return,
         }
     };
     let session = stream.get_ref().1;

@@ -5,6 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// How long a connection that has not asked for anything yet is waited for. Its request may be on its way.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
 
 /// The signal.
 #[derive(Default)]
@@ -33,6 +37,12 @@ impl Drain {
             slot: None,
         }
     }
+}
+
+/// Ready some time after the connections are asked to finish: for clients that have connected and are about to ask.
+pub(super) async fn overdue(drain: Rc<Drain>) {
+    drain.asked().await;
+    tokio::time::sleep(FIRST_REQUEST_GRACE).await;
 }
 
 /// See [`Drain::asked`]. Must stay within one task: its waker is registered once.

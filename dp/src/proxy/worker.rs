@@ -36,6 +36,8 @@ use tokio_util::task::TaskTracker;
 const TICK: Duration = Duration::from_secs(1);
 /// The pause after a failed accept (most likely: out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The most that are taken from a listener's queue when it is left: a flood must not keep a process from ending.
+const WAITING_MAX: usize = 16_384;
 /// The number of headers hyper allows by itself, without memory beyond the stack's.
 const HEADERS_USUAL: u32 = 100;
 
@@ -209,9 +211,27 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, entrance: Entrance) {
             }
         }
     }
-    while let Some(Ok((stream, remote))) = futures::FutureExt::now_or_never(listener.accept()) {
+    // Asked of the system itself: the runtime may not know yet that somebody waits.
+    let rest = listener
+        .into_std()
+        .map(|listener| accept_waiting(&listener));
+    for (stream, remote) in rest.into_iter().flatten() {
         open(&worker, &entrance, stream, remote);
     }
+}
+
+/// All that wait in a listener's queue.
+fn accept_waiting(listener: &std::net::TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut waiting = Vec::new();
+    while waiting.len() < WAITING_MAX
+        && let Ok((stream, remote)) = listener.accept()
+    {
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        waiting.extend(stream.ok().map(|stream| (stream, remote)));
+    }
+    waiting
 }
 
 /// Serves one client connection in a task of its own.

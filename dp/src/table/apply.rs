@@ -4,7 +4,7 @@ use super::certificate::{Authority, Certificate};
 use super::entity::{Consumer, KeyCredential, Origin, Service, Target, Upstream};
 use super::route::Route;
 use super::{Rejected, Table};
-use crate::plugin::{self, CompileError};
+use crate::plugin::{self, CompileError, Protocols};
 use serde::Deserialize;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::kind::{self, Kind};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 /// Longest reason kept, in bytes.
 const REASON_BYTES_MAX: usize = 500;
+const UDP: &str = "this data plane does not serve udp: no datagram reaches the route";
 
 impl Table {
     /// The table after `changes`, which may come in any order. An entity that cannot be compiled keeps its last good
@@ -83,6 +84,9 @@ impl Table {
             }
             Kind::Route => {
                 let route = Route::compile(origin, decode(entry)?, self.router.regexes())?;
+                if route.protocols == Protocols::UDP {
+                    return Err(UDP.to_owned());
+                }
                 self.put_route(route);
             }
             Kind::Upstream => {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// Set once a connection carries another protocol than HTTP: from then on its bytes are nobody's but the tunnel's.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +37,10 @@ pub(super) struct Guard<I> {
     io: I,
     reading: Reading,
     send_timeout: Duration,
-    /// Runs while a write waits.
-    stuck: Option<Pin<Box<Sleep>>>,
+    /// Whether a write waits.
+    waits: bool,
+    /// Measures that. Kept, because moving its deadline costs less than a new one.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 enum Reading {
@@ -53,7 +55,8 @@ impl<I> Guard<I> {
             io,
             reading: Reading::Http1(Heads::default(), tunnel),
             send_timeout,
-            stuck: None,
+            waits: false,
+            timer: None,
         }
     }
 
@@ -63,7 +66,8 @@ impl<I> Guard<I> {
             io,
             reading: Reading::Http2(Frames::new(budget)),
             send_timeout,
-            stuck: None,
+            waits: false,
+            timer: None,
         }
     }
 
@@ -76,20 +80,25 @@ impl<I> Guard<I> {
     ) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(done) => {
-                if self.stuck.is_some() {
-                    self.stuck = None;
-                }
+                self.waits = false;
                 if let (Reading::Http2(frames), Ok(done)) = (&mut self.reading, &done) {
                     frames.wrote(bytes(done));
                 }
                 Poll::Ready(done)
             }
             Poll::Pending => {
-                let timeout = self.send_timeout;
-                let stuck = self
-                    .stuck
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-                ready!(stuck.as_mut().poll(cx));
+                let until = || Instant::now() + self.send_timeout;
+                let timer = match &mut self.timer {
+                    Some(timer) => {
+                        if !self.waits {
+                            timer.as_mut().reset(until());
+                        }
+                        timer
+                    }
+                    none => none.insert(Box::pin(tokio::time::sleep_until(until()))),
+                };
+                self.waits = true;
+                ready!(timer.as_mut().poll(cx));
                 let slow = "the client did not read its answer in time";
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow)))
             }

@@ -2,6 +2,7 @@
 
 mod hello;
 
+use super::drain;
 use super::forwarded::Trust;
 use super::link::ConnectError;
 use super::logged::name;
@@ -104,12 +105,11 @@ pub(super) async fn serve_tls(
 ) {
     let timeout = worker.options.tls.handshake_timeout;
     let hello = {
-        let mut asked = pin!(Rc::clone(&worker.drain).asked());
+        let mut overdue = pin!(drain::overdue(Rc::clone(&worker.drain)));
         tokio::select! {
             biased;
             hello = tokio::time::timeout(timeout, hello::read(&mut stream)) => hello,
-            // Nothing was asked yet.
-            () = &mut asked => return,
+            () = &mut overdue => return,
         }
     };
     let Ok(Ok(Hello { name, bytes })) = hello else {
