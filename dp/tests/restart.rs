@@ -139,8 +139,7 @@ async fn who_has_connected_may_still_ask_when_the_drain_has_begun() {
         // Long enough for the drain to have begun.
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         let reply = if flags == "ssl" {
-            let connector =
-                tokio_rustls::TlsConnector::from(Arc::new(common::secure::believing_all()));
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(secure::believing_all()));
             let stream = connector
                 .connect("a.test".try_into().unwrap(), connected)
                 .await
