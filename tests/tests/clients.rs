@@ -47,7 +47,7 @@ fn run(cluster: &Cluster, program: &str, more: &[(&str, &str)]) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
-    println!("{said}\n{complained}");
+    eprintln!("{said}\n{complained}");
     assert!(output.status.success(), "{program}: {}", output.status);
     let errors = cluster.controls[0].said();
     let errors: Vec<&str> = errors.lines().filter(|line| is_error(line)).collect();
