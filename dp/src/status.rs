@@ -1,6 +1,11 @@
-//! What a node says about itself: `/status`, `/status/ready` and `/metrics`, on a listener of its own.
+//! What a node says about itself: `/status`, `/status/ready`, `/metrics` and the health of targets, on a listener of its
+//! own.
+
+
+mod health;
 
 use crate::NodeId;
+use crate::balance::Upstreams;
 use crate::metrics::{Metrics, Writer};
 use crate::plugin;
 use crate::table::Rejected;
@@ -12,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use sluice_replica::node::Ailing;
 use sluice_schema::digest::{Accumulator, Digest};
 use sluice_schema::version::{Cursor, Time, Version};
 use std::convert::Infallible;
@@ -72,11 +78,17 @@ pub struct NodeState {
     facts: Mutex<Facts>,
     metrics: Arc<Metrics>,
     state: Arc<plugin::State>,
+    upstreams: Arc<Upstreams>,
 }
 
 impl NodeState {
     /// A node that has not applied anything.
-    pub fn new(node: Node, metrics: Arc<Metrics>, state: Arc<plugin::State>) -> Self {
+    pub fn new(
+        node: Node,
+        metrics: Arc<Metrics>,
+        state: Arc<plugin::State>,
+        upstreams: Arc<Upstreams>,
+    ) -> Self {
         let facts = Facts {
             cursor: Cursor::default(),
             digest: Accumulator::default().digest(),
@@ -96,7 +108,13 @@ impl NodeState {
             facts: Mutex::new(facts),
             metrics,
             state,
+            upstreams,
         }
+    }
+
+    /// The targets that are not well, and the upstreams without enough that are; at most so many.
+    pub fn ailing(&self, max: usize) -> Vec<Ailing> {
+        health::ailing(&self.upstreams.unwell_views(), max)
     }
 
     /// Who the node is.
@@ -183,10 +201,14 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
 }
 
 fn answer(state: &NodeState, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path().trim_end_matches('/');
+    if let Some(response) = health::answer(&state.upstreams, request.method(), path) {
+        return response;
+    }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         return message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
     }
-    match request.uri().path().trim_end_matches('/') {
+    match path {
         "/status" => json_response(StatusCode::OK, &status(state)),
         "/status/ready" => match state.facts().unready() {
             None => message(StatusCode::OK, "ready"),
@@ -315,6 +337,7 @@ fn metrics(state: &NodeState) -> String {
         "Resident memory",
         number(resident_bytes()),
     );
+    health::metrics(&mut writer, &state.upstreams.views());
     writer.metric("kong_node_info", "gauge", "Who the node is");
     let id = state.node.id.to_string();
     let labels = [("node_id", &*id), ("version", env!("CARGO_PKG_VERSION"))];
@@ -388,7 +411,7 @@ mod tests {
             id: "dp-1".parse().unwrap(),
             hostname: "here".into(),
         };
-        let state = NodeState::new(node, Arc::default(), Arc::default());
+        let state = NodeState::new(node, Arc::default(), Arc::default(), Arc::default());
         assert!(
             state
                 .facts()
@@ -419,7 +442,7 @@ mod tests {
             id: "dp-1".parse().unwrap(),
             hostname: "here".into(),
         };
-        let state = NodeState::new(node, Arc::default(), Arc::default());
+        let state = NodeState::new(node, Arc::default(), Arc::default(), Arc::default());
         state.update(|facts| {
             facts.cursor.version = Version(7);
             facts.head = Some(Version(10));

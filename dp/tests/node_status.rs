@@ -23,7 +23,12 @@ async fn serve(gateway: &Gateway) -> (SocketAddr, Arc<NodeState>) {
         hostname: "here".into(),
     };
     let shared = gateway.shared.clone();
-    let state = Arc::new(NodeState::new(node, shared.metrics, shared.state));
+    let state = Arc::new(NodeState::new(
+        node,
+        shared.metrics,
+        shared.state,
+        shared.upstreams,
+    ));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(status::serve(

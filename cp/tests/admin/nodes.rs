@@ -21,6 +21,7 @@ impl Server {
             phase: "following".to_owned(),
             last_error: None,
             keyring: 0,
+            ailing: Vec::new(),
             plugins: plugins.iter().map(|name| (*name).to_owned()).collect(),
             time: Time(0),
         };

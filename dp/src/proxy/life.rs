@@ -93,7 +93,7 @@ fn switch(
         worker,
         upgrade,
         &mut reply.response,
-        reply.lease.link,
+        reply.lease,
         service,
     );
     let (mut head, _) = reply.response.into_parts();
@@ -169,7 +169,12 @@ fn finish(
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     for (name, value) in trail.response_headers {
-        headers.insert(name, value);
+        if name == header::SET_COOKIE {
+            // The upstream's own cookies stay.
+            headers.append(name, value);
+        } else {
+            headers.insert(name, value);
+        }
     }
     if trail.http2 {
         headers::strip_for_http2(headers);
