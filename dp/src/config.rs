@@ -159,7 +159,9 @@ impl TlsSettings {
 
 fn parse_server(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
-    let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let alone = text
+        .parse::<IpAddr>()
+        .map(|ip| SocketAddr::new(ip, DNS_PORT));
     let address = text.parse().or(alone);
     address.map_err(|_| "expected an IP address, with or without a port".to_owned())
 }

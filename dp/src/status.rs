@@ -1,7 +1,6 @@
 //! What a node says about itself: `/status`, `/status/ready`, `/metrics` and the health of targets, on a listener of its
 //! own.
 
-
 mod health;
 
 use crate::NodeId;
@@ -169,8 +168,8 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
             () = shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) if connections.len() < CONNECTIONS_MAX => accepted,
             Ok(_) => continue,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection to the status listener");
@@ -181,7 +180,7 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| {
-                let response = answer(&state, &request);
+                let response = answer(&state, &request, from.ip().to_canonical().is_loopback());
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -200,9 +199,14 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
     }
 }
 
-fn answer(state: &NodeState, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(
+    state: &NodeState,
+    request: &Request<Incoming>,
+    from_here: bool,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path().trim_end_matches('/');
-    if let Some(response) = health::answer(&state.upstreams, request.method(), path) {
+    let asked = (request.method(), path);
+    if let Some(response) = health::answer(&state.upstreams, asked, from_here) {
         return response;
     }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {

@@ -20,7 +20,10 @@ fn pool(mut fields: Value) -> Vec<Entity> {
     fields["name"] = "pool".into();
     vec![
         service(1, ([127, 0, 0, 1], 1).into(), json!({ "host": "pool" })),
-        route(2, json!({ "paths": ["~/(?<first>[a-z0-9]*)"], "strip_path": false })),
+        route(
+            2,
+            json!({ "paths": ["~/(?<first>[a-z0-9]*)"], "strip_path": false }),
+        ),
         upstream(3, fields),
     ]
 }
@@ -38,7 +41,10 @@ async fn origins() -> (Vec<Origin>, Vec<Entity>) {
         origins.push(Origin::named(name).await);
     }
     let ids = 11..;
-    let targets = origins.iter().zip(ids).map(|(origin, id)| target(id, 3, origin.address, 100));
+    let targets = origins
+        .iter()
+        .zip(ids)
+        .map(|(origin, id)| target(id, 3, origin.address, 100));
     let targets = targets.collect();
     (origins, targets)
 }
@@ -68,7 +74,11 @@ impl Holding {
             })
         })
         .await;
-        Self { origin, arrived, go }
+        Self {
+            origin,
+            arrived,
+            go,
+        }
     }
 
     fn arrived(&self) -> usize {
@@ -110,13 +120,19 @@ async fn requests_in_flight_count_across_workers_and_changes_of_the_configuratio
     let (a, b) = (Holding::start().await, Holding::start().await);
     let mut entities = pool(json!({ "algorithm": "round-robin" }));
     entities.push(target(11, 3, a.origin.address, 100));
-    let options = sluice_dp::proxy::Options { workers: 3, ..Default::default() };
+    let options = sluice_dp::proxy::Options {
+        workers: 3,
+        ..Default::default()
+    };
     let gateway = Gateway::with(options, &entities);
     for _ in 0..4 {
         hold(&gateway, &[&a]).await;
     }
     gateway.apply(&[
-        upstream(3, json!({ "name": "pool", "algorithm": "least-connections" })),
+        upstream(
+            3,
+            json!({ "name": "pool", "algorithm": "least-connections" }),
+        ),
         target(12, 3, b.origin.address, 100),
     ]);
     for count in 1..=4 {
@@ -145,7 +161,10 @@ async fn the_quicker_target_gets_most_requests() {
     for _ in 0..100 {
         slow += usize::from(name(&client.get("/").await) == "slow");
     }
-    assert!((1..10).contains(&slow), "{slow} of 100 requests went to the slow target");
+    assert!(
+        (1..10).contains(&slow),
+        "{slow} of 100 requests went to the slow target"
+    );
 }
 
 /// Sends each request twice: equal ones must meet, and different ones must not all.
@@ -175,7 +194,15 @@ async fn equal_values_of_what_is_hashed_meet_at_one_target() {
     check_hash(&captured, &paths, true).await;
     let numbered = by(json!({ "hash_on": "uri_capture", "hash_on_uri_capture": "1" }));
     check_hash(&numbered, &paths, true).await;
-    let args = ["/?x=1&k=a", "/?k=b", "/?k=c", "/?k=d", "/?k=e", "/?k=f", "/?k=g"];
+    let args = [
+        "/?x=1&k=a",
+        "/?k=b",
+        "/?k=c",
+        "/?k=d",
+        "/?k=e",
+        "/?k=f",
+        "/?k=g",
+    ];
     let args = args.map(|path| (path, none));
     let query = by(json!({ "hash_on": "query_arg", "hash_on_query_arg": "k" }));
     check_hash(&query, &args, true).await;
@@ -198,11 +225,14 @@ async fn equal_values_of_what_is_hashed_meet_at_one_target() {
 async fn consumers_meet_at_one_target() {
     let mut entities = hashing(json!({ "hash_on": "consumer", "hash_fallback": "path" }));
     let keys = ["k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8"];
-    entities.push(plugin(20, json!({
-        "name": "key-auth", "route": reference(2),
-        "config": { "key_names": ["apikey"], "key_in_header": true, "key_in_query": true,
-                    "key_in_body": false, "hide_credentials": false, "run_on_preflight": true },
-    })));
+    entities.push(plugin(
+        20,
+        json!({
+            "name": "key-auth", "route": reference(2),
+            "config": { "key_names": ["apikey"], "key_in_header": true, "key_in_query": true,
+                        "key_in_body": false, "hide_credentials": false, "run_on_preflight": true },
+        }),
+    ));
     for (key, id) in keys.into_iter().zip(100..) {
         entities.push(consumer(id, json!({ "username": key })));
         entities.push(key_credential(id + 100, id, json!({ "key": key })));
@@ -215,16 +245,24 @@ async fn consumers_meet_at_one_target() {
 #[tokio::test]
 async fn a_missing_cookie_is_made_and_leads_back() {
     let (_origins, targets) = origins().await;
-    let fields = json!({ "hash_on": "cookie", "hash_on_cookie": "at", "hash_on_cookie_path": "/x" });
+    let fields =
+        json!({ "hash_on": "cookie", "hash_on_cookie": "at", "hash_on_cookie_path": "/x" });
     let gateway = Gateway::start(&[hashing(fields), targets].concat());
     let mut found = BTreeSet::new();
     for _ in 0..12 {
         let first = gateway.get("/").await;
         let cookie = first.header("set-cookie").unwrap();
-        assert!(cookie.ends_with("; Path=/x; HttpOnly; SameSite=Lax"), "{cookie}");
+        assert!(
+            cookie.ends_with("; Path=/x; HttpOnly; SameSite=Lax"),
+            "{cookie}"
+        );
         let pair = format!("other=1; {}", cookie.split(';').next().unwrap());
         for _ in 0..3 {
-            let again = gateway.client().await.get_with("/", &[("cookie", &pair)]).await;
+            let again = gateway
+                .client()
+                .await
+                .get_with("/", &[("cookie", &pair)])
+                .await;
             assert_eq!(name(&again), name(&first), "{cookie}");
             assert_eq!(again.header("set-cookie"), None);
         }
@@ -256,7 +294,8 @@ async fn the_upstreams_own_cookies_stay_beside_the_one_that_is_made() {
 #[tokio::test]
 async fn a_change_of_one_target_moves_few_requests() {
     let (_origins, targets) = origins().await;
-    let gateway = Gateway::start(&[hashing(json!({ "hash_on": "path" })), targets.clone()].concat());
+    let gateway =
+        Gateway::start(&[hashing(json!({ "hash_on": "path" })), targets.clone()].concat());
     let mut client = gateway.client().await;
     let mut before = BTreeMap::new();
     for key in 0..200 {
@@ -294,7 +333,11 @@ async fn a_further_try_goes_to_another_target_whatever_the_algorithm() {
         let gateway = Gateway::start(&entities);
         let mut client = gateway.client().await;
         for key in 0..10 {
-            assert_eq!(name(&client.get(&format!("/{key}")).await), "alive", "{fields}");
+            assert_eq!(
+                name(&client.get(&format!("/{key}")).await),
+                "alive",
+                "{fields}"
+            );
         }
     }
 }

@@ -23,7 +23,11 @@ const NO_PEER: &str = "failure to get a peer from the ring-balancer";
 /// An upstream `pool` with id 3 and these health checks, behind a service and a route.
 fn pool(healthchecks: &Value) -> Vec<Entity> {
     vec![
-        service(1, ([127, 0, 0, 1], 1).into(), json!({ "host": "pool", "read_timeout": 300 })),
+        service(
+            1,
+            ([127, 0, 0, 1], 1).into(),
+            json!({ "host": "pool", "read_timeout": 300 }),
+        ),
         route(2, json!({ "paths": ["/"] })),
         checked(healthchecks),
     ]
@@ -50,7 +54,10 @@ impl Moody {
     }
 
     async fn start_as(status: u16, manner: Manner) -> Self {
-        let (status, count) = (Arc::new(AtomicU16::new(status)), Arc::new(AtomicUsize::new(0)));
+        let (status, count) = (
+            Arc::new(AtomicU16::new(status)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (shown, counted) = (Arc::clone(&status), Arc::clone(&count));
         let origin = Origin::serve_as(manner, move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
@@ -60,7 +67,11 @@ impl Moody {
             Box::pin(std::future::ready(response))
         })
         .await;
-        Self { origin, status, count }
+        Self {
+            origin,
+            status,
+            count,
+        }
     }
 
     fn count(&self) -> usize {
@@ -104,7 +115,10 @@ async fn a_target_that_answers_badly_is_left_out() {
     }
     assert_eq!(bad.count(), 3);
     let set = |target: &str, healthy| {
-        gateway.shared.upstreams.set_health("pool", target, None, healthy)
+        gateway
+            .shared
+            .upstreams
+            .set_health("pool", target, None, healthy)
     };
     set(&bad.origin.address.to_string(), true).unwrap();
     assert_eq!(set("10.0.0.1:1", true), Err(SetHealthError::NotFound));
@@ -117,7 +131,9 @@ async fn a_target_that_answers_badly_is_left_out() {
 #[tokio::test]
 async fn only_the_listed_statuses_count() {
     let origin = Moody::start(500).await;
-    let mut entities = pool(&passive(json!({ "http_failures": 2, "http_statuses": [503] })));
+    let mut entities = pool(&passive(
+        json!({ "http_failures": 2, "http_statuses": [503] }),
+    ));
     entities.push(target(11, 3, origin.origin.address, 100));
     let gateway = Gateway::start(&entities);
     let mut client = gateway.client().await;
@@ -175,7 +191,11 @@ async fn below_its_threshold_the_whole_upstream_is_unusable() {
         let before = gateway.get("/").await.status;
         assert_eq!(before == 200, threshold < 100.0);
         let b = b.origin.address.to_string();
-        gateway.shared.upstreams.set_health("pool", &b, None, false).unwrap();
+        gateway
+            .shared
+            .upstreams
+            .set_health("pool", &b, None, false)
+            .unwrap();
         let reply = gateway.get("/").await;
         assert_eq!(reply.status == 200, usable, "{threshold}: {reply:?}");
         assert!(usable || reply.message() == NO_PEER);
@@ -192,7 +212,11 @@ async fn health_counts_only_while_something_is_checked() {
     assert_eq!(gateway.get("/").await.status, 503);
     gateway.apply(&[checked(&json!({}))]);
     assert_eq!(gateway.get("/").await.status, 500);
-    let set = gateway.shared.upstreams.set_health("pool", &bad.origin.address.to_string(), None, false);
+    let set =
+        gateway
+            .shared
+            .upstreams
+            .set_health("pool", &bad.origin.address.to_string(), None, false);
     assert_eq!(set, Err(SetHealthError::NotChecked));
 }
 
@@ -202,7 +226,10 @@ fn active(kind: &str, fields: Value) -> Value {
         "healthy": { "interval": 0.02, "successes": 2 },
         "unhealthy": { "interval": 0.02, "http_failures": 2, "tcp_failures": 2, "timeouts": 2 },
     });
-    active.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    active
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     json!({ "active": active })
 }
 
@@ -295,7 +322,10 @@ async fn a_check_by_https_verifies_the_target_unless_told_not_to() {
 async fn a_check_by_grpc_asks_the_health_service() {
     let status = Arc::new(AtomicU16::new(1));
     let shown = Arc::clone(&status);
-    let manner = Manner { tls: None, http2: true };
+    let manner = Manner {
+        tls: None,
+        http2: true,
+    };
     let origin = Origin::serve_as(manner, move |request| {
         assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
         let serving = u8::try_from(shown.load(Ordering::SeqCst)).unwrap();
@@ -327,7 +357,7 @@ async fn a_removed_target_takes_its_state_along() {
         assert_eq!(client.get("/").await.status, 500);
     }
     assert_eq!(client.get("/").await.status, 503);
-    gateway.remove(&[own.clone()]);
+    gateway.remove(std::slice::from_ref(&own));
     assert_eq!(healthy(&gateway).len(), 0);
     gateway.apply(&[own]);
     assert_eq!(client.get("/").await.status, 500);
@@ -335,26 +365,99 @@ async fn a_removed_target_takes_its_state_along() {
     assert_eq!(gateway.shared.upstreams.views(), []);
 }
 
-/// Random edits while requests pass: a target that stays keeps its health and its counts, one that goes and comes back
-/// begins anew.
+/// Random edits of a pool, and what should come of them.
+struct Edits<'a> {
+    gateway: &'a Gateway,
+    targets: &'a [Moody],
+    checks: Value,
+    /// Present, and healthy.
+    model: Vec<(bool, bool)>,
+    random: StdRng,
+}
+
+impl Edits<'_> {
+    fn put(&self, index: usize, weight: u16) -> Entity {
+        target(
+            11 + index as u128,
+            3,
+            self.targets[index].origin.address,
+            weight,
+        )
+    }
+
+    fn step(&mut self) {
+        let index = self.random.random_range(0..self.targets.len());
+        let (present, well) = self.model[index];
+        match self.random.random_range(0..6) {
+            0 if present => {
+                self.gateway.remove(&[self.put(index, 0)]);
+                self.model[index] = (false, true);
+            }
+            1 | 2 => {
+                let weight = self.random.random_range(1..200);
+                self.gateway.apply(&[self.put(index, weight)]);
+                self.model[index] = (true, well || !present);
+            }
+            3 => {
+                let slots = self.random.random_range(10..1000);
+                let algorithms = [
+                    "round-robin",
+                    "least-connections",
+                    "latency",
+                    "consistent-hashing",
+                ];
+                let algorithm = algorithms[self.random.random_range(0..4)];
+                self.gateway.apply(&[upstream(3, json!({
+                    "name": "pool", "slots": slots, "algorithm": algorithm, "healthchecks": self.checks,
+                }))]);
+            }
+            4 if present => {
+                let name = self.targets[index].origin.address.to_string();
+                let healthy = self.random.random_bool(0.5);
+                let upstreams = &self.gateway.shared.upstreams;
+                upstreams.set_health("pool", &name, None, healthy).unwrap();
+                self.model[index] = (true, healthy);
+            }
+            _ => {
+                let same = service(1, ([127, 0, 0, 1], 1).into(), json!({ "host": "pool" }));
+                self.gateway.apply(&[same]);
+            }
+        }
+    }
+
+    fn expected(&self) -> BTreeSet<SocketAddr> {
+        let all = self.targets.iter().zip(&self.model);
+        let healthy = all.filter(|(_, state)| **state == (true, true));
+        healthy.map(|(target, _)| target.origin.address).collect()
+    }
+}
+
+/// A target that stays keeps its health, one that goes and comes back begins anew.
 #[tokio::test]
 async fn health_follows_identity_through_random_edits_during_traffic() {
     let seed = rand::random::<u64>();
     eprintln!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
     let mut targets = Vec::new();
     for _ in 0..6 {
         targets.push(Moody::start(200).await);
     }
-    let limit = 3;
-    let checks = passive(json!({ "http_failures": limit }));
-    let put = |index: usize, weight| {
-        target(11 + index as u128, 3, targets[index].origin.address, weight)
+    let checks = passive(json!({ "http_failures": 3 }));
+    let options = Options {
+        workers: 2,
+        ..Options::default()
     };
-    let mut entities = pool(&checks);
-    entities.extend((0..targets.len()).map(|index| put(index, 100)));
-    let options = Options { workers: 2, ..Options::default() };
-    let gateway = Gateway::with(options, &entities);
+    let gateway = Gateway::with(options, &pool(&checks));
+    let mut edits = Edits {
+        gateway: &gateway,
+        targets: &targets,
+        checks,
+        model: vec![(true, true); targets.len()],
+        random: StdRng::seed_from_u64(seed),
+    };
+    let all: Vec<_> = (0..targets.len())
+        .map(|index| edits.put(index, 100))
+        .collect();
+    gateway.apply(&all);
     let shutdown = tokio_util::sync::CancellationToken::new();
     let (address, stop) = (gateway.address, shutdown.clone());
     let traffic = tokio::spawn(async move {
@@ -367,40 +470,13 @@ async fn health_follows_identity_through_random_edits_during_traffic() {
         }
         count
     });
-    // What should be: present and healthy.
-    let mut model = vec![(true, true); targets.len()];
     for step in 0..300 {
-        let index = random.random_range(0..targets.len());
-        let (present, well) = model[index];
-        match random.random_range(0..6) {
-            0 if present => {
-                gateway.remove(&[put(index, 0)]);
-                model[index] = (false, true);
-            }
-            1 | 2 => {
-                gateway.apply(&[put(index, random.random_range(1..200))]);
-                model[index] = (true, well || !present);
-            }
-            3 => {
-                let slots = random.random_range(10..1000);
-                let algorithms = ["round-robin", "least-connections", "latency", "consistent-hashing"];
-                let algorithm = algorithms[random.random_range(0..4)];
-                gateway.apply(&[upstream(3, json!({
-                    "name": "pool", "slots": slots, "algorithm": algorithm, "healthchecks": checks,
-                }))]);
-            }
-            4 if present => {
-                let name = targets[index].origin.address.to_string();
-                let healthy = random.random_bool(0.5);
-                gateway.shared.upstreams.set_health("pool", &name, None, healthy).unwrap();
-                model[index] = (true, healthy);
-            }
-            _ => gateway.apply(&[service(1, ([127, 0, 0, 1], 1).into(), json!({ "host": "pool" }))]),
-        }
-        let expected: BTreeSet<_> = targets.iter().zip(&model)
-            .filter(|(_, state)| **state == (true, true))
-            .map(|(target, _)| target.origin.address).collect();
-        assert_eq!(healthy(&gateway), expected, "seed {seed}, step {step}");
+        edits.step();
+        assert_eq!(
+            healthy(&gateway),
+            edits.expected(),
+            "seed {seed}, step {step}"
+        );
         tokio::task::yield_now().await;
     }
     shutdown.cancel();

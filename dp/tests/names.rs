@@ -26,7 +26,11 @@ fn pool(fields: serde_json::Value) -> Vec<Entity> {
 
 fn service_of(name: &str, port: u16) -> Vec<Entity> {
     vec![
-        service(1, ([127, 0, 0, 1], port).into(), json!({ "host": name, "retries": 0 })),
+        service(
+            1,
+            ([127, 0, 0, 1], port).into(),
+            json!({ "host": name, "retries": 0 }),
+        ),
         route(2, json!({ "paths": ["/"] })),
     ]
 }
@@ -46,7 +50,10 @@ async fn names(gateway: &Gateway, count: usize) -> BTreeMap<String, usize> {
 }
 
 fn counts(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
-    expected.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    expected
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), *count))
+        .collect()
 }
 
 #[tokio::test]
@@ -70,7 +77,10 @@ async fn an_answer_serves_for_its_time_and_is_then_asked_for_again() {
     let port = one.address.port();
     let short = Gateway::with(dns.options(), &service_of("short.test", port));
     let long = Gateway::with(dns.options(), &service_of("long.test", port));
-    assert_eq!((name_of(&short).await, name_of(&long).await), ("one".into(), "one".into()));
+    assert_eq!(
+        (name_of(&short).await, name_of(&long).await),
+        ("one".into(), "one".into())
+    );
     dns.set("long.test", 3600, &["127.0.0.2"]);
     dns.set("short.test", 1, &["127.0.0.2"]);
     until(async || name_of(&short).await == "two").await;
@@ -106,11 +116,23 @@ async fn a_name_is_asked_for_once_however_many_use_it() {
     let mut entities = pool(json!({}));
     for id in 0..20 {
         entities.push(upstream(100 + id, json!({ "name": format!("pool-{id}") })));
-        entities.push(named_target(200 + id, 100 + id, &format!("shop.test:{port}"), 10));
-        entities.push(service(300 + id, ([127, 0, 0, 1], port).into(), json!({ "host": "SHOP.test" })));
+        entities.push(named_target(
+            200 + id,
+            100 + id,
+            &format!("shop.test:{port}"),
+            10,
+        ));
+        entities.push(service(
+            300 + id,
+            ([127, 0, 0, 1], port).into(),
+            json!({ "host": "SHOP.test" }),
+        ));
     }
     entities.push(named_target(50, 3, &format!("shop.test:{port}"), 10));
-    let options = Options { workers: 4, ..dns.options() };
+    let options = Options {
+        workers: 4,
+        ..dns.options()
+    };
     let gateway = Gateway::with(options, &entities);
     assert_eq!(names(&gateway, 20).await, counts(&[("one", 20)]));
     assert_eq!(dns.asked("shop.test", RecordType::A), 1);
@@ -137,7 +159,12 @@ async fn each_address_of_a_target_has_the_targets_weight() {
     let three = Origin::named("three").await;
     dns.set("pair.test", 3600, &["127.0.0.1", "127.0.0.2"]);
     let mut entities = pool(json!({}));
-    entities.push(named_target(11, 3, &format!("pair.test:{}", one.address.port()), 100));
+    entities.push(named_target(
+        11,
+        3,
+        &format!("pair.test:{}", one.address.port()),
+        100,
+    ));
     entities.push(target(12, 3, three.address, 200));
     let gateway = Gateway::with(dns.options(), &entities);
     until(async || gateway.shared.upstreams.views()[0].targets.len() == 3).await;
@@ -163,7 +190,10 @@ async fn services_in_the_dns_bring_port_and_weight() {
     let gateway = Gateway::with(dns.options(), &entities);
     assert_eq!(names(&gateway, 8).await, counts(&[("one", 6), ("two", 2)]));
     let host = gateway.get("/").await.received("host").unwrap();
-    assert!(host.starts_with("a.test:") || host.starts_with("b.test:"), "{host}");
+    assert!(
+        host.starts_with("a.test:") || host.starts_with("b.test:"),
+        "{host}"
+    );
     gateway.apply(&[named_target(11, 3, "_http._tcp.shop.test:1", 0)]);
     let reply = gateway.get("/").await;
     assert_eq!(reply.status, 503);
@@ -177,7 +207,10 @@ async fn ipv6_is_asked_for_where_there_is_no_ipv4() {
         return;
     };
     dns.set("six.test", 3600, &["::1"]);
-    let gateway = Gateway::with(dns.options(), &service_of("six.test", origin.address.port()));
+    let gateway = Gateway::with(
+        dns.options(),
+        &service_of("six.test", origin.address.port()),
+    );
     assert_eq!(name_of(&gateway).await, "six");
 }
 
@@ -187,7 +220,12 @@ async fn a_target_that_does_not_resolve_is_left_out_until_it_does() {
     let (alive, late) = pair("alive", "late").await;
     let mut entities = pool(json!({}));
     entities.push(target(11, 3, alive.address, 100));
-    entities.push(named_target(12, 3, &format!("late.test:{}", late.address.port()), 100));
+    entities.push(named_target(
+        12,
+        3,
+        &format!("late.test:{}", late.address.port()),
+        100,
+    ));
     let gateway = Gateway::with(dns.options(), &entities);
     assert_eq!(names(&gateway, 5).await, counts(&[("alive", 5)]));
     until(async || gateway.shared.upstreams.unwell_views().len() == 1).await;
@@ -230,7 +268,11 @@ async fn search_domains_of_resolv_conf_are_tried() {
     let dns = Dns::start().await;
     let origin = Origin::named("one").await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    writeln!(file, "nameserver 127.0.0.1\nsearch cluster.test\noptions ndots:2").unwrap();
+    writeln!(
+        file,
+        "nameserver 127.0.0.1\nsearch cluster.test\noptions ndots:2"
+    )
+    .unwrap();
     dns.set("shop.cluster.test", 3600, &["127.0.0.1"]);
     let mut options = dns.options();
     options.dns.resolv_conf = file.path().into();

@@ -54,12 +54,17 @@ impl Group {
     pub(super) fn adopt(self: &Arc<Self>, upstream: &Arc<Upstream>, names: &Names, urgent: bool) {
         let mut state = self.lock();
         let before = self.lineup.load_full();
-        let retired = state.retired.iter().any(|old| old.as_ptr() == Arc::as_ptr(upstream));
+        let retired = state
+            .retired
+            .iter()
+            .any(|old| old.as_ptr() == Arc::as_ptr(upstream));
         if retired || before.is_of(upstream) {
             return;
         }
         state.retired.retain(|old| old.strong_count() > 0);
-        state.retired.extend(before.upstream.as_ref().map(Arc::downgrade));
+        state
+            .retired
+            .extend(before.upstream.as_ref().map(Arc::downgrade));
         let name = |target: &Arc<Target>| {
             let is_name = target.host.parse::<IpAddr>().is_err();
             is_name.then(|| names.find(&target.host, urgent))
@@ -134,8 +139,13 @@ impl Group {
             }
         }
         state.members = members;
-        let lineup =
-            Lineup::of_upstream(upstream, self, seats.into(), waiting.into(), unresolved.into());
+        let lineup = Lineup::of_upstream(
+            upstream,
+            self,
+            seats.into(),
+            waiting.into(),
+            unresolved.into(),
+        );
         self.lineup.store(Arc::new(lineup));
         self.changed.notify_one();
     }

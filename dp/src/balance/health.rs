@@ -91,12 +91,12 @@ impl Health {
 fn next(word: u64, outcome: Outcome, limits: Limits) -> u64 {
     let limit = u64::from(outcome.limit(limits));
     let (unhealthy, good) = (word & UNHEALTHY != 0, outcome == Outcome::Success);
-    // It is what the result says it is.
+    if !unhealthy && good {
+        // Whether or not successes are counted: rare failures must not add up over days.
+        return 0;
+    }
     if limit == 0 || (unhealthy && !good) {
         return word;
-    }
-    if !unhealthy && good {
-        return 0;
     }
     let count = (word >> outcome.shift() & COUNT) + 1;
     if count >= limit {
@@ -120,7 +120,9 @@ mod tests {
 
     fn check(outcomes: &[Outcome], healthy: bool) {
         let health = Health::default();
-        let turns = outcomes.iter().filter(|outcome| health.report(**outcome, LIMITS));
+        let turns = outcomes
+            .iter()
+            .filter(|outcome| health.report(**outcome, LIMITS));
         assert_eq!(turns.count() % 2 == 0, healthy, "{outcomes:?}");
         assert_eq!(health.is_healthy(), healthy, "{outcomes:?}");
     }
@@ -134,11 +136,34 @@ mod tests {
         check(&[TcpFailure, HttpFailure, HttpFailure], true);
         check(&[TcpFailure, HttpFailure, TcpFailure], false);
         check(&[Timeout; 10], true);
-        check(&[HttpFailure, HttpFailure, Success, HttpFailure, HttpFailure], true);
+        check(
+            &[HttpFailure, HttpFailure, Success, HttpFailure, HttpFailure],
+            true,
+        );
         check(&[TcpFailure, TcpFailure, Success], false);
-        check(&[TcpFailure, TcpFailure, Success, TcpFailure, Success], true);
+        check(
+            &[TcpFailure, TcpFailure, Success, TcpFailure, Success],
+            true,
+        );
         check(&[TcpFailure, TcpFailure, Success, Success], true);
-        check(&[TcpFailure, TcpFailure, Success, Success, TcpFailure], true);
+        check(
+            &[TcpFailure, TcpFailure, Success, Success, TcpFailure],
+            true,
+        );
+    }
+
+    #[test]
+    fn without_a_limit_of_successes_nothing_heals_but_rows_still_end() {
+        let limits = Limits {
+            successes: 0,
+            ..LIMITS
+        };
+        let health = Health::default();
+        for _ in 0..10 {
+            assert!(!health.report(TcpFailure, limits) && !health.report(Success, limits));
+        }
+        assert!(!health.report(TcpFailure, limits) && health.report(TcpFailure, limits));
+        assert!(!health.report(Success, limits) && !health.is_healthy());
     }
 
     #[test]

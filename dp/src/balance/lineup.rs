@@ -86,7 +86,13 @@ pub(super) struct Draw<'a> {
 impl Lineup {
     /// Of an upstream that is not known yet.
     pub(super) fn empty(group: Weak<Group>) -> Self {
-        Self::with_health(None, group, Arc::default(), None, (Arc::default(), Arc::default()))
+        Self::with_health(
+            None,
+            group,
+            Arc::default(),
+            None,
+            (Arc::default(), Arc::default()),
+        )
     }
 
     /// The addresses.
@@ -106,7 +112,11 @@ impl Lineup {
     }
 
     /// A service's own host.
-    pub(super) fn of_service(service: &Service, records: &[Record], waiting: Option<Arc<Name>>) -> Self {
+    pub(super) fn of_service(
+        service: &Service,
+        records: &[Record],
+        waiting: Option<Arc<Name>>,
+    ) -> Self {
         let host = bare(&service.host);
         let seats: Arc<[Seat]> = match host.parse::<IpAddr>() {
             Ok(ip) => {
@@ -118,7 +128,10 @@ impl Lineup {
                 let seat = |record: &Record| {
                     let (port, weight) = record.port_and_weight(service.port, 1);
                     let address = SocketAddr::new(record.ip, port);
-                    Seat { weight, ..Seat::new(address, hosts.clone()) }
+                    Seat {
+                        weight,
+                        ..Seat::new(address, hosts.clone())
+                    }
                 };
                 records.iter().map(seat).collect()
             }
@@ -150,14 +163,26 @@ impl Lineup {
             Arc::new(Points::new(&named.collect::<Vec<_>>(), upstream.slots))
         });
         let group = Arc::downgrade(group);
-        Self::with_health(Some(Arc::clone(upstream)), group, seats, points, (waiting, unresolved))
+        Self::with_health(
+            Some(Arc::clone(upstream)),
+            group,
+            seats,
+            points,
+            (waiting, unresolved),
+        )
     }
 
     /// The same addresses with their health as it is now.
     pub(super) fn renewed(&self) -> Self {
         let names = (Arc::clone(&self.waiting), Arc::clone(&self.unresolved));
         let (upstream, seats) = (self.upstream.clone(), Arc::clone(&self.seats));
-        Self::with_health(upstream, self.group.clone(), seats, self.points.clone(), names)
+        Self::with_health(
+            upstream,
+            self.group.clone(),
+            seats,
+            self.points.clone(),
+            names,
+        )
     }
 
     fn with_health(
@@ -168,12 +193,22 @@ impl Lineup {
         (waiting, unresolved): (Arc<[Arc<Name>]>, Arc<[usize]>),
     ) -> Self {
         // Health is read once: all that follows must see the same.
-        let well = |seat: &Seat| if seat.is_healthy() { seat.weight.into() } else { 0 };
+        let well = |seat: &Seat| {
+            if seat.is_healthy() {
+                seat.weight.into()
+            } else {
+                0
+            }
+        };
         let well: Vec<u64> = seats.iter().map(well).collect();
-        let (available, all): (u64, u64) =
-            (well.iter().sum(), seats.iter().map(|seat| u64::from(seat.weight)).sum());
+        let (available, all): (u64, u64) = (
+            well.iter().sum(),
+            seats.iter().map(|seat| u64::from(seat.weight)).sum(),
+        );
         let all_healthy = seats.iter().all(Seat::is_healthy);
-        let threshold = upstream.as_ref().map_or(0.0, |upstream| upstream.checks.threshold);
+        let threshold = upstream
+            .as_ref()
+            .map_or(0.0, |upstream| upstream.checks.threshold);
         let is_usable = percent(available, all) > threshold;
         Self {
             is_well: is_usable && all_healthy && unresolved.is_empty(),
@@ -190,7 +225,9 @@ impl Lineup {
 
     /// Whether it was made from this.
     pub(super) fn is_of(&self, upstream: &Arc<Upstream>) -> bool {
-        self.upstream.as_ref().is_some_and(|own| Arc::ptr_eq(own, upstream))
+        self.upstream
+            .as_ref()
+            .is_some_and(|own| Arc::ptr_eq(own, upstream))
     }
 
     /// The index of the seat a request goes to. Those it was at come again only when there is no other. `None` if no
@@ -275,7 +312,10 @@ impl Lineup {
         let mut drawn = [None; 2];
         // More draws than two: the same may come twice.
         for step in 0..COMPARED_MAX as u64 {
-            let position = mix(draw.position.wrapping_mul(COMPARED_MAX as u64).wrapping_add(step));
+            let position = mix(draw
+                .position
+                .wrapping_mul(COMPARED_MAX as u64)
+                .wrapping_add(step));
             let index = self.wheel.pick(position >> 1)?;
             if !self.is_open(index, draw.tried) || drawn[0] == Some(index) {
                 continue;
@@ -287,7 +327,11 @@ impl Lineup {
                 break;
             }
         }
-        let cost = |index: usize| self.seats.get(index).map_or(f32::MAX, |seat| seat.cost(draw.now));
+        let cost = |index: usize| {
+            self.seats
+                .get(index)
+                .map_or(f32::MAX, |seat| seat.cost(draw.now))
+        };
         match drawn {
             [Some(one), Some(two)] => Some(if cost(two) < cost(one) { two } else { one }),
             [one, _] => one,
@@ -363,7 +407,9 @@ impl Record {
 
 /// A host without the brackets of IPv6: targets come without, services with or without.
 pub(super) fn bare(host: &str) -> &str {
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     inner.unwrap_or(host)
 }
 
@@ -393,5 +439,9 @@ fn fixed_hosts(host: &str) -> [HeaderValue; 2] {
 /// 0 of nothing.
 #[allow(clippy::cast_precision_loss, reason = "weights are far below 2^53")]
 fn percent(part: u64, all: u64) -> f64 {
-    if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
+    if all == 0 {
+        0.0
+    } else {
+        part as f64 * 100.0 / all as f64
+    }
 }

@@ -78,7 +78,11 @@ impl Latency {
         let since = u32::try_from(word & u64::from(u32::MAX)).unwrap_or_default();
         let age = Duration::from_millis(millis(now).wrapping_sub(since).into());
         // Another worker may have written after this one looked at the clock.
-        let age = if age > Duration::from_secs(3600 * 24) { Duration::ZERO } else { age };
+        let age = if age > Duration::from_secs(3600 * 24) {
+            Duration::ZERO
+        } else {
+            age
+        };
         Some((mean, (-age.as_secs_f32() / DECAY.as_secs_f32()).exp()))
     }
 }
@@ -98,7 +102,10 @@ mod tests {
 
     fn close(found: Option<f32>, expected: f32) {
         let found = found.unwrap();
-        assert!((found - expected).abs() < expected / 20.0, "{found} is not about {expected}");
+        assert!(
+            (found - expected).abs() < expected / 20.0,
+            "{found} is not about {expected}"
+        );
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub(crate) use lineup::{Lineup, Seat};
 pub(crate) use names::{Answer, Name, Wish};
 pub(crate) use points::hash;
 pub use resolve::DnsOptions;
-pub(crate) use upstreams::Work;
 pub use upstreams::Upstreams;
+pub(crate) use upstreams::Work;
 pub use view::{SetHealthError, TargetView, UpstreamView};
 
 use crate::table::{Algorithm, Service, Upstream};
@@ -156,7 +156,9 @@ impl Picked {
         if upstream.algorithm == Algorithm::Latency
             && let Some(member) = &self.seat().member
         {
-            member.latency.observe(sent.elapsed(), balance.begun.elapsed());
+            member
+                .latency
+                .observe(sent.elapsed(), balance.begun.elapsed());
         }
         if let Some(passive) = &upstream.checks.passive
             && let Some(outcome) = Outcome::of(status, passive)
@@ -228,7 +230,11 @@ impl Balance {
             position: local.position,
             hash,
             tried,
-            now: if timed { self.begun.elapsed() } else { Duration::ZERO },
+            now: if timed {
+                self.begun.elapsed()
+            } else {
+                Duration::ZERO
+            },
         };
         match lineup.choose(draw) {
             Some(seat) => Choice::Seat(Picked {
@@ -302,7 +308,11 @@ impl Host {
     fn new(name: Arc<Name>) -> Self {
         let mut answers = Cache::new(name.place());
         let seen = Arc::clone(answers.load());
-        Self { name, answers, seen }
+        Self {
+            name,
+            answers,
+            seen,
+        }
     }
 
     fn lineup(&self, service: &Service) -> Lineup {
@@ -326,10 +336,11 @@ impl Feed {
     fn is(&self, source: Source<'_>) -> bool {
         match (self, source) {
             (Self::Service { service, .. }, Source::Service(other)) => Arc::ptr_eq(service, other),
-            (Self::Upstream { upstream, .. }, Source::Upstream(other)) => Arc::ptr_eq(upstream, other),
-            (Self::Service { .. }, Source::Upstream(_)) | (Self::Upstream { .. }, Source::Service(_)) => {
-                false
+            (Self::Upstream { upstream, .. }, Source::Upstream(other)) => {
+                Arc::ptr_eq(upstream, other)
             }
+            (Self::Service { .. }, Source::Upstream(_))
+            | (Self::Upstream { .. }, Source::Service(_)) => false,
         }
     }
 }

@@ -116,7 +116,8 @@ impl Name {
             };
             for group in users.iter().filter_map(Weak::upgrade) {
                 if !group.follow(self) {
-                    self.lock().retain(|user| user.as_ptr() != Arc::as_ptr(&group));
+                    self.lock()
+                        .retain(|user| user.as_ptr() != Arc::as_ptr(&group));
                 }
             }
         }
@@ -173,7 +174,8 @@ impl Names {
                 (name, true)
             }
         };
-        let wakes = name.resting.load(Ordering::Relaxed) && name.resting.swap(false, Ordering::Relaxed);
+        let wakes =
+            name.resting.load(Ordering::Relaxed) && name.resting.swap(false, Ordering::Relaxed);
         if new || wakes || (urgent && name.answer.load().is_pending()) {
             let name = Arc::clone(&name);
             // Without a keeper nobody looks up: the proxy was never started.

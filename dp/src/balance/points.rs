@@ -26,7 +26,8 @@ impl Points {
             };
             let share = (room * weight).checked_div(sum).unwrap_or_default();
             let own = if *weight > 0 { share.max(1) } else { 0 };
-            points.extend((0..own).map(|point| (hash(format!("{name} {point}").as_bytes()), index)));
+            points
+                .extend((0..own).map(|point| (hash(format!("{name} {point}").as_bytes()), index)));
         }
         points.sort_unstable();
         Self(points.into())
@@ -79,7 +80,12 @@ mod tests {
     fn owners(addresses: &[(String, u64)]) -> Vec<String> {
         let points = Points::new(addresses, SLOTS);
         let keys = (0..KEYS).map(|key| hash(&key.to_be_bytes()));
-        let owner = |key| points.from(key).next().map(|index| addresses[index].0.clone());
+        let owner = |key| {
+            points
+                .from(key)
+                .next()
+                .map(|index| addresses[index].0.clone())
+        };
         keys.filter_map(owner).collect()
     }
 

@@ -4,7 +4,8 @@
 use super::names::Record;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
+    ResolverOpts,
 };
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -95,7 +96,10 @@ impl LookUp {
     }
 
     /// Looks a name up.
-    pub(crate) fn find(&self, name: Box<str>) -> impl Future<Output = Result<Found, ResolveError>> + use<> {
+    pub(crate) fn find(
+        &self,
+        name: Box<str>,
+    ) -> impl Future<Output = Result<Found, ResolveError>> + use<> {
         let resolver = Arc::clone(&self.resolver);
         async move {
             let found = async {
@@ -112,7 +116,11 @@ impl LookUp {
 }
 
 fn stamps(options: &DnsOptions) -> [Option<SystemTime>; 2] {
-    let stamp = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    let stamp = |path: &Path| {
+        path.metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
     [stamp(&options.resolv_conf), stamp(&options.hosts)]
 }
 
@@ -160,7 +168,11 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
 /// `_service._protocol.name`, by RFC 2782.
 fn is_srv_name(name: &str) -> bool {
     let mut labels = name.split('.');
-    let mut marked = || labels.next().is_some_and(|label| label.len() > 1 && label.starts_with('_'));
+    let mut marked = || {
+        labels
+            .next()
+            .is_some_and(|label| label.len() > 1 && label.starts_with('_'))
+    };
     marked() && marked()
 }
 
@@ -224,7 +236,10 @@ fn finish(mut records: Vec<Record>, fresh: Instant) -> Result<Found, ResolveErro
         return Err(ResolveError::Nothing);
     }
     let now = Instant::now();
-    Ok((records.into(), fresh.clamp(now + FRESH_MIN, now + FRESH_MAX)))
+    Ok((
+        records.into(),
+        fresh.clamp(now + FRESH_MIN, now + FRESH_MAX),
+    ))
 }
 
 #[cfg(test)]
@@ -234,7 +249,14 @@ mod tests {
     #[test]
     fn only_names_of_the_form_of_srv_are_asked_for_srv() {
         let yes = ["_http._tcp.shop.test", "_a._b"];
-        let no = ["shop.test", "_http.shop.test", "a._tcp.x", "_._tcp.x", "_http", ""];
+        let no = [
+            "shop.test",
+            "_http.shop.test",
+            "a._tcp.x",
+            "_._tcp.x",
+            "_http",
+            "",
+        ];
         assert!(yes.into_iter().all(is_srv_name));
         assert!(!no.into_iter().any(is_srv_name));
     }

@@ -75,11 +75,19 @@ impl Upstreams {
         let here: BTreeSet<Uuid> = table.upstreams().map(|upstream| upstream.id).collect();
         let gone: Vec<Uuid> = {
             let groups = self.lock();
-            groups.keys().filter(|id| !here.contains(id)).copied().collect()
+            groups
+                .keys()
+                .filter(|id| !here.contains(id))
+                .copied()
+                .collect()
         };
         gone.into_iter().for_each(|id| self.forget(id));
-        table.upstreams().for_each(|upstream| drop(self.group(upstream, false)));
-        table.services().for_each(|service| self.prepare_service(table, service));
+        table
+            .upstreams()
+            .for_each(|upstream| drop(self.group(upstream, false)));
+        table
+            .services()
+            .for_each(|service| self.prepare_service(table, service));
     }
 
     fn prepare_service(&self, table: &Table, service: &Service) {
@@ -108,9 +116,13 @@ impl Upstreams {
     /// before an upstream was removed may have made it again.
     pub(crate) fn sweep(&self, table: &Table, suspects: &mut BTreeSet<Uuid>) {
         let ids: BTreeSet<Uuid> = self.lock().keys().copied().collect();
-        let absent = ids.into_iter().filter(|id| table.upstream_by_id(*id).is_none());
+        let absent = ids
+            .into_iter()
+            .filter(|id| table.upstream_by_id(*id).is_none());
         let absent: BTreeSet<Uuid> = absent.collect();
-        absent.intersection(suspects).for_each(|id| self.forget(*id));
+        absent
+            .intersection(suspects)
+            .for_each(|id| self.forget(*id));
         *suspects = absent;
     }
 
@@ -125,7 +137,10 @@ impl Upstreams {
 
     /// What the keeper has to do; only the first one gets it.
     pub(crate) fn take_work(&self) -> Option<Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Arc<Group>>> {
@@ -136,6 +151,9 @@ impl Upstreams {
 impl Service {
     /// Its host, if that is a name.
     pub(super) fn name_to_resolve(&self) -> Option<&str> {
-        bare(&self.host).parse::<IpAddr>().is_err().then_some(&*self.host)
+        bare(&self.host)
+            .parse::<IpAddr>()
+            .is_err()
+            .then_some(&*self.host)
     }
 }

@@ -50,7 +50,10 @@ impl Upstreams {
     /// The upstreams in use, by id.
     pub fn views(&self) -> Vec<UpstreamView> {
         let groups = self.groups();
-        groups.iter().filter_map(|group| view(&group.lineup())).collect()
+        groups
+            .iter()
+            .filter_map(|group| view(&group.lineup()))
+            .collect()
     }
 
     /// The same for those of which something is not well; far cheaper where most are.
@@ -79,11 +82,15 @@ impl Upstreams {
         };
         let group = groups.iter().find(named).ok_or(SetHealthError::NotFound)?;
         let lineup = group.lineup();
-        let checked = lineup.upstream.as_ref().is_some_and(|upstream| upstream.checks.is_on);
+        let checked = lineup
+            .upstream
+            .as_ref()
+            .is_some_and(|upstream| upstream.checks.is_on);
         let wanted = |seat: &&Seat| {
             let named = lineup.is_target(seat.target, target);
             let own = seat.address;
-            let here = address.is_none_or(|text| own.to_string() == text || own.ip().to_string() == text);
+            let here =
+                address.is_none_or(|text| own.to_string() == text || own.ip().to_string() == text);
             named && here
         };
         let mut found = lineup.seats.iter().filter(wanted).peekable();

@@ -76,11 +76,7 @@ pub(super) async fn forward(
 }
 
 /// The address to try. Waits only for names that were never resolved, and only if no other address is known.
-async fn pick(
-    worker: &Worker,
-    plan: &Plan<'_>,
-    tried: &[SocketAddr],
-) -> Result<Picked, Failure> {
+async fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[SocketAddr]) -> Result<Picked, Failure> {
     let mut waited = false;
     loop {
         match worker.balance.pick(plan.source, plan.hash, tried) {

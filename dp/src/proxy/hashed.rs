@@ -51,11 +51,15 @@ impl Hashed<'_> {
             HashOn::None => None,
             HashOn::Consumer => {
                 let consumer = self.identity.consumer.as_ref();
-                let id = consumer.map(|consumer| consumer.id).or(self.identity.credential)?;
+                let id = consumer
+                    .map(|consumer| consumer.id)
+                    .or(self.identity.credential)?;
                 Some(Cow::Owned(id.as_bytes().to_vec()))
             }
             HashOn::Ip => Some(Cow::Owned(self.client.to_string().into_bytes())),
-            HashOn::Header(name) => joined(self.headers.get_all(name).iter().map(HeaderValue::as_bytes)),
+            HashOn::Header(name) => {
+                joined(self.headers.get_all(name).iter().map(HeaderValue::as_bytes))
+            }
             HashOn::Cookie => Some(match self.cookie(&by.cookie) {
                 Some(value) => Cow::Borrowed(value),
                 None => Cow::Owned(make_cookie(by, response)?),
@@ -84,7 +88,10 @@ impl Hashed<'_> {
 
     fn argument(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let pairs = form_urlencoded::parse(self.query?.as_bytes());
-        let mut values: Vec<_> = pairs.filter(|(key, _)| key == name).map(|(_, value)| value).collect();
+        let mut values: Vec<_> = pairs
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value)
+            .collect();
         values.sort_unstable();
         let values = values.iter().map(|value| value.as_bytes());
         joined(values).map(|joined| Cow::Owned(joined.into_owned()))

@@ -125,7 +125,10 @@ impl Desk {
     /// Starts as many look-ups as may run.
     fn start(&mut self) {
         while self.running.len() < LOOKUPS_MAX {
-            let next = self.urgent.pop_front().or_else(|| self.ordinary.pop_front());
+            let next = self
+                .urgent
+                .pop_front()
+                .or_else(|| self.ordinary.pop_front());
             let Some(name) = next else {
                 return;
             };
@@ -156,7 +159,12 @@ impl Desk {
                 let error = &error as &dyn std::error::Error;
                 // Once, not each time.
                 if failures == 0 {
-                    tracing::warn!(name = &*name.text, error, stale = serves, "a name does not resolve");
+                    tracing::warn!(
+                        name = &*name.text,
+                        error,
+                        stale = serves,
+                        "a name does not resolve"
+                    );
                 }
                 if !serves {
                     name.set(Answer::Failed);

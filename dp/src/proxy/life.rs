@@ -89,13 +89,7 @@ fn switch(
     service: &Service,
 ) -> Response<Body> {
     let protocol = upgrade.protocol();
-    upgrade::connect(
-        worker,
-        upgrade,
-        &mut reply.response,
-        reply.lease,
-        service,
-    );
+    upgrade::connect(worker, upgrade, &mut reply.response, reply.lease, service);
     let (mut head, _) = reply.response.into_parts();
     headers::relay_response(&mut head.headers);
     head.version = Version::HTTP_11;

@@ -107,10 +107,7 @@ pub(super) fn plan<'a>(
     let (outgoing, upload) = Outgoing::new(body);
     let upgrade = Upgrade::take(&mut parts, !upload.is_finished());
     context.check_protocol(route, &parts, (&authority, &uri), upgrade.is_some())?;
-    headers::strip_request(&mut parts.headers);
-    if parts.version == Version::HTTP_2 {
-        headers::join_cookies(&mut parts.headers);
-    }
+    clean(&mut parts);
     let service = route.service.and_then(|id| table.service(id));
     if service.is_some_and(|service| !service.enabled) {
         return Err(Failure::NoRoute);
@@ -161,6 +158,14 @@ pub(super) fn plan<'a>(
         speech,
         upgrade,
     })
+}
+
+/// Takes out what is for this hop only.
+fn clean(parts: &mut Parts) {
+    headers::strip_request(&mut parts.headers);
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(&mut parts.headers);
+    }
 }
 
 /// What the way to the upstream adds.

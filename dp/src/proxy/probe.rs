@@ -96,7 +96,11 @@ impl Prober {
         }
     }
 
-    fn connector(&self, lineup: &Lineup, active: &Active) -> Result<Option<TlsConnector>, rustls::Error> {
+    fn connector(
+        &self,
+        lineup: &Lineup,
+        active: &Active,
+    ) -> Result<Option<TlsConnector>, rustls::Error> {
         if !active.protocol.is_tls() {
             return Ok(None);
         }
@@ -119,7 +123,9 @@ pub(super) async fn watch(group: Weak<Group>, prober: Rc<Prober>) {
                 return;
             };
             let lineup = group.lineup();
-            let active = lineup.upstream().and_then(|upstream| upstream.checks.active.as_ref());
+            let active = lineup
+                .upstream()
+                .and_then(|upstream| upstream.checks.active.as_ref());
             let Some(active) = active else {
                 if group.end_watch() {
                     return;
@@ -186,7 +192,11 @@ where
         }
         ProbeProtocol::Grpc | ProbeProtocol::Grpcs => {
             let serves = ask_grpc(active, host, io).await?;
-            Ok(Some(if serves { Outcome::Success } else { Outcome::HttpFailure }))
+            Ok(Some(if serves {
+                Outcome::Success
+            } else {
+                Outcome::HttpFailure
+            }))
         }
     }
 }
@@ -223,24 +233,41 @@ where
         builder
     };
     let (mut sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
-    let scheme = if active.protocol.is_tls() { "https" } else { "http" };
+    let scheme = if active.protocol.is_tls() {
+        "https"
+    } else {
+        "http"
+    };
     let host = host.to_str().map_err(io::Error::other)?;
     let mut request = Request::new(Full::new(Bytes::from_static(GRPC_QUESTION)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = format!("{scheme}://{host}{GRPC_PATH}").parse().map_err(io::Error::other)?;
+    *request.uri_mut() = format!("{scheme}://{host}{GRPC_PATH}")
+        .parse()
+        .map_err(io::Error::other)?;
     let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     headers.insert(header::USER_AGENT, USER_AGENT);
     add_headers(active, headers);
     let answer = async {
-        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(io::Error::other)?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, GRPC_ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(io::Error::other)?;
         let trailers = body.trailers().cloned().unwrap_or_default();
-        let status = trailers.get("grpc-status").or_else(|| head.headers.get("grpc-status"));
-        let status = status.and_then(|status| status.to_str().ok()).unwrap_or_default().to_owned();
+        let status = trailers
+            .get("grpc-status")
+            .or_else(|| head.headers.get("grpc-status"));
+        let status = status
+            .and_then(|status| status.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
         let serves = status == "0" && *body.to_bytes() == *GRPC_SERVING;
         Ok(serves || status == GRPC_UNIMPLEMENTED)
     };
@@ -255,9 +282,10 @@ where
 /// The upstream's own headers; `Host` may be one.
 fn add_headers(active: &Active, headers: &mut http::HeaderMap) {
     for (name, value) in &active.headers {
-        let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(&**name), HeaderValue::try_from(&**value))
-        else {
+        let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(&**name),
+            HeaderValue::try_from(&**value),
+        ) else {
             continue;
         };
         if name == header::HOST || name == header::USER_AGENT {

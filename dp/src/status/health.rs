@@ -14,35 +14,43 @@ const NAMED_MAX: usize = 1000;
 const NAME: &str = "kong_upstream_target_health";
 const STATES: [&str; 4] = ["healthchecks_off", "healthy", "unhealthy", "dns_error"];
 
-/// The answer to a request about upstreams; `None` if it is about something else.
+/// The answer to a request about upstreams; `None` if it is about something else. PUT alone sets: a page in a browser cannot
+/// send it without asking first.
 pub(super) fn answer(
     upstreams: &Upstreams,
-    method: &Method,
-    path: &str,
+    (method, path): (&Method, &str),
+    from_here: bool,
 ) -> Option<Response<Full<Bytes>>> {
     let parts: Vec<&str> = path.strip_prefix("/upstreams/")?.split('/').collect();
     let (upstream, target, address, healthy) = match (parts.as_slice(), method) {
         ([upstream, "health"], &Method::GET) => return Some(show(upstreams, upstream)),
-        ([upstream, "targets", target, state], &Method::PUT | &Method::POST) => {
+        ([upstream, "targets", target, state], &Method::PUT) => {
             (upstream, target, None, parse_state(state)?)
         }
-        ([upstream, "targets", target, address, state], &Method::PUT | &Method::POST) => {
+        ([upstream, "targets", target, address, state], &Method::PUT) => {
             (upstream, target, Some(*address), parse_state(state)?)
         }
         _ => return None,
     };
-    Some(match upstreams.set_health(upstream, target, address, healthy) {
-        Ok(()) => {
-            tracing::info!(upstream, target, address, healthy, "health was set by hand");
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
-        }
-        Err(SetHealthError::NotFound) => message(StatusCode::NOT_FOUND, "Not found"),
-        Err(error @ SetHealthError::NotChecked) => {
-            message(StatusCode::BAD_REQUEST, &error.to_string())
-        }
-    })
+    // Others may read this listener, and not take targets out.
+    if !from_here {
+        let text = "health can be set from this machine only";
+        return Some(message(StatusCode::FORBIDDEN, text));
+    }
+    Some(
+        match upstreams.set_health(upstream, target, address, healthy) {
+            Ok(()) => {
+                tracing::info!(upstream, target, address, healthy, "health was set by hand");
+                let mut response = Response::default();
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            }
+            Err(SetHealthError::NotFound) => message(StatusCode::NOT_FOUND, "Not found"),
+            Err(error @ SetHealthError::NotChecked) => {
+                message(StatusCode::BAD_REQUEST, &error.to_string())
+            }
+        },
+    )
 }
 
 fn parse_state(text: &str) -> Option<bool> {
@@ -94,8 +102,16 @@ fn state(view: &UpstreamView, target: &TargetView) -> &'static str {
 /// As Kong writes it: each state of each address, 1 if that is the one it is in.
 pub(super) fn metrics(writer: &mut Writer, views: &[UpstreamView]) {
     let mut counts = [0_u64; STATES.len()];
-    let all = || views.iter().flat_map(|view| view.targets.iter().map(move |target| (view, target)));
-    writer.metric(NAME, "gauge", "Health of targets by address; 1 for the state it is in");
+    let all = || {
+        views
+            .iter()
+            .flat_map(|view| view.targets.iter().map(move |target| (view, target)))
+    };
+    writer.metric(
+        NAME,
+        "gauge",
+        "Health of targets by address; 1 for the state it is in",
+    );
     for (view, target) in all().take(NAMED_MAX) {
         let address = target.address.map(|address| address.to_string());
         for name in STATES {

@@ -60,7 +60,9 @@ impl Table {
                 }
             }
         }
-        let services = changes.iter().filter(|change| change.key.kind.as_str() == SERVICE);
+        let services = changes
+            .iter()
+            .filter(|change| change.key.kind.as_str() == SERVICE);
         let services = services.map(|change| Touched::Service(change.key.id.0));
         let upstreams = refill.iter().map(|id| Touched::Upstream(*id));
         table.touched = services.chain(upstreams).collect();

@@ -68,7 +68,8 @@ impl Dns {
             }
         }
         zone.records.insert((name.to_owned(), RecordType::A), a);
-        zone.records.insert((name.to_owned(), RecordType::AAAA), aaaa);
+        zone.records
+            .insert((name.to_owned(), RecordType::AAAA), aaaa);
     }
 
     /// Sets the services of a name: priority, weight, port, host.
@@ -79,7 +80,8 @@ impl Dns {
         };
         let records = services.iter().map(record).collect();
         let mut zone = self.zone.lock().unwrap();
-        zone.records.insert((name.to_owned(), RecordType::SRV), records);
+        zone.records
+            .insert((name.to_owned(), RecordType::SRV), records);
     }
 
     /// From now on it only says that it fails, or not any more.
@@ -91,7 +93,9 @@ impl Dns {
     pub(crate) fn asked(&self, name: &str, kind: RecordType) -> usize {
         let zone = self.zone.lock().unwrap();
         let asked = zone.queries.iter();
-        asked.filter(|(asked, of)| asked == name && *of == kind).count()
+        asked
+            .filter(|(asked, of)| asked == name && *of == kind)
+            .count()
     }
 }
 

@@ -348,7 +348,8 @@ impl Origin {
     /// Says its name, at this address.
     pub(crate) async fn named_at(name: &'static str, address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let handler = move |request| -> LocalBoxFuture<'static, _> { Box::pin(describe(request, name)) };
+        let handler =
+            move |request| -> LocalBoxFuture<'static, _> { Box::pin(describe(request, name)) };
         Ok(Self::listen(listener, Manner::default(), handler))
     }
 
@@ -488,7 +489,9 @@ pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waited).await.expect("it never came to be");
+    tokio::time::timeout(PATIENCE, waited)
+        .await
+        .expect("it never came to be");
 }
 
 /// Two addresses with one port.

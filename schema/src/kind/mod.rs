@@ -25,7 +25,8 @@ pub use credential::{
 };
 pub use filter_chain::WASM_DISABLED;
 pub use healthchecks::{
-    ActiveChecks, ActiveHealthy, ActiveUnhealthy, Healthchecks, PassiveChecks, PassiveHealthy, PassiveUnhealthy,
+    ActiveChecks, ActiveHealthy, ActiveUnhealthy, Healthchecks, PassiveChecks, PassiveHealthy,
+    PassiveUnhealthy,
 };
 pub use plugin::Plugin;
 pub use route::{Endpoint, Route};
