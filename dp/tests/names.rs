@@ -153,6 +153,34 @@ async fn a_name_is_looked_up_when_the_configuration_comes_to_name_it() {
 }
 
 #[tokio::test]
+async fn a_request_does_not_wait_for_names_that_nobody_asked_for() {
+    let dns = Dns::start().await;
+    let origin = Origin::named("one").await;
+    dns.set("shop.test", 3600, &["127.0.0.1"]);
+    let port = origin.address.port();
+    let mut entities: Vec<_> = (0..300)
+        .map(|id| {
+            let host = format!("silent-{id}.test");
+            service(
+                1000 + id,
+                ([127, 0, 0, 1], port).into(),
+                json!({ "host": host }),
+            )
+        })
+        .collect();
+    entities.extend(pool(json!({})));
+    let gateway = Gateway::with(dns.options(), &entities);
+    gateway.apply(&[named_target(50, 3, &format!("shop.test:{port}"), 10)]);
+    let asked = std::time::Instant::now();
+    assert_eq!(name_of(&gateway).await, "one");
+    assert!(
+        asked.elapsed() < std::time::Duration::from_secs(3),
+        "{:?}",
+        asked.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn each_address_of_a_target_has_the_targets_weight() {
     let dns = Dns::start().await;
     let (one, _two) = pair("one", "two").await;

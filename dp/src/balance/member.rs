@@ -118,7 +118,7 @@ mod tests {
         close(latency.get(ms(1001)), 0.9);
         latency.observe(ms(100), ms(1002));
         close(latency.get(ms(1002)), 0.9);
-        close(latency.get(ms(11_002)), 0.9 / 2.718);
+        close(latency.get(ms(11_002)), 0.9 / std::f32::consts::E);
         latency.observe(ms(100), ms(61_000));
         close(latency.get(ms(61_000)), 0.1);
     }

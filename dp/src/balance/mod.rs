@@ -241,7 +241,12 @@ impl Balance {
                 held: Rc::clone(&local.held),
                 seat,
             }),
-            None if lineup.seats.is_empty() && !lineup.waiting.is_empty() => {
+            None if !lineup.waiting.is_empty() => {
+                // Behind all that is only looked up ahead, it would take long.
+                lineup
+                    .waiting
+                    .iter()
+                    .for_each(|name| self.upstreams.names.hurry(name));
                 Choice::Wait(Arc::clone(&lineup.waiting))
             }
             None if lineup.upstream.is_none() => Choice::Unresolved,

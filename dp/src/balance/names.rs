@@ -176,12 +176,18 @@ impl Names {
         };
         let wakes =
             name.resting.load(Ordering::Relaxed) && name.resting.swap(false, Ordering::Relaxed);
-        if new || wakes || (urgent && name.answer.load().is_pending()) {
+        if new || wakes {
             let name = Arc::clone(&name);
             // Without a keeper nobody looks up: the proxy was never started.
             let _ = self.wishes.send(Wish { name, urgent });
         }
         name
+    }
+
+    /// Puts a name in front of those that no request waits for.
+    pub(super) fn hurry(&self, name: &Arc<Name>) {
+        let name = Arc::clone(name);
+        let _ = self.wishes.send(Wish { name, urgent: true });
     }
 
     /// Whether a name is refreshed no longer, because nobody uses it. `name` is the caller's only reference.

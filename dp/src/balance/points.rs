@@ -98,8 +98,7 @@ mod tests {
     #[test]
     fn hashes_are_the_same_in_every_version() {
         assert_eq!(hash(b""), 0xf52a_15e9_a9b5_e89b);
-        assert_eq!(hash(b"anna"), hash(b"anna"));
-        assert_ne!(hash(b"anna"), hash(b"annb"));
+        assert_eq!(hash(b"anna"), 0x8ed2_27c0_ee63_f504);
     }
 
     proptest! {

@@ -22,6 +22,8 @@ pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer counts as fresh, whatever its records say.
 const FRESH_MIN: Duration = Duration::from_secs(1);
 const FRESH_MAX: Duration = Duration::from_secs(3600);
+/// Questions at a time over one connection to a server.
+const REQUESTS_MAX: usize = 256;
 /// Hosts of an SRV answer that are looked up.
 const SRV_HOSTS_MAX: usize = 256;
 
@@ -141,6 +143,7 @@ fn make(options: &DnsOptions) -> Result<TokioResolver, NetError> {
         let servers = options.servers.iter().map(|server| name_server(*server));
         config = ResolverConfig::from_parts(domain, search, servers.collect());
     }
+    settings.max_active_requests = REQUESTS_MAX;
     settings.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
     // What is known is kept in `Names`, for as long as the records say.
     settings.cache_size = 0;

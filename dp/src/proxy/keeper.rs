@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// Look-ups at a time.
 const LOOKUPS_MAX: usize = 64;
+/// Look-ups at a time beyond that which requests wait for.
+const URGENT_MAX: usize = 64;
 /// The wait after a look-up that failed; twice as long after each further one, up to 32 times.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_DOUBLINGS_MAX: u32 = 5;
@@ -124,11 +126,13 @@ impl Desk {
 
     /// Starts as many look-ups as may run.
     fn start(&mut self) {
-        while self.running.len() < LOOKUPS_MAX {
-            let next = self
-                .urgent
-                .pop_front()
-                .or_else(|| self.ordinary.pop_front());
+        loop {
+            let running = self.running.len();
+            let urgent = (running < LOOKUPS_MAX + URGENT_MAX).then(|| self.urgent.pop_front());
+            let next = urgent.flatten().or_else(|| {
+                let room = running < LOOKUPS_MAX;
+                room.then(|| self.ordinary.pop_front()).flatten()
+            });
             let Some(name) = next else {
                 return;
             };
