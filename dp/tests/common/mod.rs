@@ -512,13 +512,14 @@ pub(crate) fn named_target(id: u128, upstream: u128, target: &str, weight: u16) 
     Entity::new("target", id, fields, &json!({}))
 }
 
-/// An address nobody listens on.
+/// An address nobody listens on, and nobody will: it stays bound for the rest of the process.
+#[allow(clippy::unused_async, reason = "as all that tests start")]
 pub(crate) async fn refused() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// Sends raw bytes and reads until the peer closes.
