@@ -242,7 +242,7 @@ impl Lineup {
             None | Some(Algorithm::RoundRobin) => {
                 return Some(self.fresh_from(first, draw.tried));
             }
-            Some(Algorithm::LeastConnections) => self.least(first, draw, |seat, _| {
+            Some(Algorithm::LeastConnections) => self.least(first, draw, |seat| {
                 let load = seat.member.as_ref().map_or(0, |member| member.load.count());
                 f64::from(load + 1) / f64::from(seat.weight.max(1))
             }),
@@ -279,12 +279,7 @@ impl Lineup {
     }
 
     /// The seat with the least cost. Of equals the one that comes first after `first`, so that they take turns.
-    fn least(
-        &self,
-        first: usize,
-        draw: Draw<'_>,
-        cost: impl Fn(&Seat, Duration) -> f64,
-    ) -> Option<usize> {
+    fn least(&self, first: usize, draw: Draw<'_>, cost: impl Fn(&Seat) -> f64) -> Option<usize> {
         let count = self.seats.len();
         let drawn = |step: usize| {
             if count <= COMPARED_MAX {
@@ -299,7 +294,7 @@ impl Lineup {
             let Some(seat) = self.seats.get(index) else {
                 continue;
             };
-            let cost = cost(seat, draw.now);
+            let cost = cost(seat);
             if best.is_none_or(|(_, least)| cost < least) {
                 best = Some((index, cost));
             }

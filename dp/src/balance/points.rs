@@ -7,6 +7,9 @@ use std::hash::Hasher;
 /// Points of an address of average weight, if there is room; Kong's number.
 const POINTS_EACH: u64 = 160;
 
+/// Between the values that an address's points are mixed from; `splitmix64`'s.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The circle.
 #[derive(Debug, Default)]
 pub(super) struct Points(Box<[(u64, u32)]>);
@@ -26,8 +29,9 @@ impl Points {
             };
             let share = (room * weight).checked_div(sum).unwrap_or_default();
             let own = if *weight > 0 { share.max(1) } else { 0 };
-            points
-                .extend((0..own).map(|point| (hash(format!("{name} {point}").as_bytes()), index)));
+            let first = hash(name.to_string().as_bytes());
+            let point = |number: u64| mix(first.wrapping_add(number.wrapping_mul(STEP)));
+            points.extend((0..own).map(|number| (point(number), index)));
         }
         points.sort_unstable();
         Self(points.into())
@@ -99,6 +103,16 @@ mod tests {
     fn hashes_are_the_same_in_every_version() {
         assert_eq!(hash(b""), 0xf52a_15e9_a9b5_e89b);
         assert_eq!(hash(b"anna"), 0x8ed2_27c0_ee63_f504);
+    }
+
+    #[test]
+    fn the_same_address_is_found_in_every_version() {
+        let names = ["10.0.0.1:80", "10.0.0.2:80", "[::1]:80"];
+        let addresses = names.map(|name| (name.to_owned(), 100));
+        let owners = owners(&addresses);
+        let index = |owner: &String| names.iter().position(|name| name == owner).unwrap();
+        let found: Vec<usize> = owners.iter().take(16).map(index).collect();
+        assert_eq!(found, [0, 0, 2, 2, 1, 0, 0, 1, 0, 1, 2, 0, 0, 0, 2, 0]);
     }
 
     proptest! {
