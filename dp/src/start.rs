@@ -4,6 +4,7 @@
 //! log, the status page and the reports live on the calling thread's runtime; each proxy worker has a thread of its own.
 
 use crate::NodeId;
+use crate::balance::{DnsOptions, Upstreams};
 use crate::config::Settings;
 use crate::plugin;
 use crate::proxy::{self, Proxy, Shared};
@@ -37,6 +38,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two reports: the first change after a pause is reported at once, a stream of them is summed up.
 const REPORT_GAP: Duration = Duration::from_millis(50);
 const REJECTED_REPORTED_MAX: usize = 20;
+const AILING_REPORTED_MAX: usize = 100;
 /// Entities that are compiled at a time when a whole state is: more would be in memory twice.
 const RELOAD_PAGE: usize = 1000;
 
@@ -103,6 +105,10 @@ pub async fn run(
         tls,
         workers: proxy.workers.map_or_else(default_workers, usize::from),
         drain_timeout: proxy.drain_timeout,
+        dns: DnsOptions {
+            servers: proxy.dns_resolver,
+            ..DnsOptions::default()
+        },
         ..proxy::Options::default()
     };
     let (data_dir, node_id, sync) = (log.data_dir, log.node_id, log.incremental_sync);
@@ -138,10 +144,12 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         node,
         shared.metrics.clone(),
         shared.state.clone(),
+        shared.upstreams.clone(),
     ));
     let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
     let sink = TableSink {
         tables: tables.clone(),
+        upstreams: shared.upstreams.clone(),
         staged: None,
         state: state.clone(),
     };
@@ -241,6 +249,8 @@ impl Running {
 /// Where the replica puts what it applies: compiles off the request path, then swaps.
 struct TableSink {
     tables: Arc<ArcSwap<Table>>,
+    /// Told before requests see a table.
+    upstreams: Arc<Upstreams>,
     /// What is being taken up, before any request sees it.
     staged: Option<Table>,
     state: Arc<NodeState>,
@@ -275,6 +285,7 @@ impl Sink for TableSink {
         _: &[(EventId, Version)],
     ) {
         let (table, _) = self.tables.load().apply(cursor.version, changes);
+        self.upstreams.prepare(&table);
         self.swap(table, cursor, digest);
     }
 
@@ -288,6 +299,7 @@ impl Sink for TableSink {
         let table = self.staged.take();
         let table = table.unwrap_or_else(|| Table::clone(&self.tables.load()));
         let (table, _) = table.apply(cursor.version, &[]);
+        self.upstreams.prepare_all(&table);
         self.swap(table, cursor, digest);
     }
 
@@ -309,6 +321,7 @@ impl Sink for TableSink {
             }
             (table, _) = table.apply(cursor.version, &page);
         }
+        self.upstreams.prepare_all(&table);
         self.swap(table, cursor, digest);
     }
 }
@@ -374,6 +387,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
         last_error: status.last_error.clone(),
         keyring: facts.keyring,
         plugins: plugin::NAMES.map(str::to_owned).to_vec(),
+        ailing: state.ailing(AILING_REPORTED_MAX),
         time: now(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::link::Link;
 use super::pool::Pool;
+use crate::balance::Flight;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -148,6 +149,8 @@ pub(super) struct Lease {
     pub(super) link: Link,
     pub(super) pool: Rc<Pool>,
     pub(super) upload: Upload,
+    /// The request counts as being with its target until then.
+    pub(super) flight: Flight,
 }
 
 impl std::fmt::Debug for Lease {

@@ -2,7 +2,7 @@
 //!
 //! A request's life (`life`): a plan (`plan`) from the checks hyper leaves to us (`request`), the route and the plugins;
 //! then an endpoint (`balance`), a connection (`pool`, `link`), the request and its answer (`forward`), both bodies
-//! streamed (`body`). Clients' connections are in `client`, other protocols than HTTP in `upgrade`, TLS in `tls`. It sees one table from start to end. Failures become responses in `errors` only.
+//! streamed (`body`). Names and the health of targets are kept by a thread beside the workers (`keeper`, `probe`). Clients' connections are in `client`, other protocols than HTTP in `upgrade`, TLS in `tls`. It sees one table from start to end. Failures become responses in `errors` only.
 
 mod body;
 mod client;
@@ -10,14 +10,17 @@ mod drain;
 mod errors;
 mod exec;
 mod forward;
+mod hashed;
 mod headers;
 mod ids;
+mod keeper;
 mod life;
 mod link;
 mod listen;
 mod peer;
 mod plan;
 mod pool;
+mod probe;
 mod request;
 mod tls;
 mod upgrade;
@@ -27,22 +30,21 @@ pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
+use crate::balance::{DnsOptions, Upstreams};
 use crate::metrics::Metrics;
 use crate::plugin;
 use crate::table::Table;
 use arc_swap::ArcSwap;
 use client::Entrance;
+use keeper::Keeper;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tls::server::Acceptors;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-/// Threads of a worker for blocking name look-ups.
-const LOOKUP_THREADS_MAX: usize = 4;
 
 /// Seconds since the Unix epoch, for what depends on the wall clock (rate limits, lifetimes of credentials).
 pub type Clock = fn() -> u64;
@@ -66,6 +68,8 @@ pub struct Options {
     pub connections_max: usize,
     /// The pool of each worker.
     pub pool: PoolLimits,
+    /// Where names are looked up.
+    pub dns: DnsOptions,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -81,6 +85,7 @@ impl Default for Options {
             client_body_timeout: Duration::from_secs(60),
             connections_max: 16_384,
             pool: PoolLimits::default(),
+            dns: DnsOptions::default(),
             clock: wall_clock,
         }
     }
@@ -99,6 +104,8 @@ pub struct Shared {
     pub state: Arc<plugin::State>,
     /// The numbers.
     pub metrics: Arc<Metrics>,
+    /// The upstreams, with the health of their targets.
+    pub upstreams: Arc<Upstreams>,
 }
 
 /// The reverse proxy.
@@ -160,7 +167,16 @@ impl Proxy {
             addresses,
             workers: Vec::new(),
         };
+        let (working, workers_end) = mpsc::channel(1);
+        let keeper = Keeper {
+            upstreams: Arc::clone(&shared.upstreams),
+            tables: Arc::clone(tables),
+            dns: options.dns.clone(),
+            tls: options.tls.clone(),
+        };
+        keeper.start(workers_end)?;
         for (index, listeners) in listeners.into_iter().enumerate() {
+            let working = working.clone();
             let (done, ended) = oneshot::channel();
             let (options, tables, shared, shutdown) = (
                 options.clone(),
@@ -176,6 +192,7 @@ impl Proxy {
                     ));
                     // Nobody may be waiting any more.
                     let _ = done.send(result);
+                    drop(working);
                 })?;
             running.workers.push(ended);
         }
@@ -207,10 +224,9 @@ impl Running {
 fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKUP_THREADS_MAX)
         .build()?;
     let result = tokio::task::LocalSet::new().block_on(&runtime, work);
-    // A name look-up that hangs must not hold up the process.
+    // What hangs must not hold up the process.
     runtime.shutdown_background();
     result
 }

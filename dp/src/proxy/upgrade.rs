@@ -4,7 +4,7 @@
 //! A request is only treated so if it has no body, and the connection is only given up after the upstream's 101. Until
 //! then what a client sends is read as requests, so nothing can be smuggled past the gateway.
 
-use super::link::Link;
+use super::body::Lease;
 use super::worker::Worker;
 use crate::table::Service;
 use http::request::Parts;
@@ -96,9 +96,10 @@ pub(super) fn connect(
     worker: &Rc<Worker>,
     upgrade: Upgrade,
     response: &mut Response<Incoming>,
-    link: Link,
+    lease: Lease,
     service: &Service,
 ) {
+    let Lease { link, flight, .. } = lease;
     let upstream = hyper::upgrade::on(response);
     let timeouts = Timeouts {
         idle: service.read_timeout,
@@ -112,6 +113,7 @@ pub(super) fn connect(
             Ok((client, upstream)) => relay(client, upstream, timeouts).await,
             Err(error) => tracing::debug!(%error, "an upgrade failed"),
         }
+        drop(flight);
     });
 }
 

@@ -85,7 +85,7 @@ impl Worker {
             tables: RefCell::new(snapshots),
             ids: Ids::new(),
             pool: Rc::new(Pool::new(options.pool)),
-            balance: Balance::new(index as u64),
+            balance: Balance::new(Arc::clone(&shared.upstreams), index as u64),
             metrics: shared.metrics.shard(),
             shared,
             tls: Clients::new(&options.tls),
