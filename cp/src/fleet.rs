@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sluice_replica::environment::Environment;
-use sluice_replica::node::{Head, Report};
+use sluice_replica::node::{Ailing, Head, Report};
 use sluice_schema::version::Time;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,6 +67,23 @@ impl Fleet {
             alive: seen.instant.elapsed() < LEASE,
         };
         nodes.values().map(node).collect()
+    }
+
+    /// What live nodes say is not well of an upstream, with the node's id, and whether there are live nodes at all.
+    pub fn ailing(&self, upstream: Uuid) -> (bool, Vec<(String, Ailing)>) {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = nodes.values().filter(|seen| seen.instant.elapsed() < LEASE);
+        let (mut any, mut ailing) = (false, Vec::new());
+        for seen in alive {
+            any = true;
+            let own = seen
+                .report
+                .ailing
+                .iter()
+                .filter(|ailing| ailing.upstream == upstream);
+            ailing.extend(own.map(|ailing| (seen.report.node.clone(), ailing.clone())));
+        }
+        (any, ailing)
     }
 
     /// Whether a control plane other than `own` has announced a head within the lease.

@@ -11,12 +11,13 @@ use http::HeaderName;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The prefix of variables only this program reads.
 pub const VARIABLE_PREFIX: &str = "SLUICE_DP_";
+const DNS_PORT: u16 = 53;
 
 /// Sluice's data plane: follows the configuration log and proxies traffic by it.
 ///
@@ -109,6 +110,15 @@ pub(crate) struct ProxySettings {
         value_name = "ADDRESS"
     )]
     pub(crate) status_listen: SocketAddr,
+    /// DNS servers (address:port, port 53 if not said), separated by commas [default: those of /etc/resolv.conf]
+    #[arg(
+        long,
+        env = "SLUICE_DP_DNS_RESOLVER",
+        value_delimiter = ',',
+        value_parser = parse_server,
+        value_name = "ADDRESS"
+    )]
+    pub(crate) dns_resolver: Vec<SocketAddr>,
     /// Proxy threads, 1 to 1024 [default: one per CPU]
     #[arg(long, env = "SLUICE_DP_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
     pub(crate) workers: Option<u16>,
@@ -339,6 +349,15 @@ fn parse_switch(text: &str) -> Result<bool, String> {
 fn parse_positive(text: &str) -> Result<Duration, String> {
     let seconds = parse_seconds(text).ok().filter(|time| !time.is_zero());
     seconds.ok_or_else(|| "expected whole seconds, 1 or more".to_owned())
+}
+
+fn parse_server(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    let alone = text
+        .parse::<IpAddr>()
+        .map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let address = text.parse().or(alone);
+    address.map_err(|_| "expected an IP address, with or without a port".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -1,10 +1,11 @@
 //! The data plane: follows the log and proxies traffic by it.
 //!
-//! [`table`] is the configuration compiled, [`proxy`] serves requests from it, [`plugin`] is what it does to them.
+//! [`table`] is the configuration compiled, [`proxy`] serves requests from it, [`balance`] says where they go, [`plugin`] is what
+//! it does to them.
 //! Nothing here writes the log, and nothing here depends on a control plane.
 
 pub mod access_log;
-mod balance;
+pub mod balance;
 pub mod config;
 pub mod metrics;
 mod node_id;

@@ -5,6 +5,7 @@
 
 use crate::NodeId;
 use crate::access_log;
+use crate::balance::{DnsOptions, Upstreams};
 use crate::config::Settings;
 use crate::plugin;
 use crate::proxy::{self, Inherited, Proxy, Shared};
@@ -39,6 +40,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two reports: the first change after a pause is reported at once, a stream of them is summed up.
 const REPORT_GAP: Duration = Duration::from_millis(50);
 const REJECTED_REPORTED_MAX: usize = 20;
+const AILING_REPORTED_MAX: usize = 100;
 /// Entities that are compiled at a time when a whole state is: more would be in memory twice.
 const RELOAD_PAGE: usize = 1000;
 
@@ -112,6 +114,10 @@ pub async fn run(
         clients: clients.limits(),
         trust: clients.trust(),
         access_log,
+        dns: DnsOptions {
+            servers: proxy.dns_resolver,
+            ..DnsOptions::default()
+        },
         ..proxy::Options::default()
     };
     let (data_dir, node_id, sync) = (log.data_dir, log.node_id, log.incremental_sync);
@@ -147,10 +153,12 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         node,
         shared.metrics.clone(),
         shared.state.clone(),
+        shared.upstreams.clone(),
     ));
     let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
     let sink = TableSink {
         tables: tables.clone(),
+        upstreams: shared.upstreams.clone(),
         staged: None,
         state: state.clone(),
     };
@@ -268,6 +276,8 @@ impl Running {
 /// Where the replica puts what it applies: compiles off the request path, then swaps.
 struct TableSink {
     tables: Arc<ArcSwap<Table>>,
+    /// Told before requests see a table.
+    upstreams: Arc<Upstreams>,
     /// What is being taken up, before any request sees it.
     staged: Option<Table>,
     state: Arc<NodeState>,
@@ -302,6 +312,7 @@ impl Sink for TableSink {
         _: &[(EventId, Version)],
     ) {
         let (table, _) = self.tables.load().apply(cursor.version, changes);
+        self.upstreams.prepare(&table);
         self.swap(table, cursor, digest);
     }
 
@@ -315,6 +326,7 @@ impl Sink for TableSink {
         let table = self.staged.take();
         let table = table.unwrap_or_else(|| Table::clone(&self.tables.load()));
         let (table, _) = table.apply(cursor.version, &[]);
+        self.upstreams.prepare_all(&table);
         self.swap(table, cursor, digest);
     }
 
@@ -336,6 +348,7 @@ impl Sink for TableSink {
             }
             (table, _) = table.apply(cursor.version, &page);
         }
+        self.upstreams.prepare_all(&table);
         self.swap(table, cursor, digest);
     }
 }
@@ -401,6 +414,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
         last_error: status.last_error.clone(),
         keyring: facts.keyring,
         plugins: plugin::NAMES.map(str::to_owned).to_vec(),
+        ailing: state.ailing(AILING_REPORTED_MAX),
         time: now(),
     }
 }

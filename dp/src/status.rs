@@ -1,6 +1,10 @@
-//! What a node says about itself: `/status`, `/status/ready` and `/metrics`, on a listener of its own.
+//! What a node says about itself: `/status`, `/status/ready`, `/metrics` and the health of targets, on a listener of its
+//! own.
+
+mod health;
 
 use crate::NodeId;
+use crate::balance::Upstreams;
 use crate::metrics::{Metrics, Writer};
 use crate::plugin;
 use crate::table::Rejected;
@@ -12,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use sluice_replica::node::Ailing;
 use sluice_schema::digest::{Accumulator, Digest};
 use sluice_schema::version::{Cursor, Time, Version};
 use std::convert::Infallible;
@@ -72,11 +77,17 @@ pub struct NodeState {
     facts: Mutex<Facts>,
     metrics: Arc<Metrics>,
     state: Arc<plugin::State>,
+    upstreams: Arc<Upstreams>,
 }
 
 impl NodeState {
     /// A node that has not applied anything.
-    pub fn new(node: Node, metrics: Arc<Metrics>, state: Arc<plugin::State>) -> Self {
+    pub fn new(
+        node: Node,
+        metrics: Arc<Metrics>,
+        state: Arc<plugin::State>,
+        upstreams: Arc<Upstreams>,
+    ) -> Self {
         let facts = Facts {
             cursor: Cursor::default(),
             digest: Accumulator::default().digest(),
@@ -96,7 +107,13 @@ impl NodeState {
             facts: Mutex::new(facts),
             metrics,
             state,
+            upstreams,
         }
+    }
+
+    /// The targets that are not well, and the upstreams without enough that are; at most so many.
+    pub fn ailing(&self, max: usize) -> Vec<Ailing> {
+        health::ailing(&self.upstreams.unwell_views(), max)
     }
 
     /// Who the node is.
@@ -151,8 +168,8 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
             () = shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) if connections.len() < CONNECTIONS_MAX => accepted,
             Ok(_) => continue,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection to the status listener");
@@ -163,7 +180,7 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| {
-                let response = answer(&state, &request);
+                let response = answer(&state, &request, from.ip().to_canonical().is_loopback());
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -182,11 +199,20 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
     }
 }
 
-fn answer(state: &NodeState, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(
+    state: &NodeState,
+    request: &Request<Incoming>,
+    from_here: bool,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path().trim_end_matches('/');
+    let asked = (request.method(), path);
+    if let Some(response) = health::answer(&state.upstreams, asked, from_here) {
+        return response;
+    }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         return message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
     }
-    match request.uri().path().trim_end_matches('/') {
+    match path {
         "/status" => json_response(StatusCode::OK, &status(state)),
         "/status/ready" => match state.facts().unready() {
             None => message(StatusCode::OK, "ready"),
@@ -315,6 +341,7 @@ fn metrics(state: &NodeState) -> String {
         "Resident memory",
         number(resident_bytes()),
     );
+    health::metrics(&mut writer, &state.upstreams.views());
     writer.metric("kong_node_info", "gauge", "Who the node is");
     let id = state.node.id.to_string();
     let labels = [("node_id", &*id), ("version", env!("CARGO_PKG_VERSION"))];
@@ -388,7 +415,7 @@ mod tests {
             id: "dp-1".parse().unwrap(),
             hostname: "here".into(),
         };
-        let state = NodeState::new(node, Arc::default(), Arc::default());
+        let state = NodeState::new(node, Arc::default(), Arc::default(), Arc::default());
         assert!(
             state
                 .facts()
@@ -419,7 +446,7 @@ mod tests {
             id: "dp-1".parse().unwrap(),
             hostname: "here".into(),
         };
-        let state = NodeState::new(node, Arc::default(), Arc::default());
+        let state = NodeState::new(node, Arc::default(), Arc::default(), Arc::default());
         state.update(|facts| {
             facts.cursor.version = Version(7);
             facts.head = Some(Version(10));

@@ -180,8 +180,24 @@ pub struct Report {
     /// The plugins it runs; empty if it is older than this field.
     #[serde(default)]
     pub plugins: Vec<String>,
+    /// Targets that are not well there, and upstreams without enough that are; the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ailing: Vec<Ailing>,
     /// The node's clock.
     pub time: Time,
+}
+
+/// A target that is not well on a node, or a whole upstream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ailing {
+    /// The upstream's id.
+    pub upstream: Uuid,
+    /// `host:port`; absent if it is the upstream that cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Absent if the target's name does not resolve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 /// An entity a node could not put to use.

@@ -65,8 +65,17 @@ async fn look_up(log: &dyn Log, version: Version, deadline: Instant) -> Option<B
 
 async fn contents(log: &dyn Log) -> Vec<String> {
     let mut texts = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        let page = log.read(Version(texts.len() as u64 + 1)).await.unwrap();
+        let page = match log.read(Version(texts.len() as u64 + 1)).await {
+            Ok(page) => page,
+            // A cluster may be choosing a leader.
+            Err(error) => {
+                assert!(Instant::now() < deadline, "{error}");
+                tokio::time::sleep(PACE).await;
+                continue;
+            }
+        };
         for record in &page.records {
             assert_eq!(record.version, Version(texts.len() as u64 + 1), "a hole");
             texts.push(String::from_utf8(record.event.to_vec()).unwrap());

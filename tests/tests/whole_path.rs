@@ -103,6 +103,43 @@ fn a_configuration_of_real_size_and_shape_is_applied_and_proxied() {
     assert_eq!(ask("/v9/nowhere", ""), 404);
 }
 
+#[test]
+fn what_a_data_plane_finds_of_a_target_is_shown_by_every_control_plane() {
+    let cluster = Cluster::start(2, 1).unwrap();
+    // Nobody listens on port 1.
+    let file = json!({
+        "_format_version": "3.0",
+        "services": [{ "name": "shop", "host": "pool", "routes": [{ "name": "shop", "paths": ["/shop"] }] }],
+        "upstreams": [{
+            "name": "pool",
+            "healthchecks": { "passive": { "unhealthy": { "tcp_failures": 1 } } },
+            "targets": [{ "target": cluster.origin.to_string() }, { "target": "127.0.0.1:1" }],
+        }],
+    });
+    cluster.apply(0, &file).unwrap();
+    cluster.converge().unwrap();
+    for _ in 0..4 {
+        assert_eq!(cluster.request(0, "/shop", "").unwrap(), 200);
+    }
+    let origin = cluster.origin.to_string();
+    let expected = BTreeMap::from(
+        [
+            (json!(origin), json!("HEALTHY")),
+            (json!("127.0.0.1:1"), json!("UNHEALTHY")),
+        ]
+        .map(|(target, health)| (target.to_string(), health.to_string())),
+    );
+    for control in 0..2 {
+        let seen = |cluster: &Cluster| {
+            let health = cluster.admin(control).get("/upstreams/pool/health")?;
+            let data = health["data"].as_array().into_iter().flatten();
+            let seen = data.map(|one| (one["target"].to_string(), one["health"].to_string()));
+            Ok(seen.collect::<BTreeMap<_, _>>() == expected)
+        };
+        cluster.wait_until("the health of targets", seen).unwrap();
+    }
+}
+
 /// What writers were told, by route name: the version of an acknowledged write.
 #[derive(Default)]
 struct Told {

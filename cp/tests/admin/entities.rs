@@ -147,13 +147,14 @@ async fn every_kind_can_be_created_read_changed_and_deleted() {
 
         let head = server.send("HEAD", &by_id, &[], Value::Null).await;
         assert_eq!((head.status, head.text.as_str()), (200, ""));
-        for _ in 0..2 {
-            assert_eq!(
-                server.check("DELETE", &by_name, Value::Null).await,
-                (204, Value::Null)
-            );
-        }
-        let missing = (404, json!({"message": "Not found"}));
+        let (gone, missing) = ((204, Value::Null), (404, json!({"message": "Not found"})));
+        assert_eq!(server.check("DELETE", &by_name, Value::Null).await, gone);
+        // Kong minds that it was gone already only where the path leads through a parent.
+        let again = match collection.matches('/').count() {
+            1 => &gone,
+            _ => &missing,
+        };
+        assert_eq!(&server.check("DELETE", &by_name, Value::Null).await, again);
         assert_eq!(server.check("GET", &by_id, Value::Null).await, missing);
         assert_eq!(server.check("PATCH", &by_id, patch).await, missing);
     }
@@ -227,6 +228,7 @@ async fn a_nested_path_reaches_only_the_parents_own() {
         ("GET", "/services/nobody/routes"),
         ("POST", "/services/nobody/routes"),
         ("DELETE", "/services/nobody/routes/r"),
+        ("DELETE", "/services/base/routes/r"),
         ("GET", "/targets"),
         ("GET", "/services/base/client_certificate"),
     ] {
@@ -236,13 +238,6 @@ async fn a_nested_path_reaches_only_the_parents_own() {
             "{method} {path}"
         );
     }
-    assert_eq!(
-        server
-            .check("DELETE", "/services/base/routes/r", Value::Null)
-            .await
-            .0,
-        204
-    );
     assert_eq!(server.check("GET", "/routes/r", Value::Null).await.0, 200);
 }
 

@@ -9,6 +9,7 @@ mod entities;
 mod events;
 mod files;
 mod groups;
+mod health;
 mod info;
 mod keyring;
 mod lists;

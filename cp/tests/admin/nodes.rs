@@ -2,13 +2,19 @@
 
 use crate::server::Server;
 use serde_json::{Value, json};
-use sluice_replica::node::Report;
+use sluice_cp::fleet::Node;
+use sluice_replica::node::{Ailing, Report};
 use sluice_schema::digest::Digest;
 use sluice_schema::version::{Cursor, Time, Version};
 
 impl Server {
     /// Reports as a data plane that runs these plugins, and waits until that is known.
     async fn report(&self, node: &str, plugins: &[&str]) {
+        self.report_with(node, plugins, Vec::new()).await;
+    }
+
+    /// The same, with what is not well there.
+    pub(crate) async fn report_with(&self, node: &str, plugins: &[&str], ailing: Vec<Ailing>) {
         let report = Report {
             node: node.to_owned(),
             hostname: "machine".to_owned(),
@@ -21,13 +27,15 @@ impl Server {
             phase: "following".to_owned(),
             last_error: None,
             keyring: 0,
+            ailing: ailing.clone(),
             plugins: plugins.iter().map(|name| (*name).to_owned()).collect(),
             time: Time(0),
         };
         let log = &self.control_plane.source.log;
         log.report(node, report.encode()).await.unwrap();
         let known = || self.control_plane.fleet.nodes();
-        while !known().iter().any(|known| known.report.node == node) {
+        let is_it = |known: &Node| known.report.node == node && known.report.ailing == ailing;
+        while !known().iter().any(is_it) {
             tokio::task::yield_now().await;
         }
     }

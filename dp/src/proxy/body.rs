@@ -4,6 +4,7 @@ use super::buffer::Buffered;
 use super::link::Link;
 use super::logged::Logged;
 use super::pool::Pool;
+use crate::balance::Flight;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -182,6 +183,8 @@ pub(super) struct Lease {
     pub(super) link: Link,
     pub(super) pool: Rc<Pool>,
     pub(super) upload: Upload,
+    /// The request counts as being with its target until then.
+    pub(super) flight: Flight,
 }
 
 impl std::fmt::Debug for Lease {

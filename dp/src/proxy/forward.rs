@@ -1,17 +1,18 @@
-//! One request's way to an upstream: an endpoint, a connection, the request, the response's head; again with the next
-//! endpoint where that is safe.
+//! One request's way to an upstream: an address, a connection, the request, the response's head; again with the next
+//! address where that is safe.
 
 use super::body::{Lease, Outgoing, Upload};
 use super::errors::Failure;
 use super::link::{ConnectError, Link};
 use super::plan::Plan;
 use super::worker::Worker;
-use crate::balance::{Endpoint, Resolution};
+use crate::balance::{Choice, Flight, Outcome, Picked, Source};
 use crate::table::Service;
 use http::uri::PathAndQuery;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -53,31 +54,79 @@ pub(super) async fn forward(
     let mut left = plan.service.retries;
     let mut tried = Vec::new();
     loop {
-        let endpoint = worker
-            .balance
-            .pick(plan.source, &tried)
-            .ok_or(Failure::NoPeer)?;
-        let failure = match try_endpoint(worker, plan, &endpoint, now).await {
-            Ok(reply) => return Ok(reply),
+        let picked = pick(worker, (plan.source, plan.hash), &tried).await?;
+        let failure = match try_endpoint(worker, plan, &picked, now).await {
+            Ok(reply) => {
+                let status = reply.response.status().as_u16();
+                picked.answered(status, now, &worker.balance);
+                return Ok(reply);
+            }
             Err(missed) => missed.failure,
         };
+        if let Some(outcome) = outcome(&failure) {
+            picked.report(outcome);
+        }
         if left == 0 || plan.request.is_none() {
             return Err(failure);
         }
         left -= 1;
         now = Instant::now();
-        tried.push(endpoint.index);
+        tried.push(picked.address());
+    }
+}
+
+/// The address to try. Waits only for names that were never resolved, and only if no other address is known.
+pub(super) async fn pick(
+    worker: &Worker,
+    (source, hash): (Source<'_>, u64),
+    tried: &[SocketAddr],
+) -> Result<Picked, Failure> {
+    let mut waited = false;
+    loop {
+        match worker.balance.pick(source, hash, tried) {
+            Choice::Seat(picked) => return Ok(picked),
+            Choice::Wait(names) if !waited => {
+                let first = names.iter().map(|name| Box::pin(name.first_answer()));
+                futures::future::select_all(first).await;
+                // One of several that does not resolve leaves the others to wait for.
+                waited = names.iter().all(|name| name.answer().is_pending());
+            }
+            Choice::Wait(_) | Choice::Unresolved => return Err(Failure::NameResolution),
+            Choice::NoPeer => return Err(Failure::NoPeer),
+        }
+    }
+}
+
+/// What a failure says about the health of the target.
+fn outcome(failure: &Failure) -> Option<Outcome> {
+    match failure {
+        Failure::InvalidResponse => Some(Outcome::TcpFailure),
+        Failure::UpstreamTimeout => Some(Outcome::Timeout),
+        Failure::BadRequest
+        | Failure::MethodNotAllowed
+        | Failure::UriTooLong
+        | Failure::RequestTimeout
+        | Failure::NoRoute
+        | Failure::HttpsRequired { .. }
+        | Failure::NotGrpc
+        | Failure::Http2Required
+        | Failure::GrpcsRequired
+        | Failure::Plugin(_)
+        | Failure::NoService
+        | Failure::NoPeer
+        | Failure::NameResolution
+        | Failure::UnsupportedProtocol => None,
     }
 }
 
 async fn try_endpoint(
     worker: &Rc<Worker>,
     plan: &mut Plan<'_>,
-    endpoint: &Endpoint,
+    picked: &Picked,
     now: Instant,
 ) -> Result<Reply, Missed> {
-    let tls = plan.speech.is_tls();
-    let host = plan.host.as_ref().unwrap_or_else(|| endpoint.host(tls));
+    let (tls, address) = (plan.speech.is_tls(), picked.address());
+    let host = plan.host.as_ref().unwrap_or_else(|| picked.host(tls));
     if let Some(request) = &mut plan.request {
         if plan.speech.is_http2() {
             address_http2(request, host, tls).ok_or(Failure::BadRequest)?;
@@ -85,11 +134,6 @@ async fn try_endpoint(
             request.headers_mut().insert(header::HOST, host.clone());
         }
     }
-    let address = match endpoint.address(&worker.balance.names) {
-        Resolution::Known(address) => address,
-        Resolution::Pending(lookup) => lookup.await,
-    };
-    let address = address.ok_or(Failure::NameResolution)?;
     let slot = match plan.speech.way(host, address) {
         None => worker.pool.slot(address),
         Some(way) => worker.pool.other_slot(address, way),
@@ -101,16 +145,17 @@ async fn try_endpoint(
         if !link.sender.is_ready() {
             continue;
         }
-        match send(worker, plan, link, now).await {
+        match send(worker, plan, (link, picked.fly()), now).await {
             // Does not count as a try: the other idle connections are likely gone too, so a new one follows.
             Err(Missed { stale: true, .. }) if plan.request.is_some() => break,
             outcome => return outcome,
         }
     }
+    let flight = picked.fly();
     // Boxed because it is rare and large.
     let link = Box::pin(slot.connect(plan.service.connect_timeout, upgrade)).await;
     let link = link.map_err(|error| connect_failure(&error))?;
-    send(worker, plan, link, Instant::now()).await
+    send(worker, plan, (link, flight), Instant::now()).await
 }
 
 /// HTTP/2 has the host in the target.
@@ -147,7 +192,7 @@ fn take(request: &mut Option<Request<Outgoing>>) -> Result<Request<Outgoing>, Fa
 async fn send(
     worker: &Rc<Worker>,
     plan: &mut Plan<'_>,
-    mut link: Link,
+    (mut link, flight): (Link, Flight),
     now: Instant,
 ) -> Result<Reply, Missed> {
     let wanted = plan.service.retries > 0 || link.reused;
@@ -179,7 +224,12 @@ async fn send(
             let (pool, upload) = (Rc::clone(&worker.pool), plan.upload.clone());
             Ok(Reply {
                 response,
-                lease: Lease { link, pool, upload },
+                lease: Lease {
+                    link,
+                    pool,
+                    upload,
+                    flight,
+                },
             })
         }
         Ok(Err(mut error)) => {

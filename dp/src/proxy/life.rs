@@ -104,13 +104,7 @@ fn switch(
     service: &Service,
 ) -> Response<Body> {
     let protocol = upgrade.protocol();
-    upgrade::connect(
-        worker,
-        upgrade,
-        &mut reply.response,
-        reply.lease.link,
-        service,
-    );
+    upgrade::connect(worker, upgrade, &mut reply.response, reply.lease, service);
     let (mut head, _) = reply.response.into_parts();
     headers::relay_response(&mut head.headers);
     head.version = Version::HTTP_11;
@@ -185,7 +179,12 @@ fn finish(
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     for (name, value) in std::mem::take(&mut trail.response_headers) {
-        headers.insert(name, value);
+        if name == header::SET_COOKIE {
+            // The upstream's own cookies stay.
+            headers.append(name, value);
+        } else {
+            headers.insert(name, value);
+        }
     }
     if trail.http2 {
         headers::strip_for_http2(headers);

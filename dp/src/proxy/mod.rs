@@ -2,8 +2,9 @@
 //!
 //! A request's life (`life`): a plan (`plan`) from the checks hyper leaves to us (`request`), the route and the plugins;
 //! then an endpoint (`balance`), a connection (`pool`, `link`), the request and its answer (`forward`), both bodies
-//! streamed (`body`). Clients' connections are in `client`, watched by `guard`; other
-//! protocols than HTTP in `upgrade` and `stream`, TLS in `tls`. It sees one table from start to end. Failures become responses in `errors` only.
+//! streamed (`body`). Names and the health of targets are kept by a thread beside the workers (`keeper`, `probe`). Clients'
+//! connections are in `client`, watched by `guard`; other protocols than HTTP in `upgrade` and `stream`, TLS in `tls`. It sees
+//! one table from start to end. Failures become responses in `errors` only.
 
 mod addresses;
 mod body;
@@ -15,8 +16,10 @@ mod exec;
 mod forward;
 mod forwarded;
 mod guard;
+mod hashed;
 mod headers;
 mod ids;
+mod keeper;
 mod life;
 mod limits;
 mod link;
@@ -25,6 +28,7 @@ mod logged;
 mod peer;
 mod plan;
 mod pool;
+mod probe;
 mod request;
 mod sockets;
 mod stream;
@@ -43,21 +47,20 @@ pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
 use crate::access_log::Ended;
 use crate::access_log::{self, Writer};
+use crate::balance::{DnsOptions, Upstreams};
 use crate::metrics::Metrics;
 use crate::plugin;
 use crate::table::Table;
 use arc_swap::ArcSwap;
 use client::Entrance;
+use keeper::Keeper;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tls::server::Acceptors;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-/// Threads of a worker for blocking name look-ups.
-const LOOKUP_THREADS_MAX: usize = 4;
 
 /// Seconds since the Unix epoch, for what depends on the wall clock (rate limits, lifetimes of credentials).
 pub type Clock = fn() -> u64;
@@ -85,6 +88,8 @@ pub struct Options {
     pub access_log: access_log::Settings,
     /// The pool of each worker.
     pub pool: PoolLimits,
+    /// Where names are looked up.
+    pub dns: DnsOptions,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -102,6 +107,7 @@ impl Default for Options {
             trust: Trust::default(),
             access_log: access_log::Settings::default(),
             pool: PoolLimits::default(),
+            dns: DnsOptions::default(),
             clock: wall_clock,
         }
     }
@@ -122,6 +128,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The connections of each client address.
     pub addresses: Addresses,
+    /// The upstreams, with the health of their targets.
+    pub upstreams: Arc<Upstreams>,
 }
 
 /// The reverse proxy.
@@ -197,7 +205,16 @@ impl Proxy {
             log,
             log_ended,
         };
+        let (working, workers_end) = mpsc::channel(1);
+        let keeper = Keeper {
+            upstreams: Arc::clone(&shared.upstreams),
+            tables: Arc::clone(tables),
+            dns: options.dns.clone(),
+            tls: options.tls.clone(),
+        };
+        keeper.start(workers_end)?;
         for (index, listeners) in listeners.into_iter().enumerate() {
+            let working = working.clone();
             let (done, ended) = oneshot::channel();
             let log = running.log.clone();
             let (options, tables, shared, shutdown) = (
@@ -214,6 +231,7 @@ impl Proxy {
                     ));
                     // Nobody may be waiting any more.
                     let _ = done.send(result);
+                    drop(working);
                 })?;
             running.workers.push(ended);
         }
@@ -258,10 +276,9 @@ impl Running {
 fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKUP_THREADS_MAX)
         .build()?;
     let result = tokio::task::LocalSet::new().block_on(&runtime, work);
-    // A name look-up that hangs must not hold up the process.
+    // What hangs must not hold up the process.
     runtime.shutdown_background();
     result
 }

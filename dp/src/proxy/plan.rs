@@ -4,6 +4,7 @@
 use super::body::{Outgoing, Upload};
 use super::errors::Failure;
 use super::forwarded::Client as Sender;
+use super::hashed::Hashed;
 use super::headers::{self, Forwarded};
 use super::life::Trail;
 use super::peer::Peer;
@@ -15,7 +16,7 @@ use super::worker::Worker;
 use crate::balance::Source;
 use crate::plugin::{Access, Flow, Identity, Protocols};
 use crate::table::{
-    Match, Protocol, RequestHead, Route, Service, Table, canonical_path, upstream_path,
+    Match, Protocol, RequestHead, Route, Service, Table, Upstream, canonical_path, upstream_path,
 };
 use bytes::Bytes;
 use http::request::Parts;
@@ -35,6 +36,8 @@ const PLUGIN_PROTOCOLS: Protocols = Protocols::REQUESTS;
 pub(super) struct Plan<'a> {
     pub(super) service: &'a Service,
     pub(super) source: Source<'a>,
+    /// Of what the upstream hashes.
+    pub(super) hash: u64,
     /// Sent as `Host` in place of the endpoint's.
     pub(super) host: Option<HeaderValue>,
     /// Taken while it is with an upstream.
@@ -112,18 +115,27 @@ pub(super) fn plan<'a>(
     let (outgoing, upload) = Outgoing::new(body);
     let upgrade = Upgrade::take(&mut parts, !upload.is_finished(), &peer.tunnel);
     context.check_protocol(route, &parts, (&authority, &uri), upgrade.is_some())?;
-    headers::strip_request(&mut parts.headers);
-    if parts.version == Version::HTTP_2 {
-        headers::join_cookies(&mut parts.headers);
-    }
+    clean(&mut parts);
     let service = route.service.and_then(|id| table.service(id));
     if service.is_some_and(|service| !service.enabled) {
         return Err(Failure::NoRoute);
     }
     let at = (&*path, uri.query());
-    let query = context.run_plugins(&mut parts, route, service, at, &mut trail.response_headers)?;
+    let response_headers = &mut trail.response_headers;
+    let (query, identity) =
+        context.run_plugins(&mut parts, route, service, at, response_headers)?;
     let service = service.ok_or(Failure::NoService)?;
-    let speech = context.speech(service)?;
+    let upstream = table.upstream(&service.workspace, &service.host);
+    let hashed = Hashed {
+        headers: &parts.headers,
+        client: client.address,
+        identity: &identity,
+        path: &path,
+        query: query.as_deref(),
+        captures: found.captures.as_ref(),
+    };
+    let hash = hashed.hash(upstream, &mut trail.response_headers);
+    let speech = context.speech(service, upstream)?;
     let prefix = Some(matched).filter(|matched| route.strip_path && matched.len() > 1);
     let forwarded = Forwarded {
         peer,
@@ -145,10 +157,10 @@ pub(super) fn plan<'a>(
         .ok_or(Failure::BadRequest)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    let upstream = table.upstream(&service.workspace, &service.host);
     Ok(Plan {
         service,
         source: upstream.map_or(Source::Service(service), Source::Upstream),
+        hash,
         host: route.preserve_host.then(|| authority.into_value()),
         request: Some(Request::from_parts(parts, outgoing)),
         // What answers a message before the next one is sent must not be held.
@@ -160,6 +172,14 @@ pub(super) fn plan<'a>(
         speech,
         upgrade,
     })
+}
+
+/// Takes out what is for this hop only.
+fn clean(parts: &mut Parts) {
+    headers::strip_request(&mut parts.headers);
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(&mut parts.headers);
+    }
 }
 
 /// What the next hop must be told of the request as a message.
@@ -201,7 +221,7 @@ impl Context<'_> {
         })
     }
 
-    /// Runs the access phase of the request's plugins. Gives the query to send.
+    /// Runs the access phase of the request's plugins. Gives the query to send, and who the client is.
     fn run_plugins<'q>(
         &self,
         parts: &mut Parts,
@@ -209,12 +229,12 @@ impl Context<'_> {
         service: Option<&Arc<Service>>,
         (path, query): (&'q str, Option<&'q str>),
         response_headers: &mut Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<Option<Cow<'q, str>>, Failure> {
+    ) -> Result<(Option<Cow<'q, str>>, Identity), Failure> {
         let query = query.map(Cow::Borrowed);
         let service = service.map(|service| service.id);
         let mut chain = self.table.chain(route, None);
         if chain.is_empty() {
-            return Ok(query);
+            return Ok((query, Identity::default()));
         }
         let mut access = Access {
             table: self.table,
@@ -262,7 +282,7 @@ impl Context<'_> {
             }
         }
         *response_headers = access.response_headers;
-        outcome.map(|()| access.query)
+        outcome.map(|()| (access.query, access.identity))
     }
 
     /// Whether the route accepts this connection's protocol.
@@ -301,7 +321,11 @@ impl Context<'_> {
     }
 
     /// How a service is spoken to.
-    fn speech(&self, service: &Service) -> Result<Speech, Failure> {
+    fn speech(
+        &self,
+        service: &Service,
+        upstream: Option<&Arc<Upstream>>,
+    ) -> Result<Speech, Failure> {
         let (tls, http2) = match service.protocol {
             Protocol::Http | Protocol::Ws => return Ok(Speech::Plain),
             Protocol::Https | Protocol::Wss => (true, false),
@@ -312,7 +336,8 @@ impl Context<'_> {
                 return Err(Failure::UnsupportedProtocol);
             }
         };
-        let client = || self.worker.tls.find(self.table, service, http2);
+        let upstream = upstream.map(|upstream| &**upstream);
+        let client = || self.worker.tls.find(self.table, service, upstream, http2);
         let tls = tls.then(client).transpose().map_err(|error| {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(service = %service.id, error, "no TLS to the upstream");

@@ -4,8 +4,8 @@
 //! A request is only treated so if it has no body, and the connection is only given up after the upstream's 101. Until
 //! then what a client sends is read as requests, so nothing can be smuggled past the gateway.
 
+use super::body::Lease;
 use super::guard::Tunnel;
-use super::link::Link;
 use super::tunnel::{self, Timeouts};
 use super::worker::Worker;
 use crate::table::Service;
@@ -94,11 +94,12 @@ pub(super) fn connect(
     worker: &Rc<Worker>,
     upgrade: Upgrade,
     response: &mut Response<Incoming>,
-    link: Link,
+    lease: Lease,
     service: &Service,
 ) {
     // Before the client can know of it.
     upgrade.tunnel.open();
+    let Lease { link, flight, .. } = lease;
     let upstream = hyper::upgrade::on(response);
     let timeouts = Timeouts::from(service);
     worker.track(async move {
@@ -113,6 +114,7 @@ pub(super) fn connect(
             }
             Err(error) => tracing::debug!(%error, "an upgrade failed"),
         }
+        drop(flight);
     });
 }
 

@@ -103,7 +103,7 @@ impl Worker {
             log: log.log(&metrics),
             ids: Ids::new(),
             pool: Rc::new(Pool::new(options.pool)),
-            balance: Balance::new(index as u64),
+            balance: Balance::new(Arc::clone(&shared.upstreams), index as u64),
             metrics,
             shared,
             tls: Clients::new(&options.tls),

@@ -1,9 +1,10 @@
 //! From one version of the table to the next.
 
 use super::certificate::{Authority, Certificate};
-use super::entity::{Consumer, KeyCredential, Origin, Service, Target, Upstream};
+use super::entity::{Consumer, KeyCredential, Origin, Service};
 use super::route::Route;
-use super::{Rejected, Table};
+use super::upstream::{Target, Upstream};
+use super::{Rejected, Table, Touched};
 use crate::plugin::{self, CompileError, Protocols};
 use serde::Deserialize;
 use sluice_schema::entity::{Change, Entry, Key};
@@ -17,6 +18,7 @@ use uuid::Uuid;
 /// Longest reason kept, in bytes.
 const REASON_BYTES_MAX: usize = 500;
 const UDP: &str = "this data plane does not serve udp: no datagram reaches the route";
+const SERVICE: &str = "service";
 
 impl Table {
     /// The table after `changes`, which may come in any order. An entity that cannot be compiled keeps its last good
@@ -59,6 +61,12 @@ impl Table {
                 }
             }
         }
+        let services = changes
+            .iter()
+            .filter(|change| change.key.kind.as_str() == SERVICE);
+        let services = services.map(|change| Touched::Service(change.key.id.0));
+        let upstreams = refill.iter().map(|id| Touched::Upstream(*id));
+        table.touched = services.chain(upstreams).collect();
         refill
             .into_iter()
             .for_each(|upstream| table.refill(upstream));
@@ -204,6 +212,7 @@ impl Table {
                 if let Some(upstream) = self.upstreams.remove(&id) {
                     self.upstream_names
                         .remove(&upstream.workspace, &upstream.name, id);
+                    refill.insert(id);
                 }
             }
             Kind::Target => {

@@ -1,10 +1,9 @@
-//! Compiled services, upstreams, consumers and credentials: only what requests need.
+//! Compiled services, consumers and credentials: only what requests need.
 
 use sluice_schema::entity::Workspace;
 use sluice_schema::kind;
 use sluice_schema::version::Version;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -134,117 +133,6 @@ impl Service {
     }
 }
 
-/// How an upstream chooses a target.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Algorithm {
-    /// In turn, by weight.
-    RoundRobin,
-    /// The least loaded, by weight.
-    LeastConnections,
-    /// By a hash of the request.
-    ConsistentHashing,
-    /// The quicker of two.
-    Latency,
-}
-
-/// A virtual host that balances over targets.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Upstream {
-    /// The entity.
-    pub id: Uuid,
-    /// The event that last wrote the entity itself; changes of targets do not show here.
-    pub version: Version,
-    /// Its workspace.
-    pub workspace: Workspace,
-    /// The host name services refer to.
-    pub name: Box<str>,
-    /// How a target is chosen.
-    pub algorithm: Algorithm,
-    /// Points of the ring, for consistent hashing.
-    pub slots: u32,
-    /// Sent as `Host` instead of the target's name.
-    pub host_header: Option<Box<str>>,
-    /// Sorted by host, port, id: the same order on every node.
-    pub targets: Box<[Arc<Target>]>,
-}
-
-impl Upstream {
-    pub(super) fn compile(origin: Origin<'_>, fields: kind::Upstream) -> Result<Self, String> {
-        let algorithm = match fields.algorithm.as_str() {
-            "round-robin" => Algorithm::RoundRobin,
-            "least-connections" => Algorithm::LeastConnections,
-            "consistent-hashing" => Algorithm::ConsistentHashing,
-            "latency" => Algorithm::Latency,
-            other => return Err(format!("algorithm `{other}` is not known")),
-        };
-        Ok(Self {
-            id: origin.id,
-            version: origin.version,
-            workspace: origin.workspace.clone(),
-            name: fields.name.into(),
-            algorithm,
-            slots: fields.slots,
-            host_header: fields.host_header.map(Into::into),
-            targets: Box::default(),
-        })
-    }
-}
-
-/// One address of an upstream.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Target {
-    /// A host name or an IP address, without brackets.
-    pub host: Box<str>,
-    /// Its port.
-    pub port: u16,
-    /// The entity.
-    pub id: Uuid,
-    /// The event that last wrote it.
-    pub version: Version,
-    /// Share of traffic; 0 takes it out.
-    pub weight: u16,
-}
-
-impl Target {
-    /// Where a target without a port is found; Kong's default.
-    const PORT_DEFAULT: u16 = 8000;
-
-    pub(super) fn compile(origin: Origin<'_>, fields: &kind::Target) -> Result<Self, String> {
-        let (host, port) = split_port(&fields.target)
-            .filter(|(host, _)| !host.is_empty())
-            .ok_or_else(|| format!("target `{}` is not host:port", fields.target))?;
-        Ok(Self {
-            host: host.into(),
-            port: port.unwrap_or(Self::PORT_DEFAULT),
-            id: origin.id,
-            version: origin.version,
-            weight: fields.weight,
-        })
-    }
-}
-
-/// Splits `host:port`, `[ipv6]:port`, or either without a port.
-pub(super) fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        (
-            host,
-            rest.strip_prefix(':')
-                .or_else(|| rest.is_empty().then_some(""))?,
-        )
-    } else if text.matches(':').count() > 1 {
-        (text, "")
-    } else {
-        text.split_once(':').unwrap_or((text, ""))
-    };
-    let port = if port.is_empty() {
-        None
-    } else {
-        Some(port.parse().ok()?)
-    };
-    Some((host, port))
-}
-
 /// A user of services.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Consumer {
@@ -317,21 +205,4 @@ pub(super) struct Origin<'a> {
     pub(super) id: Uuid,
     pub(super) version: Version,
     pub(super) workspace: &'a Workspace,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_split_into_host_and_port() {
-        assert_eq!(split_port("a.b:80"), Some(("a.b", Some(80))));
-        assert_eq!(split_port("a.b"), Some(("a.b", None)));
-        assert_eq!(split_port("[::1]:80"), Some(("::1", Some(80))));
-        assert_eq!(split_port("[::1]"), Some(("::1", None)));
-        assert_eq!(split_port("::1"), Some(("::1", None)));
-        assert_eq!(split_port("a:b"), None);
-        assert_eq!(split_port("a:65536"), None);
-        assert_eq!(split_port("[::1]x"), None);
-    }
 }

@@ -7,6 +7,7 @@
 
 mod apply;
 mod certificate;
+mod checks;
 mod entity;
 mod names;
 mod path;
@@ -15,13 +16,16 @@ mod route;
 mod router;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 pub use certificate::{Authority, Certificate, CertificateFault, Fingerprint};
-pub use entity::{Algorithm, Consumer, KeyCredential, Protocol, Service, Target, Upstream};
+pub use checks::{Active, Checks, Limits, Passive, ProbeProtocol, Statuses};
+pub use entity::{Consumer, KeyCredential, Protocol, Service};
 pub use path::{PathError, canonical_path, upstream_path};
 pub use plugins::Chain;
 pub use route::Route;
 pub use router::{Captures, Match, RequestHead, StreamHead, StreamProtocol};
+pub use upstream::{Algorithm, Hash, HashOn, Target, Upstream};
 
 use certificate::Snis;
 use imbl::{HashMap, OrdMap};
@@ -58,6 +62,16 @@ pub struct Table {
     authorities: HashMap<Uuid, Arc<Authority>>,
     plugins: Plugins,
     rejected: OrdMap<Key, Arc<Rejected>>,
+    touched: Arc<[Touched]>,
+}
+
+/// What names addresses, and has been put or removed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Touched {
+    /// A service.
+    Service(Uuid),
+    /// An upstream, or a target of it.
+    Upstream(Uuid),
 }
 
 /// Half of a keyed BLAKE3 of workspace and key: enough to find a credential, which is then compared.
@@ -114,6 +128,21 @@ impl Table {
     pub fn upstream(&self, workspace: &Workspace, name: &str) -> Option<&Arc<Upstream>> {
         self.upstreams
             .get(&self.upstream_names.find(workspace, name)?)
+    }
+
+    /// An upstream by id.
+    pub fn upstream_by_id(&self, id: Uuid) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(&id)
+    }
+
+    /// What the last [`Table::apply`] put or removed.
+    pub fn touched(&self) -> &[Touched] {
+        &self.touched
+    }
+
+    /// All services, in no particular order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
     }
 
     /// All upstreams, in no particular order.
@@ -227,6 +256,7 @@ impl Default for Table {
             authorities: HashMap::default(),
             plugins: Plugins::default(),
             rejected: OrdMap::default(),
+            touched: Arc::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod dns;
 pub(crate) mod secure;
 
 use arc_swap::ArcSwap;
@@ -80,6 +81,20 @@ impl Gateway {
         assert_eq!(self.try_apply(entities), [""; 0]);
     }
 
+    /// The next version, without these entities.
+    pub(crate) fn remove(&self, entities: &[Entity]) {
+        let table = self.tables.load_full();
+        let version = table.version().next();
+        let removed = entities.iter().map(|entity| Change {
+            key: entity.key(),
+            before: None,
+            after: None,
+        });
+        let (table, _) = table.apply(version, &removed.collect::<Vec<_>>());
+        self.shared.upstreams.prepare(&table);
+        self.tables.store(Arc::new(table));
+    }
+
     /// The same. Gives why entities were refused.
     pub(crate) fn try_apply(&self, entities: &[Entity]) -> Vec<String> {
         let table = self.tables.load_full();
@@ -89,6 +104,7 @@ impl Gateway {
             .map(|entity| entity.change(version))
             .collect();
         let (table, rejected) = table.apply(version, &changes);
+        self.shared.upstreams.prepare(&table);
         self.tables.store(Arc::new(table));
         rejected.into_iter().map(|entity| entity.reason).collect()
     }
@@ -124,12 +140,16 @@ impl Entity {
         }
     }
 
-    fn change(&self, version: Version) -> Change {
-        let key = Key {
+    fn key(&self) -> Key {
+        Key {
             kind: KindName::known(self.kind),
             workspace: Workspace::DEFAULT,
             id: Id(self.id),
-        };
+        }
+    }
+
+    fn change(&self, version: Version) -> Change {
+        let key = self.key();
         let entry = Entry {
             version,
             body: Body::encode(&self.fields),
@@ -325,12 +345,27 @@ impl Origin {
         Self::serve_as(Manner::default(), handler).await
     }
 
+    /// Says its name, at this address.
+    pub(crate) async fn named_at(name: &'static str, address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let handler =
+            move |request| -> LocalBoxFuture<'static, _> { Box::pin(describe(request, name)) };
+        Ok(Self::listen(listener, Manner::default(), handler))
+    }
+
     /// The same over TLS or in HTTP/2.
     pub(crate) async fn serve_as<F>(manner: Manner, handler: F) -> Self
     where
         F: Fn(Request<Incoming>) -> LocalBoxFuture<'static, Response<OriginBody>> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listen(listener, manner, handler)
+    }
+
+    fn listen<F>(listener: TcpListener, manner: Manner, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> LocalBoxFuture<'static, Response<OriginBody>> + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let listener = listener.into_std().unwrap();
         let stop = CancellationToken::new();
@@ -447,13 +482,44 @@ pub(crate) fn reply(bytes: impl Into<Bytes>) -> OriginBody {
         .boxed_unsync()
 }
 
-/// An address nobody listens on.
-pub(crate) async fn refused() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
+/// Waits until this is so.
+pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited)
         .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
+        .expect("it never came to be");
+}
+
+/// Two addresses with one port.
+pub(crate) async fn pair(one: &'static str, two: &'static str) -> (Origin, Origin) {
+    let ips = [[127, 0, 0, 1], [127, 0, 0, 2]];
+    loop {
+        let first = Origin::named_at(one, (ips[0], 0).into()).await.unwrap();
+        // The port may be taken there.
+        if let Ok(second) = Origin::named_at(two, (ips[1], first.address.port()).into()).await {
+            return (first, second);
+        }
+    }
+}
+
+/// A target by name.
+pub(crate) fn named_target(id: u128, upstream: u128, target: &str, weight: u16) -> Entity {
+    let fields = json!({ "target": target, "weight": weight, "upstream": reference(upstream) });
+    Entity::new("target", id, fields, &json!({}))
+}
+
+/// An address nobody listens on, and nobody will: it stays bound for the rest of the process.
+#[allow(clippy::unused_async, reason = "as all that tests start")]
+pub(crate) async fn refused() -> SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// Sends raw bytes and reads until the peer closes.

@@ -143,8 +143,8 @@ pub enum Interest {
 /// The log. Implementations: JetStream, embedded.
 #[async_trait]
 pub trait Log: Send + Sync + fmt::Debug + 'static {
-    /// Appends `events` (1 to [`BATCH_EVENTS_MAX`]), in order, right after version `expected`: all of them or none.
-    /// Writes that wait at the same time go together, so that a shared log costs them one round trip. Single appends
+    /// Appends `events` (1 to [`BATCH_EVENTS_MAX`]), in order, right after version `expected`: all of them or none
+    /// (a log that loses power before it acknowledges may keep the first ones: docs/decisions/0014). Writes that wait at the same time go together, so that a shared log costs them one round trip. Single appends
     /// sent one behind the other would not be safe: see docs/decisions/0002.
     ///
     /// # Errors

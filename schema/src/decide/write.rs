@@ -298,7 +298,11 @@ impl Target {
         let id = self.find(draft, selector);
         self.check_precondition(draft, id)?;
         let Some(id) = id else {
-            return Ok((Outcome::Deleted, String::new()));
+            // As in Kong: what is gone was deleted, but a path that leads through a parent must lead somewhere.
+            return match self.parent {
+                Some(_) => Err(not_found(self.kind, selector)),
+                None => Ok((Outcome::Deleted, String::new())),
+            };
         };
         draft.delete(self.kind, &self.key(id))?;
         Ok((Outcome::Deleted, self.subject(id)))

@@ -7,6 +7,7 @@ mod consumer;
 mod consumer_group;
 mod credential;
 mod filter_chain;
+mod healthchecks;
 mod key;
 mod plugin;
 mod route;
@@ -23,10 +24,14 @@ pub use credential::{
     Oauth2Token, is_password,
 };
 pub use filter_chain::WASM_DISABLED;
+pub use healthchecks::{
+    ActiveChecks, ActiveHealthy, ActiveUnhealthy, Healthchecks, PassiveChecks, PassiveHealthy,
+    PassiveUnhealthy,
+};
 pub use plugin::Plugin;
 pub use route::{Endpoint, Route};
 pub use service::Service;
-pub use upstream::{Target, Upstream};
+pub use upstream::{HashFields, Target, Upstream};
 
 use crate::check::{Errors, Shape, Values};
 use crate::entity::{Id, KindName};

@@ -1,13 +1,14 @@
 //! Upstreams (virtual hosts that balance over targets) and targets.
 
 use super::common::{CREATED_AT, HEADER_NAME, PATH, TAGS, UPDATED_AT};
+use super::healthchecks::Healthchecks;
 use super::{Kind, Reference, Schema, Unique};
 use crate::check::{Errors, text};
 use crate::field::{Auto, Check, Field, Literal, Match, OnDelete};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The fields of an upstream the data plane uses so far.
+/// The fields of an upstream the data plane uses.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub struct Upstream {
     /// The host name services refer to.
@@ -18,6 +19,40 @@ pub struct Upstream {
     pub slots: u32,
     /// Sent as `Host` instead of the target's name.
     pub host_header: Option<String>,
+    /// What of a request is hashed.
+    #[serde(flatten)]
+    pub hash: HashFields,
+    /// How the health of targets is found out.
+    pub healthchecks: Option<Healthchecks>,
+    /// Shown to targets that ask for one, unless the service has its own.
+    pub client_certificate: Option<Reference>,
+    /// Whether `Host` is the name in an SRV record instead of the target's.
+    pub use_srv_name: Option<bool>,
+}
+
+/// What of a request is hashed, and what if that is missing. Absent is `none`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+pub struct HashFields {
+    /// `none`, `consumer`, `ip`, `header`, `cookie`, `path`, `query_arg` or `uri_capture`.
+    pub hash_on: Option<String>,
+    /// One of the same.
+    pub hash_fallback: Option<String>,
+    /// The header of `hash_on`.
+    pub hash_on_header: Option<String>,
+    /// The header of `hash_fallback`.
+    pub hash_fallback_header: Option<String>,
+    /// The cookie of both.
+    pub hash_on_cookie: Option<String>,
+    /// The `Path` of a cookie that is made.
+    pub hash_on_cookie_path: Option<String>,
+    /// The argument of `hash_on`.
+    pub hash_on_query_arg: Option<String>,
+    /// The argument of `hash_fallback`.
+    pub hash_fallback_query_arg: Option<String>,
+    /// The regex group of `hash_on`, by name or number.
+    pub hash_on_uri_capture: Option<String>,
+    /// The regex group of `hash_fallback`.
+    pub hash_fallback_uri_capture: Option<String>,
 }
 
 /// One address of an upstream.

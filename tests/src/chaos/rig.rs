@@ -272,6 +272,14 @@ impl Rig {
         for number in 0..self.brokers.len() {
             self.restart(Target::Broker(number))?;
         }
+        self.restart_replicas()
+    }
+
+    /// Starts all but the brokers again.
+    ///
+    /// # Errors
+    /// If somebody does not start.
+    pub fn restart_replicas(&mut self) -> Result<()> {
         for target in self.replicas() {
             self.restart(target)?;
         }

@@ -18,6 +18,7 @@ const SILENTLY_EMPTY: u32 = 150;
 const REFUSES: u32 = 150;
 /// What stays where it is when the rest is set aside.
 const GOOD: &str = "good/";
+const GOOD_MANIFESTS: &str = "good/manifest";
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -125,11 +126,11 @@ impl SimDisk {
         inner.end(end)
     }
 
-    /// Whether there is a last known good copy.
+    /// Whether there is a last known good copy: pieces without a manifest are none.
     pub(crate) fn has_good_copy(&self) -> bool {
         let inner = self.lock();
         let mut files = inner.content.files.iter();
-        files.any(|(name, file)| name.starts_with(GOOD) && file.now.is_some())
+        files.any(|(name, file)| name.starts_with(GOOD_MANIFESTS) && file.now.is_some())
     }
 
     /// Whether the process is to be ended because of the crash that was asked for.

@@ -2,18 +2,19 @@
 
 mod hello;
 
-use super::drain;
 use super::forwarded::Trust;
+use super::hashed;
 use super::link::ConnectError;
 use super::logged::name;
 use super::peer::Peer;
-use super::tls::client::server_name;
+use super::tls::client::{Client, server_name};
 use super::tunnel::{self, Carried};
 use super::worker::{Snapshot, Worker};
+use super::{drain, forward};
 use crate::access_log::{Latencies, Record, Session};
-use crate::balance::{Resolution, Source};
+use crate::balance::{Flight, Outcome, Picked, Source};
 use crate::plugin::Protocols;
-use crate::table::{Route, Service, StreamHead, StreamProtocol};
+use crate::table::{Protocol, Route, Service, StreamHead, StreamProtocol};
 use hello::{Hello, Prefixed};
 use rustls::pki_types::ServerName;
 use std::io;
@@ -31,6 +32,12 @@ use tokio_rustls::TlsAcceptor;
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 type AnyStream = Box<dyn Stream>;
+
+/// The upstream's side of a stream, which counts as being with its target until it ends.
+struct Reached {
+    stream: AnyStream,
+    flight: Flight,
+}
 
 /// What the log wants to know of a stream.
 struct Story {
@@ -52,7 +59,7 @@ enum Fault {
     NoRoute,
     #[error("the route has no service, or one that is not enabled")]
     NoService,
-    #[error("the upstream has no target, or its name does not resolve")]
+    #[error("the upstream has no target that can be used, or the name does not resolve")]
     NoAddress,
     #[error("udp services are not supported")]
     Udp,
@@ -141,6 +148,38 @@ pub(super) async fn serve_tls(
     story.finish(&worker, table, served).await;
 }
 
+/// Whether a service is spoken to over TLS.
+fn speaks_tls(service: &Service) -> Result<bool, Fault> {
+    match service.protocol {
+        Protocol::Udp => Err(Fault::Udp),
+        Protocol::Tls | Protocol::Https | Protocol::Grpcs | Protocol::Wss => Ok(true),
+        Protocol::Tcp
+        | Protocol::TlsPassthrough
+        | Protocol::Http
+        | Protocol::Grpc
+        | Protocol::Ws => Ok(false),
+    }
+}
+
+/// Opens a connection, with TLS if there is a `client` for it. `asked` is the server name to ask for instead of the
+/// endpoint's.
+async fn open(
+    picked: &Picked,
+    client: Option<&Client>,
+    asked: Option<ServerName<'static>>,
+) -> io::Result<AnyStream> {
+    let address = picked.address();
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let Some(client) = client else {
+        return Ok(Box::new(stream));
+    };
+    let name = asked
+        .or_else(|| server_name(picked.host(true)))
+        .unwrap_or_else(|| ServerName::from(address.ip()));
+    Ok(Box::new(client.connector.connect(name, stream).await?))
+}
+
 impl Story {
     fn new(peer: Peer, protocol: &'static str) -> Self {
         Self {
@@ -173,74 +212,58 @@ impl Story {
         Ok(route)
     }
 
-    /// A connection to one of the service's endpoints, tried as often as the service says.
-    async fn connect(&mut self, worker: &Rc<Worker>, table: &Snapshot) -> Result<AnyStream, Fault> {
-        use crate::table::Protocol;
+    /// A connection to one of the service's endpoints, and how long that took.
+    async fn connect(&mut self, worker: &Rc<Worker>, table: &Snapshot) -> Result<Reached, Fault> {
+        let begun = Instant::now();
+        let reached = self.reach(worker, table).await;
+        self.connecting = begun.elapsed();
+        reached
+    }
+
+    /// Tries as many endpoints as the service says.
+    async fn reach(&mut self, worker: &Rc<Worker>, table: &Snapshot) -> Result<Reached, Fault> {
         let (Some(route), Some(service)) = (&self.route, &self.service) else {
             return Err(Fault::NoService);
         };
+        let upstream = table.upstream(&service.workspace, &service.host);
         // What is relayed as it is, is TLS already.
         let passes = self.peer.tls && !route.protocols.contains(Protocols::TLS);
-        let tls = match service.protocol {
-            Protocol::Udp => return Err(Fault::Udp),
-            Protocol::Tls | Protocol::Https | Protocol::Grpcs | Protocol::Wss => !passes,
-            Protocol::Tcp
-            | Protocol::TlsPassthrough
-            | Protocol::Http
-            | Protocol::Grpc
-            | Protocol::Ws => false,
+        let client = if speaks_tls(service)? && !passes {
+            let upstream = upstream.map(|upstream| &**upstream);
+            let found = worker.tls.find(table, service, upstream, false);
+            Some(found.map_err(Fault::Tls)?)
+        } else {
+            None
         };
-        let client = tls.then(|| worker.tls.find(table, service, false));
-        let client = client.transpose().map_err(Fault::Tls)?;
-        let upstream = table.upstream(&service.workspace, &service.host);
+        let asked = self.peer.server_name.as_deref();
+        let asked = asked.filter(|_| route.preserve_host);
+        let asked = asked.and_then(|name| ServerName::try_from(name.to_owned()).ok());
         let source = upstream.map_or(Source::Service(service), Source::Upstream);
+        let hash = hashed::of_stream(upstream, self.peer.address());
         let mut tried = Vec::new();
-        let begun = Instant::now();
         loop {
-            let endpoint = worker
-                .balance
-                .pick(source, &tried)
-                .ok_or(Fault::NoAddress)?;
-            let address = match endpoint.address(&worker.balance.names) {
-                Resolution::Known(address) => address,
-                Resolution::Pending(lookup) => lookup.await,
-            };
-            let fault = match address {
-                None => Fault::NoAddress,
-                Some(address) => {
-                    self.upstream = Some(address);
-                    let asked = self
-                        .peer
-                        .server_name
-                        .as_deref()
-                        .filter(|_| route.preserve_host);
-                    let asked = asked.and_then(|name| ServerName::try_from(name.to_owned()).ok());
-                    let name = asked
-                        .or_else(|| server_name(endpoint.host(true)))
-                        .unwrap_or_else(|| ServerName::from(address.ip()));
-                    let connecting = async {
-                        let stream = TcpStream::connect(address).await?;
-                        stream.set_nodelay(true)?;
-                        Ok::<AnyStream, io::Error>(match &client {
-                            None => Box::new(stream),
-                            Some(client) => Box::new(client.connector.connect(name, stream).await?),
-                        })
-                    };
-                    match tokio::time::timeout(service.connect_timeout, Box::pin(connecting)).await
-                    {
-                        Ok(Ok(stream)) => {
-                            self.connecting = begun.elapsed();
-                            return Ok(stream);
-                        }
-                        Ok(Err(error)) => Fault::Connect(ConnectError::Refused(address, error)),
-                        Err(_) => Fault::Connect(ConnectError::Timeout(address)),
-                    }
+            let picked = forward::pick(worker, (source, hash), &tried).await;
+            let picked = picked.map_err(|_| Fault::NoAddress)?;
+            self.upstream = Some(picked.address());
+            let flight = picked.fly();
+            let opened = open(&picked, client.as_deref(), asked.clone());
+            // Boxed because it is large, and a stream lives long.
+            let opened = tokio::time::timeout(service.connect_timeout, Box::pin(opened)).await;
+            let (outcome, error) = match opened {
+                Ok(Ok(stream)) => {
+                    picked.report(Outcome::Success);
+                    return Ok(Reached { stream, flight });
                 }
+                Ok(Err(error)) => (
+                    Outcome::TcpFailure,
+                    ConnectError::Refused(picked.address(), error),
+                ),
+                Err(_) => (Outcome::Timeout, ConnectError::Timeout(picked.address())),
             };
-            tried.push(endpoint.index);
+            picked.report(outcome);
+            tried.push(picked.address());
             if tried.len() > usize::from(service.retries) {
-                self.connecting = begun.elapsed();
-                return Err(fault);
+                return Err(Fault::Connect(error));
             }
         }
     }
@@ -250,7 +273,7 @@ impl Story {
         mut self,
         worker: &Rc<Worker>,
         table: Rc<Snapshot>,
-        served: Result<(AnyStream, AnyStream), Fault>,
+        served: Result<(AnyStream, Reached), Fault>,
     ) {
         let version = table.version().0;
         // A stream may be long: it must not keep an old table.
@@ -263,7 +286,11 @@ impl Story {
         worker.metrics.streams.fetch_add(1, Ordering::Relaxed);
         let carried = match (served, &self.service) {
             (Ok((client, upstream)), Some(service)) => {
-                Box::pin(tunnel::relay(client, upstream, service.as_ref().into())).await
+                let Reached { stream, flight } = upstream;
+                let relay = tunnel::relay(client, stream, service.as_ref().into());
+                let carried = Box::pin(relay).await;
+                drop(flight);
+                carried
             }
             (Ok(_), None) => nothing,
             (Err(fault), _) => {

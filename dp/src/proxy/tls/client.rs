@@ -4,7 +4,7 @@
 use super::server::HTTP2;
 use super::verify::{Anyone, Chain};
 use super::{TlsOptions, provider};
-use crate::table::{Authority, Certificate, Fingerprint, Service, Table};
+use crate::table::{Authority, Certificate, Fingerprint, Service, Table, Upstream};
 use http::HeaderValue;
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::ServerCertVerifier;
@@ -22,6 +22,8 @@ use tokio_rustls::TlsConnector;
 
 /// Certificates between an upstream's own and an authority's where the service does not say; nginx's number.
 const VERIFY_DEPTH_DEFAULT: u8 = 1;
+/// The same for checks of health, for which nothing can be said.
+const CHECK_VERIFY_DEPTH: usize = 10;
 /// Forms nobody asked for since this are forgotten, with the sessions that could be resumed.
 const UNUSED: Duration = Duration::from_secs(600);
 
@@ -77,14 +79,17 @@ impl Clients {
         }
     }
 
-    /// The form of a service.
+    /// The form of a service. Without a certificate of its own it shows that of its upstream.
     pub(in super::super) fn find(
         &self,
         table: &Table,
         service: &Service,
+        upstream: Option<&Upstream>,
         http2: bool,
     ) -> Result<Rc<Client>, ClientError> {
-        let certificate = service.client_certificate.map(|id| table.certificate(id));
+        let certificate = service.client_certificate;
+        let certificate = certificate.or_else(|| upstream?.client_certificate);
+        let certificate = certificate.map(|id| table.certificate(id));
         let certificate = match certificate {
             Some(found) => Some(found.ok_or(ClientError::Certificate)?),
             None => None,
@@ -136,21 +141,7 @@ impl Clients {
         } else {
             Arc::new(Anyone)
         };
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let mut config = match certificate {
-            Some(certificate) => {
-                let shown = Shown(Arc::clone(certificate));
-                builder.with_client_cert_resolver(Arc::new(shown))
-            }
-            None => builder.with_no_client_auth(),
-        };
-        if http2 {
-            config.alpn_protocols = vec![HTTP2.to_vec()];
-        }
-        Ok(config)
+        Ok(config(verifier, certificate, http2)?)
     }
 
     /// Forgets what is no longer used; called on a coarse tick.
@@ -160,6 +151,44 @@ impl Clients {
         };
         self.forms.borrow_mut().retain(|_, form| keep(form));
     }
+}
+
+fn config(
+    verifier: Arc<dyn ServerCertVerifier>,
+    certificate: Option<&Arc<Certificate>>,
+    http2: bool,
+) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match certificate {
+        Some(certificate) => {
+            let shown = Shown(Arc::clone(certificate));
+            builder.with_client_cert_resolver(Arc::new(shown))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    if http2 {
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+    }
+    Ok(config)
+}
+
+/// TLS for checks of health; `trusted` verify if anybody does.
+pub(in super::super) fn checker(
+    trusted: Option<&[Authority]>,
+    certificate: Option<&Arc<Certificate>>,
+    http2: bool,
+) -> Result<TlsConnector, rustls::Error> {
+    let verifier: Arc<dyn ServerCertVerifier> = match trusted {
+        Some(trusted) => {
+            let anchors = trusted.iter().map(|authority| authority.anchor.clone());
+            Arc::new(Chain::new(anchors.collect(), CHECK_VERIFY_DEPTH))
+        }
+        None => Arc::new(Anyone),
+    };
+    Ok(Arc::new(config(verifier, certificate, http2)?).into())
 }
 
 fn depth(service: &Service) -> u8 {

@@ -15,6 +15,17 @@ pub(super) struct Group {
     value: Box<str>,
 }
 
+impl Group {
+    /// A group as it stands in the path.
+    pub(super) fn new(number: usize, name: Option<&str>, value: &str) -> Self {
+        Self {
+            number,
+            name: name.map(Into::into),
+            value: decode_capture(value).into(),
+        }
+    }
+}
+
 impl Captures {
     /// `None` unless there is more than whole matches.
     pub(super) fn of(groups: Vec<Group>) -> Option<Self> {
@@ -51,10 +62,6 @@ pub(super) fn groups(
     let values = regex.capture_names().zip(found.iter()).enumerate();
     values.filter_map(|(number, (name, value))| {
         let value = std::str::from_utf8(value?.as_bytes()).ok()?;
-        Some(Group {
-            number,
-            name: name.map(Into::into),
-            value: decode_capture(value).into(),
-        })
+        Some(Group::new(number, name, value))
     })
 }

@@ -6,7 +6,7 @@ use super::facts::Facts;
 use super::needs::Needs;
 use super::priority::Priority;
 use super::rare::{Classes, Expression, Rare};
-use super::regexes::Regexes;
+use super::regexes::{PathPattern, Regexes};
 use super::stream::{StreamHead, StreamKey};
 use super::text::{List, Text};
 use sluice_schema::expression::{self, Subsystem};
@@ -57,8 +57,7 @@ pub(super) enum Host {
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Path {
     Prefix(Text),
-    /// The anchored pattern.
-    Regex(Arc<str>),
+    Regex(Box<PathPattern>),
 }
 
 impl Criteria {
@@ -172,6 +171,11 @@ impl Criteria {
     /// A route whose paths are of several lengths or kinds counts as several, one for each class of paths.
     pub(super) fn classes(&self) -> Option<&Classes> {
         self.rare.as_ref()?.classes.as_ref()
+    }
+
+    /// The `number`th header without one of whose values the route accepts nothing: its name and they, in lower case.
+    pub(super) fn header(&self, number: usize) -> Option<(&str, &[Box<str>])> {
+        self.rare.as_ref()?.header(number)
     }
 
     /// Whether the predicates fit that [`MORE`] stands for.
@@ -301,7 +305,7 @@ fn compile_paths(
     let mut seen = HashSet::new();
     for text in texts.iter().filter(|text| seen.insert(text.as_str())) {
         let (path, class) = match text.strip_prefix('~') {
-            Some(pattern) => (Path::Regex(regexes.check_path(pattern)?), None),
+            Some(pattern) => (Path::Regex(Box::new(regexes.check_path(pattern)?)), None),
             None => (Path::Prefix(text.as_bytes().into()), Some(text.len())),
         };
         let next = u16::try_from(classes.len()).map_err(|_| "too many lengths of paths")?;

@@ -1,7 +1,7 @@
 //! What expressions can ask of a request or a connection.
 
 use super::{RequestHead, StreamHead, StreamProtocol};
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sluice_schema::expression::{End, NumberField, TextField};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -103,7 +103,7 @@ impl<'a> Facts<'a> {
 }
 
 /// Whether a header has this name, whose dashes may be underscores: in Kong both are one.
-pub(super) fn is_named(header: &HeaderName, name: &str) -> bool {
+fn is_named(header: &HeaderName, name: &str) -> bool {
     let dash = |byte| if byte == b'_' { b'-' } else { byte };
     let header = header.as_str();
     header.len() == name.len()
@@ -111,6 +111,22 @@ pub(super) fn is_named(header: &HeaderName, name: &str) -> bool {
             .bytes()
             .zip(name.bytes())
             .all(|(one, two)| dash(one) == dash(two))
+}
+
+/// Calls `act` with each value of a header whose name is in lower case, with dashes for underscores.
+pub(super) fn for_each_value<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    mut act: impl FnMut(&'a HeaderValue),
+) {
+    if !name.contains('-') {
+        return headers.get_all(name).iter().for_each(act);
+    }
+    for (header, value) in headers {
+        if is_named(header, name) {
+            act(value);
+        }
+    }
 }
 
 fn lower_name(name: &str) -> Cow<'_, str> {

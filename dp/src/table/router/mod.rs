@@ -15,6 +15,7 @@ mod place;
 mod priority;
 mod rare;
 mod regexes;
+mod simple;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tree;
 
 pub use captures::Captures;
 pub(super) use criteria::Criteria;
+use regexes::PathMatch;
 pub(super) use regexes::Regexes;
 pub use stream::{StreamHead, StreamProtocol};
 
@@ -32,7 +34,6 @@ use facts::Facts;
 use http::HeaderMap;
 use imbl::HashMap;
 use place::{Place, Places, Visit};
-use regex::bytes::Regex;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -208,7 +209,7 @@ struct Search<'a> {
 struct Found<'a> {
     place: &'a Place,
     matched_bytes: usize,
-    regex: Option<Arc<Regex>>,
+    regex: Option<PathMatch<'a>>,
 }
 
 impl<'a> Search<'a> {
@@ -216,10 +217,10 @@ impl<'a> Search<'a> {
         tree.visit(self.request.path.as_bytes(), |places| self.try_each(places));
     }
 
-    /// Places are in order: the first that fits is the best of them, and none after one that is worse than the best
-    /// so far can help.
+    /// Places of a list are in order: the first that fits is the best of them, and none after one that is worse than the
+    /// best so far can help.
     fn try_each(&mut self, places: &'a Places) {
-        places.visit(|place| {
+        places.visit(self.request.headers, &mut |place| {
             if self.best.as_ref().is_some_and(|best| *best.place < *place) {
                 return Visit::Stop;
             }
@@ -267,14 +268,11 @@ impl<'a> Search<'a> {
                 regex: None,
             }),
             Path::Regex(pattern) => {
-                let regex = self.regexes.find(pattern)?;
-                let found = regex
-                    .find(request.path.as_bytes())
-                    .filter(|found| found.start() == 0)?;
+                let found = pattern.find(request.path, self.regexes)?;
                 Some(Found {
                     place,
-                    matched_bytes: found.end(),
-                    regex: Some(regex),
+                    matched_bytes: found.bytes,
+                    regex: Some(found),
                 })
             }
         }
@@ -292,13 +290,8 @@ impl<'a> Search<'a> {
                 captures: Captures::of(trace.groups),
             });
         }
-        let captures = found
-            .regex
-            .filter(|regex| regex.captures_len() > 1)
-            .and_then(|regex| {
-                let groups = regex.captures(self.request.path.as_bytes())?;
-                Captures::of(captures::groups(&regex, &groups).collect())
-            });
+        let regex = found.regex.as_ref();
+        let captures = regex.and_then(|regex| regex.captures(self.request.path));
         Some(Match {
             route,
             matched_bytes: found.matched_bytes,
@@ -317,7 +310,7 @@ fn for_each_place(route: &Arc<Route>, mut act: impl FnMut(&Host, &[u8], Place)) 
             Path::Prefix(prefix) if criteria.is_expression() => (&**prefix, priorities.whole()),
             Path::Prefix(prefix) => (&**prefix, priorities.of_prefix(prefix.len())),
             Path::Regex(pattern) => {
-                literal = regexes::literal_prefix(pattern);
+                literal = regexes::literal_prefix(&pattern.anchored);
                 (literal.as_bytes(), priorities.of_regex())
             }
         };

@@ -1,7 +1,9 @@
 //! The places routes take in the index, and lists of them in the order in which they are tried.
 
+use super::facts::for_each_value;
 use crate::table::route::Route;
-use imbl::OrdSet;
+use http::HeaderMap;
+use imbl::{OrdMap, OrdSet};
 use std::cmp::Ordering;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -54,9 +56,159 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
-/// The places under one host and path, in order.
+/// The places under one host and path. Where there are many, those of routes that ask for a header are found by it. Which
+/// they are says the content alone, not how it came about.
 #[derive(Clone, Default, Debug)]
-pub(super) enum Places {
+pub(super) struct Places {
+    list: List,
+    headers: Option<Box<Headers>>,
+}
+
+/// Places by a header.
+#[derive(Clone, Default, Debug)]
+struct Headers {
+    /// How many there are; one may be filed under several values.
+    count: usize,
+    /// By name, in lower case with dashes for underscores, and by value, in lower case.
+    found: OrdMap<Box<str>, OrdMap<Box<[u8]>, Places>>,
+}
+
+impl Places {
+    pub(super) fn of(place: Place) -> Self {
+        Self {
+            list: List::One(place),
+            headers: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        let by_header = self.headers.as_ref().map_or(0, |headers| headers.count);
+        self.list.len() + by_header
+    }
+
+    /// Adds a place that is not here yet.
+    pub(super) fn insert(&mut self, place: Place) {
+        self.insert_at(0, place);
+    }
+
+    pub(super) fn remove(&mut self, place: &Place) {
+        self.remove_at(0, place);
+    }
+
+    /// At depth N places are told apart by the Nth header of their routes.
+    fn insert_at(&mut self, depth: usize, place: Place) {
+        let count = self.len();
+        // What becomes many keeps only what cannot be found by a header.
+        if count == FEW_MAX {
+            let places = std::mem::take(&mut self.list).into_places();
+            for place in places {
+                self.file(depth, place);
+            }
+        }
+        if count < FEW_MAX {
+            self.list.insert(place);
+        } else {
+            self.file(depth, place);
+        }
+    }
+
+    /// Adds a place to many.
+    fn file(&mut self, depth: usize, place: Place) {
+        let route = Arc::clone(&place.route);
+        let Some((name, values)) = route.criteria.header(depth) else {
+            return self.list.insert(place);
+        };
+        let headers = self.headers.get_or_insert_default();
+        headers.count += 1;
+        let by_value = headers.found.entry(name.into()).or_default();
+        for value in values {
+            let places = by_value.entry(value.as_bytes().into()).or_default();
+            places.insert_at(depth + 1, place.clone());
+        }
+    }
+
+    fn remove_at(&mut self, depth: usize, place: &Place) {
+        match (&mut self.headers, place.route.criteria.header(depth)) {
+            (Some(headers), Some((name, values))) => headers.remove(depth, name, values, place),
+            (Some(_) | None, _) => self.list.remove(place),
+        }
+        let few = self.len() <= FEW_MAX;
+        if let Some(headers) = self.headers.take_if(|headers| few || headers.count == 0) {
+            let mut places = Vec::new();
+            headers.for_each(&mut |place| places.push(place));
+            places.sort_unstable();
+            places.dedup();
+            places.into_iter().for_each(|place| self.list.insert(place));
+        }
+    }
+
+    fn for_each(&self, act: &mut impl FnMut(Place)) {
+        self.list.clone().into_places().for_each(&mut *act);
+        if let Some(headers) = &self.headers {
+            headers.for_each(act);
+        }
+    }
+
+    /// Calls `visit` with places that may fit a request with these headers, until it says that of this list none can be
+    /// better: in order within a list, and the lists in any order. A place may come twice.
+    pub(super) fn visit<'a>(
+        &'a self,
+        headers: &HeaderMap,
+        visit: &mut impl FnMut(&'a Place) -> Visit,
+    ) {
+        self.list.visit(&mut *visit);
+        let Some(by_name) = &self.headers else {
+            return;
+        };
+        for (name, by_value) in &by_name.found {
+            for_each_value(headers, name, |value| {
+                let lower = value.as_bytes().to_ascii_lowercase();
+                if let Some(places) = by_value.get(&*lower) {
+                    places.visit(headers, visit);
+                }
+            });
+        }
+    }
+}
+
+impl Headers {
+    fn remove(&mut self, depth: usize, name: &str, values: &[Box<str>], place: &Place) {
+        let Some(by_value) = self.found.get_mut(name) else {
+            return;
+        };
+        for value in values {
+            let Some(places) = by_value.get_mut(value.as_bytes()) else {
+                continue;
+            };
+            places.remove_at(depth + 1, place);
+            if places.is_empty() {
+                by_value.remove(value.as_bytes());
+            }
+        }
+        if by_value.is_empty() {
+            self.found.remove(name);
+        }
+        self.count -= 1;
+    }
+
+    /// A place that is filed under several values comes several times.
+    fn for_each(&self, act: &mut impl FnMut(Place)) {
+        for by_value in self.found.values() {
+            by_value.values().for_each(|places| places.for_each(act));
+        }
+    }
+}
+
+/// More are many. Small in tests, so that these see many.
+const FEW_MAX: usize = if cfg!(test) { 3 } else { 32 };
+
+/// Some places, in order.
+#[derive(Clone, Default, Debug)]
+enum List {
     #[default]
     None,
     One(Place),
@@ -66,22 +218,32 @@ pub(super) enum Places {
     Many(Box<OrdSet<Place>>),
 }
 
-impl Places {
-    const FEW_MAX: usize = 32;
-
-    pub(super) fn of(place: Place) -> Self {
-        Self::One(place)
+impl List {
+    fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Few(few) => few.len(),
+            Self::Many(many) => many.len(),
+        }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
+    fn into_places(self) -> impl Iterator<Item = Place> {
+        let (few, many) = match self {
+            Self::None => (Vec::new(), None),
+            Self::One(one) => (vec![one], None),
+            Self::Few(few) => (few.into_vec(), None),
+            Self::Many(many) => (Vec::new(), Some(many)),
+        };
+        few.into_iter()
+            .chain(many.into_iter().flat_map(|many| *many))
     }
 
-    pub(super) fn insert(&mut self, place: Place) {
+    fn insert(&mut self, place: Place) {
         *self = match std::mem::take(self) {
             Self::None => Self::One(place),
             Self::One(one) => Self::few(insert(vec![one], place)),
-            Self::Few(few) if few.len() < Self::FEW_MAX => Self::few(insert(few.into_vec(), place)),
+            Self::Few(few) if few.len() < FEW_MAX => Self::few(insert(few.into_vec(), place)),
             Self::Few(few) => {
                 let mut many: OrdSet<_> = few.into_iter().collect();
                 many.insert(place);
@@ -94,7 +256,7 @@ impl Places {
         };
     }
 
-    pub(super) fn remove(&mut self, place: &Place) {
+    fn remove(&mut self, place: &Place) {
         *self = match std::mem::take(self) {
             Self::None => Self::None,
             Self::One(one) if one == *place => Self::None,
@@ -109,7 +271,7 @@ impl Places {
             Self::Many(mut many) => {
                 many.remove(place);
                 match many.len() {
-                    ..Self::FEW_MAX => Self::few(many.into_iter().collect()),
+                    ..=FEW_MAX => Self::few(many.into_iter().collect()),
                     _ => Self::Many(many),
                 }
             }
@@ -125,7 +287,7 @@ impl Places {
     }
 
     /// Calls `visit` in order until it says stop.
-    pub(super) fn visit<'a>(&'a self, mut visit: impl FnMut(&'a Place) -> Visit) {
+    fn visit<'a>(&'a self, mut visit: impl FnMut(&'a Place) -> Visit) {
         let mut stops = |place| visit(place) == Visit::Stop;
         match self {
             Self::None => {}

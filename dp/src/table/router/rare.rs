@@ -3,7 +3,7 @@
 use super::RequestHead;
 use super::condition::Condition;
 use super::criteria::{Host, METHOD_OTHER, method_bit, wildcard};
-use super::facts::{Facts, is_named};
+use super::facts::{Facts, for_each_value};
 use super::regexes::{self, Regexes};
 use super::stream::{StreamHead, StreamKey, StreamProtocol};
 use sluice_schema::expression::Block;
@@ -82,13 +82,9 @@ impl Expression {
 struct HeaderRule {
     /// Lower case, with dashes for underscores.
     name: Box<str>,
-    values: Box<[HeaderValue]>,
-}
-
-#[derive(Debug)]
-enum HeaderValue {
-    Equal(Box<str>),
-    Regex(Arc<str>),
+    /// Lower case, each once.
+    equal: Box<[Box<str>]>,
+    regexes: Box<[Arc<str>]>,
 }
 
 #[derive(Debug)]
@@ -122,6 +118,13 @@ impl Rare {
             expression: Some(expression),
             ..Self::default()
         }
+    }
+
+    /// The `number`th header that must have one of some values: its name and they, in lower case.
+    pub(super) fn header(&self, number: usize) -> Option<(&str, &[Box<str>])> {
+        let exact = self.headers.iter().filter(|rule| rule.regexes.is_empty());
+        let rule = exact.into_iter().nth(number)?;
+        Some((&rule.name, &rule.equal))
     }
 
     /// Whether it has a predicate at all.
@@ -215,21 +218,20 @@ impl Rare {
 impl HeaderRule {
     /// Any instance of the header may have any of the values. Names are equal if they differ in `-` and `_` only.
     fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
-        let fits = |value: &http::HeaderValue| {
-            self.values.iter().any(|wanted| match wanted {
-                HeaderValue::Equal(text) => value.as_bytes().eq_ignore_ascii_case(text.as_bytes()),
-                HeaderValue::Regex(pattern) => regexes
-                    .find(pattern)
-                    .is_some_and(|regex| regex.is_match(value.as_bytes())),
-            })
-        };
-        if !self.name.contains('-') {
-            return request.headers.get_all(&*self.name).iter().any(fits);
-        }
-        request
-            .headers
-            .iter()
-            .any(|(name, value)| is_named(name, &self.name) && fits(value))
+        let mut accepted = false;
+        for_each_value(request.headers, &self.name, |value| {
+            let value = value.as_bytes();
+            accepted = accepted
+                || self
+                    .equal
+                    .iter()
+                    .any(|text| value.eq_ignore_ascii_case(text.as_bytes()))
+                || self.regexes.iter().any(|pattern| {
+                    let regex = regexes.find(pattern);
+                    regex.is_some_and(|regex| regex.is_match(value))
+                });
+        });
+        accepted
     }
 }
 
@@ -257,16 +259,21 @@ fn compile_sni(text: &str) -> Result<Host, String> {
 }
 
 fn compile_headers(fields: &kind::Route, regexes: &Regexes) -> Result<Box<[HeaderRule]>, String> {
-    let value = |text: &String| match text.strip_prefix("~*") {
-        Some(pattern) => regexes
-            .check(&regexes::header_pattern(pattern))
-            .map(HeaderValue::Regex),
-        None => Ok(HeaderValue::Equal(text.as_str().into())),
-    };
     let rule = |(name, values): (&String, &Vec<String>)| {
-        let values = values.iter().map(value).collect::<Result<_, _>>()?;
-        let name = name.to_ascii_lowercase().replace('_', "-").into();
-        Ok(HeaderRule { name, values })
+        let (mut equal, mut patterns) = (Vec::<Box<str>>::new(), Vec::new());
+        for value in values {
+            match value.strip_prefix("~*") {
+                Some(pattern) => patterns.push(regexes.check(&regexes::header_pattern(pattern))?),
+                None => equal.push(value.to_ascii_lowercase().into()),
+            }
+        }
+        equal.sort_unstable();
+        equal.dedup();
+        Ok(HeaderRule {
+            name: name.to_ascii_lowercase().replace('_', "-").into(),
+            equal: equal.into(),
+            regexes: patterns.into(),
+        })
     };
     fields.headers.iter().map(rule).collect()
 }

@@ -1,9 +1,12 @@
-//! Regexes of routes. A route keeps only the text; the compiled form (up to 100 KB each) lives in a bounded cache
-//! that all versions of the table share.
+//! Regexes of routes. Of one that is not simple, the route keeps only the text; the compiled form (up to 100 KB each) lives
+//! in a bounded cache that all versions of the table share.
 
+use super::captures::{self, Captures, Group};
+use super::simple::{Outcome, Simple};
 use regex::bytes::{Regex, RegexBuilder};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,6 +15,68 @@ const SHARD_REGEXES_MAX: usize = 64;
 /// Bytes of one compiled regex; larger ones are refused when the route is applied.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 const PATTERN_BYTES_MAX: usize = 8192;
+
+/// A path's regex.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct PathPattern {
+    /// Anchored at the start.
+    pub(super) anchored: Arc<str>,
+    simple: Option<Simple>,
+}
+
+/// A match of a path's regex. Its groups are told on demand.
+pub(super) struct PathMatch<'a> {
+    /// Bytes from the start of the path.
+    pub(super) bytes: usize,
+    by: By<'a>,
+}
+
+enum By<'a> {
+    Simple(&'a Simple, Vec<Option<Range<usize>>>),
+    Library(Arc<Regex>),
+}
+
+impl PathPattern {
+    /// Matches the beginning of a path.
+    pub(super) fn find(&self, path: &str, regexes: &Regexes) -> Option<PathMatch<'_>> {
+        if let Some(simple) = &self.simple {
+            match simple.run(path.as_bytes()) {
+                Outcome::Nothing => return None,
+                Outcome::Hard => {}
+                Outcome::Found(groups) => {
+                    let bytes = groups.first().cloned().flatten()?.end;
+                    let by = By::Simple(simple, groups);
+                    return Some(PathMatch { bytes, by });
+                }
+            }
+        }
+        let regex = regexes.find(&self.anchored)?;
+        let found = regex.find(path.as_bytes());
+        let bytes = found.filter(|found| found.start() == 0)?.end();
+        let by = By::Library(regex);
+        Some(PathMatch { bytes, by })
+    }
+}
+
+impl PathMatch<'_> {
+    /// The groups, if there are any but the whole.
+    pub(super) fn captures(&self, path: &str) -> Option<Captures> {
+        match &self.by {
+            By::Simple(simple, groups) => {
+                let groups = groups.iter().enumerate().filter_map(|(number, range)| {
+                    let value = path.get(range.clone()?)?;
+                    Some(Group::new(number, simple.name(number), value))
+                });
+                Captures::of(groups.collect())
+            }
+            By::Library(regex) if regex.captures_len() > 1 => {
+                let groups = regex.captures(path.as_bytes())?;
+                Captures::of(captures::groups(regex, &groups).collect())
+            }
+            By::Library(_) => None,
+        }
+    }
+}
 
 /// The cache of compiled regexes: at most 1024, the recently used ones.
 pub(crate) struct Regexes {
@@ -47,12 +112,21 @@ impl std::fmt::Debug for Regexes {
 }
 
 impl Regexes {
-    /// The anchored form of a path's pattern, if it compiles.
-    pub(super) fn check_path(&self, pattern: &str) -> Result<Arc<str>, String> {
+    /// A path's pattern, if it is valid.
+    pub(super) fn check_path(&self, pattern: &str) -> Result<PathPattern, String> {
+        if let Some(simple) = Simple::parse(pattern) {
+            return Ok(PathPattern {
+                anchored: path_pattern(pattern).into(),
+                simple: Some(simple),
+            });
+        }
         if !is_balanced(pattern) {
             return Err(format!("regex `{pattern}` has unbalanced brackets"));
         }
-        self.check(&path_pattern(pattern))
+        Ok(PathPattern {
+            anchored: self.check(&path_pattern(pattern))?,
+            simple: None,
+        })
     }
 
     /// The pattern, if it compiles.
@@ -279,17 +353,19 @@ mod tests {
         assert!(regexes.check_path("/(a").is_err());
         assert!(regexes.check_path("/a|/b").is_ok());
         let pattern = regexes.check_path("/a|/b").unwrap();
-        assert!(!regexes.find(&pattern).unwrap().is_match(b"/x/b"));
+        assert!(pattern.find("/x/b", &regexes).is_none());
+        let pattern = regexes.check_path("(?:/a|/b)+").unwrap();
+        assert!(pattern.find("/x/b", &regexes).is_none());
     }
 
     #[test]
     fn the_cache_is_bounded_and_keeps_what_is_used() {
         let regexes = Regexes::default();
-        let hot = regexes.check_path("/hot").unwrap();
+        let hot = regexes.check("/hot").unwrap();
         let first = regexes.find(&hot).unwrap();
         for index in 0..SHARDS * SHARD_REGEXES_MAX * 3 {
             regexes
-                .find(&regexes.check_path(&format!("/{index}")).unwrap())
+                .find(&regexes.check(&format!("/{index}")).unwrap())
                 .unwrap();
             regexes.find(&hot).unwrap();
         }
@@ -309,11 +385,10 @@ mod tests {
             text in "[a-c.1]{0,8}",
         ) {
             let regexes = Regexes::default();
-            if let Ok(anchored) = regexes.check_path(&pattern)
-                && let Some(found) = regexes.find(&anchored).unwrap().find(text.as_bytes())
+            if let Ok(checked) = regexes.check_path(&pattern)
+                && checked.find(&text, &regexes).is_some()
             {
-                prop_assert_eq!(found.start(), 0);
-                prop_assert!(text.starts_with(&literal_prefix(&anchored)));
+                prop_assert!(text.starts_with(&literal_prefix(&checked.anchored)));
             }
         }
     }

@@ -10,6 +10,7 @@ use super::regexes::Regexes;
 use super::{Captures, Match};
 use crate::plugin::Protocols;
 use crate::table::route::Route;
+use http::HeaderMap;
 use imbl::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -131,7 +132,8 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn look(&mut self, places: Option<&'a Places>) {
         let Some(places) = places else { return };
-        places.visit(|place| {
+        // Streams have no headers, and their routes ask for none.
+        places.visit(&HeaderMap::new(), &mut |place| {
             if self.best.is_some_and(|best| best < place) {
                 return Visit::Stop;
             }

@@ -192,7 +192,11 @@ fn a_nested_path_names_the_parent() {
         json!({}),
         &not_found("name", "r"),
     );
-    world.check("DELETE services/b/routes/r", Value::Null, "deleted");
+    world.check(
+        "DELETE services/b/routes/r",
+        Value::Null,
+        &not_found("name", "r"),
+    );
     world.check(
         &format!("PUT services/b/routes/{}", id(2)),
         json!({"paths": ["/x"]}),
