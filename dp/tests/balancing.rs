@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
+use sluice_dp::proxy::Options;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,7 +121,7 @@ async fn requests_in_flight_count_across_workers_and_changes_of_the_configuratio
     let (a, b) = (Holding::start().await, Holding::start().await);
     let mut entities = pool(json!({ "algorithm": "round-robin" }));
     entities.push(target(11, 3, a.origin.address, 100));
-    let options = sluice_dp::proxy::Options {
+    let options = Options {
         workers: 3,
         ..Default::default()
     };
@@ -169,8 +170,17 @@ async fn the_quicker_target_gets_most_requests() {
 
 /// Sends each request twice: equal ones must meet, and different ones must not all.
 async fn check_hash(entities: &[Entity], requests: &[(&str, &[(&str, &str)])], spread: bool) {
+    check_hash_with(Options::default(), entities, requests, spread).await;
+}
+
+async fn check_hash_with(
+    options: Options,
+    entities: &[Entity],
+    requests: &[(&str, &[(&str, &str)])],
+    spread: bool,
+) {
     let (_origins, targets) = origins().await;
-    let gateway = Gateway::start(&[entities, &targets].concat());
+    let gateway = Gateway::with(options, &[entities, &targets].concat());
     let mut found = BTreeSet::new();
     for (path, headers) in requests {
         let mut own = BTreeSet::new();
@@ -219,6 +229,18 @@ async fn equal_values_of_what_is_hashed_meet_at_one_target() {
     // Nothing to hash is the same nothing for all.
     let missing = by(json!({ "hash_on": "header", "hash_on_header": "x-other" }));
     check_hash(&missing, &paths, false).await;
+}
+
+#[tokio::test]
+async fn clients_meet_at_one_target_by_the_address_that_a_trusted_proxy_tells() {
+    let said = ["1", "2", "3", "4", "5", "6", "7", "8"].map(|host| format!("10.0.0.{host}"));
+    let headers: Vec<_> = said.iter().map(|ip| [("x-real-ip", ip.as_str())]).collect();
+    let headers: Vec<_> = headers.iter().map(|headers| ("/", &headers[..])).collect();
+    let by_address = hashing(json!({ "hash_on": "ip" }));
+    let mut trusting = Options::default();
+    trusting.trust.networks = vec!["127.0.0.1".parse().unwrap()];
+    check_hash_with(trusting, &by_address, &headers, true).await;
+    check_hash(&by_address, &headers, false).await;
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ async fn a_client_that_does_not_read_is_left() {
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     stream.write_all(request).await.unwrap();
-    until(|| gateway.shared.metrics.connections().active == 0).await;
+    until(async || gateway.shared.metrics.connections().active == 0).await;
 }
 
 #[tokio::test]
@@ -119,19 +119,8 @@ async fn a_client_of_http2_that_opens_no_window_is_left() {
     // The response is held, and not read.
     let request = Request::get("http://a/").body(empty()).unwrap();
     let response = client.start(request).await.unwrap();
-    until(|| gateway.shared.metrics.connections().active == 0).await;
+    until(async || gateway.shared.metrics.connections().active == 0).await;
     drop(response);
-}
-
-async fn until(done: impl Fn() -> bool) {
-    let waiting = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting)
-        .await
-        .expect("the gateway leaves");
 }
 
 #[tokio::test]
@@ -148,7 +137,7 @@ async fn an_address_has_its_share_of_connections_on_all_workers() {
     assert_eq!(raw(gateway.address, b"").await, "");
     assert_eq!(gateway.shared.metrics.connections().refused, 1);
     drop(clients);
-    until(|| gateway.shared.metrics.connections().active == 0).await;
+    until(async || gateway.shared.metrics.connections().active == 0).await;
     assert_eq!(gateway.get("/").await.status, 200);
 }
 
@@ -245,7 +234,7 @@ async fn a_buffered_body_is_here_before_the_upstream_is_asked() {
     };
     let mut buffered = begin("/buffered").await;
     let mut streamed = begin("/streamed").await;
-    until(|| asked() == 1).await;
+    until(async || asked() == 1).await;
     let mut received = String::new();
     streamed.write_all(b"llo").await.unwrap();
     streamed.read_to_string(&mut received).await.unwrap();

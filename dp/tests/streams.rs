@@ -4,16 +4,18 @@
 
 mod common;
 
+use common::dns::Dns;
 use common::secure::*;
 use common::*;
 use serde_json::{Value, json};
 use sluice_dp::access_log::{Destination, Format, Settings};
 use sluice_dp::proxy::Options;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 /// A server that says its name, and when the client has said all, says that again and ends.
@@ -90,6 +92,29 @@ fn tls(gateway: &Gateway) -> SocketAddr {
     gateway.running.stream_addresses()[1]
 }
 
+/// An upstream `backs` with id 3, behind a service and a route.
+fn pool(mut fields: Value) -> Vec<Entity> {
+    fields["name"] = "backs".into();
+    vec![
+        to(1, ([127, 0, 0, 1], 1).into(), json!({ "host": "backs" })),
+        route(2, json!({ "protocols": ["tcp"], "sources": any() })),
+        upstream(3, fields),
+    ]
+}
+
+/// A stream, and the name of the server it reached.
+async fn open(gateway: &Gateway, from: [u8; 4]) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(tcp(gateway)).await.unwrap();
+    let mut name = String::new();
+    while !name.ends_with('\n') {
+        let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
+        name.push(byte.unwrap().unwrap().into());
+    }
+    (stream, name.trim_end().to_owned())
+}
+
 fn any() -> Value {
     json!([{ "ip": "0.0.0.0/0" }])
 }
@@ -123,17 +148,90 @@ async fn another_target_is_tried_where_one_does_not_accept() {
     let gateway = Gateway::with(
         options(),
         &[
-            to(1, address, json!({ "host": "backs" })),
-            route(2, json!({ "protocols": ["tcp"], "sources": any() })),
-            upstream(3, json!({ "name": "backs" })),
-            target(4, 3, refused().await, 100),
-            target(5, 3, address, 100),
-        ],
+            pool(json!({})),
+            vec![target(4, 3, refused().await, 100)],
+            vec![target(5, 3, address, 100)],
+        ]
+        .concat(),
     );
     for _ in 0..6 {
         let mut stream = TcpStream::connect(tcp(&gateway)).await.unwrap();
         assert_eq!(say(&mut stream, "hi").await, "alive\nhi");
     }
+}
+
+#[tokio::test]
+async fn a_target_that_refuses_streams_is_left_out() {
+    let (alive, dead) = (server("alive", None).await, refused().await);
+    let checks = json!({ "passive": { "unhealthy": { "tcp_failures": 3 } } });
+    let mut entities = pool(json!({ "healthchecks": checks }));
+    entities.extend([target(4, 3, dead, 100), target(5, 3, alive, 100)]);
+    let gateway = Gateway::with(options(), &entities);
+    for _ in 0..6 {
+        assert_eq!(open(&gateway, [127, 0, 0, 1]).await.1, "alive");
+    }
+    let views = gateway.shared.upstreams.views();
+    let targets = views.iter().flat_map(|view| &view.targets);
+    let healthy = targets.filter(|target| target.is_healthy);
+    let healthy: Vec<_> = healthy.filter_map(|target| target.address).collect();
+    assert_eq!(healthy, [alive]);
+    // Nobody is left.
+    gateway.remove(&[target(5, 3, alive, 100)]);
+    assert_eq!(raw(tcp(&gateway), b"hello").await, "");
+}
+
+#[tokio::test]
+async fn a_stream_is_in_flight_until_it_ends() {
+    let mut entities = pool(json!({ "algorithm": "least-connections" }));
+    entities.push(target(4, 3, server("a", None).await, 100));
+    entities.push(target(5, 3, server("b", None).await, 100));
+    let gateway = Gateway::with(options(), &entities);
+    let (first, name) = open(&gateway, [127, 0, 0, 1]).await;
+    for _ in 0..3 {
+        let (mut second, other) = open(&gateway, [127, 0, 0, 1]).await;
+        assert_ne!(other, name);
+        say(&mut second, "").await;
+        until(async || gateway.shared.metrics.connections().active == 1).await;
+    }
+    drop(first);
+}
+
+#[tokio::test]
+async fn streams_of_one_address_meet_where_addresses_are_hashed() {
+    let mut entities = pool(json!({
+        "algorithm": "consistent-hashing", "hash_on": "consumer", "hash_fallback": "ip",
+    }));
+    for (id, name) in (10..).zip(["a", "b", "c", "d", "e"]) {
+        entities.push(target(id, 3, server(name, None).await, 100));
+    }
+    let gateway = Gateway::with(options(), &entities);
+    let mut found = BTreeSet::new();
+    for host in 1..10 {
+        let own = open(&gateway, [127, 0, 0, host]).await.1;
+        for _ in 0..3 {
+            assert_eq!(open(&gateway, [127, 0, 0, host]).await.1, own);
+        }
+        found.insert(own);
+    }
+    assert!(found.len() > 1, "{found:?}");
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_the_first_answer_of_the_dns() {
+    let (dns, address) = (Dns::start().await, server("named", None).await);
+    dns.set("db.test", 3600, &["127.0.0.1"]);
+    let options = Options {
+        dns: dns.options().dns,
+        ..options()
+    };
+    let route = route(2, json!({ "protocols": ["tcp"], "sources": any() }));
+    let gateway = Gateway::with(
+        options,
+        &[to(1, address, json!({ "host": "db.test" })), route],
+    );
+    assert_eq!(open(&gateway, [127, 0, 0, 1]).await.1, "named");
+    gateway.apply(&[to(1, address, json!({ "host": "none.test", "retries": 0 }))]);
+    assert_eq!(raw(tcp(&gateway), b"hello").await, "");
 }
 
 #[tokio::test]

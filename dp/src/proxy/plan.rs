@@ -113,7 +113,8 @@ pub(super) fn plan<'a>(
     let matched = found.matched(&path);
     let route = &*trail.route.insert(found.route.clone());
     let (outgoing, upload) = Outgoing::new(body);
-    let upgrade = Upgrade::take(&mut parts, !upload.is_finished(), &peer.tunnel);
+    let has_body = !upload.is_finished();
+    let upgrade = Upgrade::take(&mut parts, has_body, &peer.tunnel);
     context.check_protocol(route, &parts, (&authority, &uri), upgrade.is_some())?;
     clean(&mut parts);
     let service = route.service.and_then(|id| table.service(id));
@@ -146,17 +147,11 @@ pub(super) fn plan<'a>(
         request_id: &trail.request_id,
     };
     headers::add_to_request(&mut parts.headers, forwarded);
-    complete(&mut parts, upgrade.as_deref(), &speech, &upload);
-    let target = Target {
-        service_path: service.path.as_deref(),
-        matched,
-        strip: route.strip_path,
-    };
+    complete(&mut parts, upgrade.as_deref(), &speech, has_body);
+    let target = Target::of(service, route, matched);
     parts.uri = target
         .uri(&uri, &path, query.as_deref())
         .ok_or(Failure::BadRequest)?;
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
     Ok(Plan {
         service,
         source: upstream.map_or(Source::Service(service), Source::Upstream),
@@ -164,10 +159,7 @@ pub(super) fn plan<'a>(
         host: route.preserve_host.then(|| authority.into_value()),
         request: Some(Request::from_parts(parts, outgoing)),
         // What answers a message before the next one is sent must not be held.
-        buffered: route.request_buffering
-            && !upload.is_finished()
-            && !speech.is_http2()
-            && !trail.grpc,
+        buffered: route.request_buffering && !speech.is_http2() && !trail.grpc && has_body,
         upload,
         speech,
         upgrade,
@@ -183,14 +175,16 @@ fn clean(parts: &mut Parts) {
 }
 
 /// What the next hop must be told of the request as a message.
-fn complete(parts: &mut Parts, upgrade: Option<&Upgrade>, speech: &Speech, upload: &Upload) {
+fn complete(parts: &mut Parts, upgrade: Option<&Upgrade>, speech: &Speech, has_body: bool) {
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
     if let Some(upgrade) = upgrade {
         upgrade.write(&mut parts.headers);
     }
     if speech.is_http2() {
         let trailers = HeaderValue::from_static("trailers");
         parts.headers.insert(header::TE, trailers);
-    } else if !upload.is_finished() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+    } else if has_body && !parts.headers.contains_key(header::CONTENT_LENGTH) {
         // Without it hyper sends no body of unknown length with methods that usually have none.
         let chunked = HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
@@ -370,7 +364,15 @@ struct Target<'a> {
     strip: bool,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    fn of(service: &'a Service, route: &Route, matched: &'a str) -> Self {
+        Self {
+            service_path: service.path.as_deref(),
+            matched,
+            strip: route.strip_path,
+        }
+    }
+
     /// The target to send; the client's own where it would be the same.
     fn uri(&self, original: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
         let joined = self.join(path);
