@@ -15,7 +15,7 @@ use super::upgrade::{self, Upgrade};
 use super::worker::Worker;
 use crate::metrics::{Labels, Sample, Source};
 use crate::table::{Route, Service, Table};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -178,14 +178,7 @@ fn finish(
     if trail.closes {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    for (name, value) in std::mem::take(&mut trail.response_headers) {
-        if name == header::SET_COOKIE {
-            // The upstream's own cookies stay.
-            headers.append(name, value);
-        } else {
-            headers.insert(name, value);
-        }
-    }
+    add_headers(headers, std::mem::take(&mut trail.response_headers));
     if trail.http2 {
         headers::strip_for_http2(headers);
     }
@@ -195,6 +188,18 @@ fn finish(
     }
     let status = response.status().as_u16();
     response.map(|body| Logged::wrap(worker, table, &mut trail, status, body))
+}
+
+/// Adds what plugins and balancing want on the response.
+fn add_headers(headers: &mut HeaderMap, added: Vec<(HeaderName, HeaderValue)>) {
+    for (name, value) in added {
+        if name == header::SET_COOKIE {
+            // The upstream's own cookies stay.
+            headers.append(name, value);
+        } else {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// How long the upstream was waited for, and how long it was up to the response's head.
