@@ -2,7 +2,7 @@
 //!
 //! What is shared by the workers, and survives changes of the configuration, is in [`Upstreams`]: for each upstream
 //! the lineup of its addresses (`group`, `lineup`), for each address its health and load (`member`, `health`), for
-//! each name what it resolves to (`names`). A worker looks at the newest lineup without waiting for anybody ([`Balance`]).
+//! each name what it resolves to (`names`). A worker looks at the newest lineup without waiting for anybody (`Balance`).
 //! Looking up names and asking targets for their health is the work of one thread (`proxy::keeper`).
 
 mod group;

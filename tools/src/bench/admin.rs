@@ -1,19 +1,15 @@
 //! What the Admin API costs as the configuration grows: a large file, lists, and a change of one entity.
 
-use super::median;
-use super::usage;
+use super::client::Client;
+use super::rig::{PATIENCE, SETTLE};
+use super::{median, usage};
 use crate::processes::ControlPlane;
 use crate::processes::nats::Nats;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use ureq::Agent;
 
-/// Whatever takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Between two attempts while the control plane reaches the broker.
-const PAUSE: Duration = Duration::from_millis(30);
 /// After this a control plane has given back what a large file needed.
 const STEADY_AFTER: Duration = Duration::from_secs(15);
 const PAGE_SIZE: usize = 1_000;
@@ -78,8 +74,7 @@ fn measure(consumers: usize, puts: usize) -> Result<()> {
 
 struct Rig {
     process: u32,
-    url: String,
-    agent: Agent,
+    client: Client,
 }
 
 impl Rig {
@@ -87,12 +82,7 @@ impl Rig {
         let process = control.process_id();
         Ok(Self {
             process: process.context("the control plane has ended")?,
-            url: control.url(),
-            agent: Agent::config_builder()
-                .http_status_as_error(false)
-                .timeout_global(Some(PATIENCE))
-                .build()
-                .into(),
+            client: Client::new(control.url()),
         })
     }
 
@@ -111,10 +101,10 @@ impl Rig {
     fn wait_until_writable(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = self.put("/consumers/first", &json!({ "custom_id": "first" }))?;
-            match answer {
+            let body = json!({ "custom_id": "first" });
+            match self.client.put("/consumers/first", &body)?.0 {
                 200 | 201 => return Ok(()),
-                503 if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                503 if Instant::now() < deadline => std::thread::sleep(SETTLE),
                 status => bail!("the first write was answered with {status}"),
             }
         }
@@ -130,11 +120,7 @@ impl Rig {
         let file = json!({ "_format_version": "3.0", "consumers": list.collect::<Vec<_>>() });
         let file = file.to_string();
         let (began, cpu) = (Instant::now(), usage::cpu_of_all(self.process)?);
-        let answer = self
-            .agent
-            .post(format!("{}/apply", self.url))
-            .header("content-type", "application/json")
-            .send(file.as_bytes())?;
+        let answer = self.client.post("/apply", &file)?;
         let (took, status) = (began.elapsed(), answer.status().as_u16());
         ensure!(
             status == 200 || status == 201,
@@ -156,7 +142,7 @@ impl Rig {
             let mut next = Some(format!("/{collection}?size={PAGE_SIZE}"));
             while let Some(path) = next {
                 let began = Instant::now();
-                let mut answer = self.agent.get(format!("{}{path}", self.url)).call()?;
+                let mut answer = self.client.get(&path)?;
                 let body = answer
                     .body_mut()
                     .with_config()
@@ -183,7 +169,8 @@ impl Rig {
         let (mut took, cpu) = (Vec::new(), usage::cpu(self.process)?);
         for round in 0..puts {
             let began = Instant::now();
-            let status = self.put(&path, &json!({ "custom_id": format!("round-{round}") }))?;
+            let body = json!({ "custom_id": format!("round-{round}") });
+            let (status, _) = self.client.put(&path, &body)?;
             took.push(began.elapsed());
             ensure!(status == 200, "a PUT was answered with {status}");
         }
@@ -195,17 +182,6 @@ impl Rig {
             cpu / u32::try_from(puts)?,
         );
         Ok(())
-    }
-
-    fn put(&self, path: &str, body: &Value) -> Result<u16> {
-        let mut answer = self
-            .agent
-            .put(format!("{}{path}", self.url))
-            .header("content-type", "application/json")
-            .send(body.to_string().as_bytes())?;
-        // A connection is used again only once its answer has been read.
-        answer.body_mut().read_to_string()?;
-        Ok(answer.status().as_u16())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sluice bench`: measurements on this machine, with real processes.
 
 mod admin;
+mod client;
 mod propagate;
 mod proxy;
 mod recover;

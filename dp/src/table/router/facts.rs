@@ -85,10 +85,10 @@ impl<'a> Facts<'a> {
                 one(request.and_then(|request| join_segments(request.path, *first, *last)));
             }
             TextField::Header(name) => {
-                let headers = request.into_iter().flat_map(|request| request.headers);
-                headers
-                    .filter(|(header, _)| is_named(header, name))
-                    .all(|(_, value)| visit(value.as_bytes()));
+                request
+                    .into_iter()
+                    .flat_map(|request| values_of(request.headers, name))
+                    .all(|value| visit(value.as_bytes()));
             }
             TextField::Query(name) => {
                 let query = request.and_then(|request| request.query);
@@ -113,20 +113,17 @@ fn is_named(header: &HeaderName, name: &str) -> bool {
             .all(|(one, two)| dash(one) == dash(two))
 }
 
-/// Calls `act` with each value of a header whose name is in lower case, with dashes for underscores.
-pub(super) fn for_each_value<'a>(
+/// The values of a header whose name is in lower case; in it `-` and `_` are one.
+pub(super) fn values_of<'a>(
     headers: &'a HeaderMap,
     name: &str,
-    mut act: impl FnMut(&'a HeaderValue),
-) {
-    if !name.contains('-') {
-        return headers.get_all(name).iter().for_each(act);
-    }
-    for (header, value) in headers {
-        if is_named(header, name) {
-            act(value);
-        }
-    }
+) -> impl Iterator<Item = &'a HeaderValue> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let plain = name.bytes().all(plain);
+    let exact = plain.then(|| headers.get_all(name));
+    let alike = (!plain).then(|| headers.iter().filter(|(header, _)| is_named(header, name)));
+    let exact = exact.into_iter().flatten();
+    exact.chain(alike.into_iter().flatten().map(|(_, value)| value))
 }
 
 fn lower_name(name: &str) -> Cow<'_, str> {

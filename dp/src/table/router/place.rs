@@ -1,6 +1,6 @@
 //! The places routes take in the index, and lists of them in the order in which they are tried.
 
-use super::facts::for_each_value;
+use super::facts::values_of;
 use crate::table::route::Route;
 use http::HeaderMap;
 use imbl::{OrdMap, OrdSet};
@@ -165,12 +165,12 @@ impl Places {
             return;
         };
         for (name, by_value) in &by_name.found {
-            for_each_value(headers, name, |value| {
+            for value in values_of(headers, name) {
                 let lower = value.as_bytes().to_ascii_lowercase();
                 if let Some(places) = by_value.get(&*lower) {
                     places.visit(headers, visit);
                 }
-            });
+            }
         }
     }
 }

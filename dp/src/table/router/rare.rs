@@ -3,7 +3,7 @@
 use super::RequestHead;
 use super::condition::Condition;
 use super::criteria::{Host, METHOD_OTHER, method_bit, wildcard};
-use super::facts::{Facts, for_each_value};
+use super::facts::{Facts, values_of};
 use super::regexes::{self, Regexes};
 use super::stream::{StreamHead, StreamKey, StreamProtocol};
 use sluice_schema::expression::Block;
@@ -218,20 +218,15 @@ impl Rare {
 impl HeaderRule {
     /// Any instance of the header may have any of the values. Names are equal if they differ in `-` and `_` only.
     fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
-        let mut accepted = false;
-        for_each_value(request.headers, &self.name, |value| {
+        values_of(request.headers, &self.name).any(|value| {
             let value = value.as_bytes();
-            accepted = accepted
-                || self
-                    .equal
-                    .iter()
-                    .any(|text| value.eq_ignore_ascii_case(text.as_bytes()))
+            let mut equal = self.equal.iter();
+            equal.any(|text| value.eq_ignore_ascii_case(text.as_bytes()))
                 || self.regexes.iter().any(|pattern| {
                     let regex = regexes.find(pattern);
                     regex.is_some_and(|regex| regex.is_match(value))
-                });
-        });
-        accepted
+                })
+        })
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::shapes::Shape;
 use super::{Arguments, CORE_OF_PROXY, Load, Outcome, Subject, load, pin_all, start};
+use crate::bench::client::Client;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use ureq::Agent;
 
 /// Measures and prints.
 pub(super) fn run(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
@@ -80,10 +80,7 @@ impl Changes {
     }
 
     fn run(&self) -> Result<()> {
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .build()
-            .into();
+        let client = Client::new(self.admin.clone());
         let began = Instant::now();
         for number in 0_u32.. {
             if self.over.load(Ordering::Relaxed) {
@@ -94,27 +91,22 @@ impl Changes {
             let tag = format!("tag-{number}");
             let (path, body) = match number % 3 {
                 0 => (
-                    "routes/changing",
+                    "/routes/changing",
                     json!({ "hosts": [format!("changing-{number}.example.com")], "service": { "name": "origin" } }),
                 ),
                 1 => (
-                    "services/changing",
+                    "/services/changing",
                     json!({ "host": "changing.example.com", "tags": [tag] }),
                 ),
                 _ => (
-                    "plugins/5a1ce000-0000-4000-8000-000000000001",
+                    "/plugins/5a1ce000-0000-4000-8000-000000000001",
                     json!({ "name": "rate-limiting", "route": { "name": "changing" }, "config": { "minute": 1 + number, "policy": "local" } }),
                 ),
             };
-            let mut answer = agent
-                .put(format!("{}/{path}", self.admin))
-                .header("content-type", "application/json")
-                .send(body.to_string().as_bytes())?;
-            let said = answer.body_mut().read_to_string()?;
+            let (status, said) = client.put(path, &body)?;
             ensure!(
-                answer.status().is_success(),
-                "PUT {path} was answered with {}: {said}",
-                answer.status()
+                status == 200 || status == 201,
+                "PUT {path} was answered with {status}: {said}"
             );
             self.done.fetch_add(1, Ordering::Relaxed);
         }
