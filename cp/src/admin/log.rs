@@ -76,7 +76,7 @@ async fn read(source: &Source, from: Version, size: usize) -> Result<Vec<Value>,
     let mut data = Vec::new();
     let mut from = from;
     loop {
-        let Page { records, more } = in_time(source.log.read(from)).await?;
+        let Page { records, more, .. } = in_time(source.log.read(from)).await?;
         let wanted = records.iter().take(size - data.len());
         data.extend(wanted.map(|record| event_view::record(record, Detail::Summary)));
         match records.last() {

@@ -182,8 +182,6 @@ pub struct Follow {
     low_heads: u32,
     /// The highest version anybody has shown us.
     seen: Version,
-    /// The first version the log keeps, as the newest head says.
-    first: Version,
     head_sync: SyncMode,
     fork: Option<Fork>,
     /// Whether the read under way only looks whether the fork still stands.
@@ -223,7 +221,6 @@ impl Follow {
             doubted: false,
             low_heads: 0,
             seen: cursor.version,
-            first: Version::ZERO,
             head_sync: SyncMode::Incremental,
             fork: None,
             looking_again: false,
@@ -435,7 +432,7 @@ impl Follow {
                 self.stop(Fork::Epoch { version }, actions);
             };
         }
-        (self.head_sync, self.first) = (head.sync, head.first);
+        self.head_sync = head.sync;
         if known && head.version == self.cursor.version && head.chain != self.cursor.chain {
             let version = head.version;
             return if !self.is_contradicted() {

@@ -78,7 +78,7 @@ impl Follow {
             .into_iter()
             .for_each(|verified| self.enqueue(verified));
         if let Some(fork) = untrusted.or(objection) {
-            return self.doubt(fork, actions);
+            return self.doubt(fork, page.first, actions);
         }
         if last < self.tip.version {
             return self.take_short(last, actions);
@@ -93,7 +93,7 @@ impl Follow {
     fn take_end(&mut self, from: Version, actions: &mut Vec<Action>) {
         let applied = self.cursor.version;
         if from <= applied {
-            return self.doubt(Fork::Behind { applied }, actions);
+            return self.doubt(Fork::Behind { applied }, None, actions);
         }
         // More than the log shows: the copy that answered lags, or the log no longer holds what was shown live. The
         // last of that may have been applied here, so it is read again too.
@@ -106,16 +106,16 @@ impl Follow {
     fn take_short(&mut self, last: Version, actions: &mut Vec<Action>) {
         let applied = self.cursor.version;
         if last < applied {
-            return self.doubt(Fork::Behind { applied }, actions);
+            return self.doubt(Fork::Behind { applied }, None, actions);
         }
         self.retry = true;
     }
 
     /// The log shows something that cannot be followed. If it goes on showing it, that is so.
-    fn doubt(&mut self, fork: Fork, actions: &mut Vec<Action>) {
+    fn doubt(&mut self, fork: Fork, first: Option<Version>, actions: &mut Vec<Action>) {
         // Whoever has nothing yet loses nothing by a snapshot.
         if let Fork::Hole { missing } = fork
-            && (missing < self.first || self.tip.version == Version::ZERO)
+            && (first.is_some_and(|first| missing < first) || self.tip.version == Version::ZERO)
             && !self.is_contradicted()
         {
             return self.find(Why::Gap(missing), actions);

@@ -290,7 +290,7 @@ impl Follow {
             self.diverged = why.diverged().or(self.diverged);
         } else {
             // Heads and live messages spoke of the other life.
-            (self.seen, self.first, self.sought) = (cursor.version, Version::ZERO, Version::ZERO);
+            (self.seen, self.sought) = (cursor.version, Version::ZERO);
             self.diverged = None;
         }
         self.cursor = cursor;

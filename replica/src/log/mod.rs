@@ -31,6 +31,17 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Whether there is more after them.
     pub more: bool,
+    /// If they begin later than asked for: the first version the log holds. Whoever asked can tell a log that was
+    /// trimmed from one that lost something on the way.
+    pub first: Option<Version>,
+}
+
+impl Page {
+    /// Whether the records begin later than at `from`.
+    pub(crate) fn begins_late(&self, from: Version) -> bool {
+        let begin = self.records.first().map(|record| record.version);
+        begin.is_some_and(|begin| begin > from.max(Version::GENESIS))
+    }
 }
 
 /// One message of the log.

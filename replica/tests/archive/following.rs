@@ -30,6 +30,7 @@ fn page(from: u64, records: &[Record]) -> Input {
         page: Page {
             records: records.cloned().collect(),
             more: false,
+            first: None,
         },
     }
 }

@@ -186,9 +186,12 @@ impl Broker {
             .take(PAGE_RECORDS_MAX)
             .map(|stored| stored.record.clone())
             .collect();
+        let begin = records.first().map(|record| record.version);
+        let first = Version(self.content.first);
         Page {
             records,
             more: false,
+            first: begin.filter(|begin| *begin > from).map(|_| first),
         }
     }
 

@@ -31,4 +31,8 @@ pub const SEEDS: &[Saved] = &[
         seed: 1_795_414_209_292,
         found: "a database that had lost all it had before its first sync was served, and not the last known good copy",
     },
+    Saved {
+        seed: 1_795_426_930_712,
+        found: "a log that had been trimmed was taken for one that had lost events, as the head that told so was lost",
+    },
 ];

@@ -303,9 +303,9 @@ fn a_contradiction_is_not_forgotten_when_the_log_shows_less() {
         .check(roots(&[other.root(4), other.root(8)]), &[]);
     // The other history is trimmed to what a snapshot stands for: it looks like a gap.
     replica
-        .check(other.trimmed(9, 7), &[])
+        .check(Input::Head(other.head(9)), &[])
         .looks("read 4")
-        .check(other.page_without(4, 7, 9), &["find"])
+        .check(other.page_trimmed(4, 7, 9), &["find"])
         .check(roots(&[other.root(8)]), &[])
         .ends(4, &format!("forked: {fork}"));
     // Only a new life ends that.

@@ -132,7 +132,7 @@ impl History {
         )
     }
 
-    /// The answer to a read at `from` of which the log has lost or trimmed all before `first`.
+    /// The answer to a read at `from` of which the log has lost all before `first`.
     fn page_without(&self, from: u64, first: u64, last: u64) -> Input {
         page_of(
             from,
@@ -144,9 +144,13 @@ impl History {
         head(self.at(version), 1, None)
     }
 
-    /// A head of a log that was trimmed.
-    fn trimmed(&self, version: u64, first: u64) -> Input {
-        Input::Head(head(self.at(version), first, None))
+    /// The answer to a read at `from` of a log that was trimmed before `first`.
+    fn page_trimmed(&self, from: u64, first: u64, last: u64) -> Input {
+        let Input::Page { from, mut page } = self.page_without(from, first, last) else {
+            unreachable!("it is a page");
+        };
+        page.first = Some(Version(first));
+        Input::Page { from, page }
     }
 
     /// A snapshot at a version.
@@ -211,6 +215,7 @@ fn page_of(from: u64, records: Vec<Record>) -> Input {
         page: Page {
             records,
             more: false,
+            first: None,
         },
     }
 }

@@ -244,7 +244,13 @@ impl Model {
         let records = self.life.records.get(start..end).unwrap_or_default();
         let records = records.iter().skip(usize::from(holed)).cloned().collect();
         let more = visible > end;
-        let page = Page { records, more };
+        let begins_late = start > asked && start < end;
+        let first = begins_late.then_some(Version(self.life.first + self.trimmed as u64));
+        let page = Page {
+            records,
+            more,
+            first,
+        };
         self.feed(Input::Page { from, page });
     }
 

@@ -77,7 +77,7 @@ fn an_empty_replica_begins_with_a_snapshot_if_that_is_worth_it() {
     // A log that was trimmed leaves no choice.
     empty()
         .check(roots(&[log.root(25)]), &["read 1"])
-        .check(log.page_without(1, 21, 30), &["find"])
+        .check(log.page_trimmed(1, 21, 30), &["find"])
         .check(roots(&[log.root(22), log.root(25)]), &["load 25"])
         .check(Input::Loaded(log.at(25)), &["read 25"])
         .check(log.page(25, 30), &["apply 26 27 28 29 30"]);
@@ -88,11 +88,11 @@ fn what_was_trimmed_is_taken_from_a_snapshot() {
     let log = History::new(9);
     let mut replica = Replica::following(&log, 4);
     replica
-        .check(log.trimmed(9, 7), &["read 5"])
-        .check(log.page_without(5, 7, 9), &["find"])
+        .check(Input::Head(log.head(9)), &["read 5"])
+        .check(log.page_trimmed(5, 7, 9), &["find"])
         .check(roots(&[log.root(4), log.root(6)]), &["load 6"])
         .check(Input::Loaded(log.at(6)), &["read 6"])
-        .check(log.page_without(6, 7, 9), &["apply 7 8 9"])
+        .check(log.page_trimmed(6, 7, 9), &["apply 7 8 9"])
         .check(Input::Applied, &[])
         .ends(9, "following");
 }
@@ -101,8 +101,8 @@ fn what_was_trimmed_is_taken_from_a_snapshot() {
 fn a_gap_without_a_snapshot_is_a_hole_once_no_copy_can_be_lagging() {
     let log = History::new(9);
     let mut replica = Replica::following(&log, 4);
-    let trimmed = log.page_without(5, 7, 9);
-    replica.check(log.trimmed(9, 7), &["read 5"]);
+    let trimmed = log.page_trimmed(5, 7, 9);
+    replica.check(Input::Head(log.head(9)), &["read 5"]);
     for _ in 1..DOUBTS_MAX {
         replica
             .check(trimmed.clone(), &["find"])
@@ -113,7 +113,7 @@ fn a_gap_without_a_snapshot_is_a_hole_once_no_copy_can_be_lagging() {
         .check(trimmed, &["find"])
         .check(roots(&[]), &["fork: the log has lost version 5"])
         .looks("read 4")
-        .check(log.page_without(4, 7, 9), &["find"])
+        .check(log.page_trimmed(4, 7, 9), &["find"])
         .check(roots(&[log.root(8)]), &["load 8"])
         .check(Input::Loaded(log.at(8)), &["read 8"])
         .check(log.page(8, 9), &["apply 9"]);
@@ -143,8 +143,8 @@ fn searches(log: &History) -> Vec<(&'static str, Replica)> {
         }),
         searching("gap", &|replica| {
             replica
-                .check(log.trimmed(9, 7), &["read 5"])
-                .check(log.page_without(5, 7, 9), &["find"]);
+                .check(Input::Head(log.head(9)), &["read 5"])
+                .check(log.page_trimmed(5, 7, 9), &["find"]);
         }),
         searching("diverged", &|replica| {
             replica
@@ -238,8 +238,8 @@ fn a_snapshot_that_is_useless_is_not_tried_again_on_this_connection() {
     let mut replica = Replica::following(&log, 4);
     let both = roots(&[log.root(6), log.root(8)]);
     replica
-        .check(log.trimmed(9, 7), &["read 5"])
-        .check(log.page_without(5, 7, 9), &["find"])
+        .check(Input::Head(log.head(9)), &["read 5"])
+        .check(log.page_trimmed(5, 7, 9), &["find"])
         .check(both.clone(), &["load 8"])
         .check(Input::LoadUseless, &[])
         .ends(4, "catching up");
@@ -252,7 +252,7 @@ fn a_snapshot_that_is_useless_is_not_tried_again_on_this_connection() {
     // The broker may have changed.
     replica
         .check(Input::Connected, &["read 4"])
-        .check(log.page_without(4, 7, 9), &["find"])
+        .check(log.page_trimmed(4, 7, 9), &["find"])
         .check(both, &["load 8"]);
 }
 
@@ -262,8 +262,8 @@ fn a_snapshot_that_cannot_be_loaded_now_is_tried_some_times_and_then_another() {
     let mut replica = Replica::following(&log, 4);
     let both = roots(&[log.root(6), log.root(8)]);
     replica
-        .check(log.trimmed(9, 7), &["read 5"])
-        .check(log.page_without(5, 7, 9), &["find"]);
+        .check(Input::Head(log.head(9)), &["read 5"])
+        .check(log.page_trimmed(5, 7, 9), &["find"]);
     for load in ["load 8", "load 6"] {
         for _ in 0..LOAD_FAILURES_MAX {
             replica
@@ -277,15 +277,15 @@ fn a_snapshot_that_cannot_be_loaded_now_is_tried_some_times_and_then_another() {
     replica.check(Input::Tick, &["read 5"]);
     for _ in 2..DOUBTS_MAX {
         replica
-            .check(log.page_without(5, 7, 9), &["find"])
+            .check(log.page_trimmed(5, 7, 9), &["find"])
             .check(both.clone(), &[])
             .check(Input::Tick, &["read 5"]);
     }
     replica
-        .check(log.page_without(5, 7, 9), &["find"])
+        .check(log.page_trimmed(5, 7, 9), &["find"])
         .check(both.clone(), &["fork: the log has lost version 5"])
         .looks("read 4")
-        .check(log.page_without(4, 7, 9), &["find"])
+        .check(log.page_trimmed(4, 7, 9), &["find"])
         .check(both, &["load 8"])
         .check(Input::Loaded(log.at(8)), &["read 8"])
         .ends(8, "catching up");
@@ -296,8 +296,8 @@ fn a_load_that_is_put_off_says_nothing_of_the_snapshot() {
     let log = History::new(9);
     let mut replica = Replica::following(&log, 4);
     replica
-        .check(log.trimmed(9, 7), &["read 5"])
-        .check(log.page_without(5, 7, 9), &["find"]);
+        .check(Input::Head(log.head(9)), &["read 5"])
+        .check(log.page_trimmed(5, 7, 9), &["find"]);
     for _ in 0..2 * LOAD_FAILURES_MAX {
         replica
             .check(roots(&[log.root(6), log.root(8)]), &["load 8"])
@@ -332,8 +332,8 @@ fn reading_does_not_wait_for_snapshots_that_cannot_be_asked_for() {
     let long = History::new(9);
     let mut replica = Replica::following(&long, 4);
     replica
-        .check(long.trimmed(9, 7), &["read 5"])
-        .check(long.page_without(5, 7, 9), &["find"])
+        .check(Input::Head(long.head(9)), &["read 5"])
+        .check(long.page_trimmed(5, 7, 9), &["find"])
         .check(Input::FindFailed, &[])
         .check(Input::Tick, &["find"]);
 }
@@ -343,8 +343,8 @@ fn a_load_goes_on_without_a_connection_and_over_a_new_one() {
     let log = History::new(9);
     let mut replica = Replica::following(&log, 4);
     replica
-        .check(log.trimmed(9, 7), &["read 5"])
-        .check(log.page_without(5, 7, 9), &["find"])
+        .check(Input::Head(log.head(9)), &["read 5"])
+        .check(log.page_trimmed(5, 7, 9), &["find"])
         .check(roots(&[log.root(8)]), &["load 8"])
         .check(Input::Disconnected, &[])
         .ends(4, "loading a snapshot");
@@ -363,8 +363,8 @@ fn a_load_goes_on_without_a_connection_and_over_a_new_one() {
     // It may fail on the way.
     let mut replica = Replica::following(&log, 4);
     replica
-        .check(log.trimmed(9, 7), &["read 5"])
-        .check(log.page_without(5, 7, 9), &["find"])
+        .check(Input::Head(log.head(9)), &["read 5"])
+        .check(log.page_trimmed(5, 7, 9), &["find"])
         .check(roots(&[log.root(8)]), &["load 8"])
         .check(Input::Disconnected, &[])
         .check(Input::LoadFailed, &[])
@@ -372,7 +372,7 @@ fn a_load_goes_on_without_a_connection_and_over_a_new_one() {
         .ends(4, "disconnected");
     replica
         .check(Input::Connected, &["read 4"])
-        .check(log.page_without(4, 7, 9), &["find"]);
+        .check(log.page_trimmed(4, 7, 9), &["find"]);
 }
 
 #[test]
@@ -394,8 +394,8 @@ fn a_new_life_begins_with_its_own_numbers() {
     let mut replica = Replica::following(&log, 4);
     // Versions of the old life are known up to 9; the new one has begun at 7.
     replica
-        .check(log.trimmed(9, 6), &["read 5"])
-        .check(page_of(5, next.records.clone()), &["find"])
+        .check(Input::Head(log.head(9)), &["read 5"])
+        .check(next.page_trimmed(5, 7, 8), &["find"])
         .check(
             roots(&[chartered(next.at(7))]),
             &["new epoch at 7", "load 7"],
@@ -406,7 +406,9 @@ fn a_new_life_begins_with_its_own_numbers() {
         .check(Input::Applied, &[])
         .ends(8, "following");
     assert_eq!(replica.follow.seen(), Version(8));
-    replica.check(log.trimmed(9, 6), &[]).ends(8, "following");
+    replica
+        .check(Input::Head(log.head(9)), &[])
+        .ends(8, "following");
 }
 
 #[test]

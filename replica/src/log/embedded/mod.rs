@@ -153,6 +153,9 @@ impl Log for Embedded {
             }
             bytes += value.len();
         }
+        if page.begins_late(from) {
+            page.first = first_version(&self.db).map_err(|error| unavailable(&error))?;
+        }
         Ok(page)
     }
 

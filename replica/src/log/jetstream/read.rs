@@ -34,7 +34,22 @@ pub(super) async fn page(link: &Link, names: &Names, from: Version) -> Result<Pa
     let batch = batch(link, &names.log_stream, &question, PAGE_RECORDS_MAX, &what).await?;
     let more = batch.pending > 0;
     let records = batch.messages.into_iter().filter_map(record).collect();
-    Ok(Page { records, more })
+    let mut page = Page {
+        records,
+        more,
+        first: None,
+    };
+    if page.begins_late(from) {
+        page.first = first(link, names).await?;
+    }
+    Ok(page)
+}
+
+/// The first version a copy of the log holds. Data planes may ask for this, but not for [`bounds`].
+async fn first(link: &Link, names: &Names) -> Result<Option<Version>, LogError> {
+    let question = json!({ "seq": 1, "next_by_subj": names.log_all });
+    let message = direct(link, &names.log_stream, &question).await?;
+    Ok(message.and_then(record).map(|record| record.version))
 }
 
 /// The answer to one DIRECT.GET that asked for many messages.
