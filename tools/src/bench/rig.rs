@@ -19,9 +19,20 @@ use tokio_util::sync::CancellationToken;
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Long enough for what a change causes to have arrived, short enough that few heads fall into it.
 pub(super) const SETTLE: Duration = Duration::from_millis(30);
+/// After this a data plane has given back what a load needed.
+pub(super) const STEADY_AFTER: Duration = Duration::from_secs(15);
 
 /// More go into several files, for the Admin API takes 64 MiB at a time.
 const FILE_SERVICES_MAX: usize = 25_000;
+
+/// How a data plane is started besides the usual.
+#[derive(Default)]
+pub(super) struct Start {
+    /// More flags.
+    pub(super) flags: Vec<String>,
+    /// A program that runs it, with arguments.
+    pub(super) under: Vec<String>,
+}
 
 /// Everything that runs for one row.
 pub(super) struct Rig {
@@ -31,12 +42,17 @@ pub(super) struct Rig {
     pub(super) data: DataPlane,
     pub(super) admin: Connection,
     upstream: SocketAddr,
+    start: Start,
     keys: PathBuf,
     directory: TempDir,
 }
 
 impl Rig {
     pub(super) fn start(mode: SyncMode, sync_interval: &str) -> Result<Self> {
+        Self::start_with(mode, sync_interval, Start::default())
+    }
+
+    pub(super) fn start_with(mode: SyncMode, sync_interval: &str, start: Start) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut nats = Nats::start()?;
         if sync_interval != "always" {
@@ -54,7 +70,7 @@ impl Rig {
             &keys,
             &[flag(mode), &monitor],
         )?;
-        let data = start_data(&relay, &directory.path().join("dp"), &keys, mode)?;
+        let data = start_data(&relay, &directory.path().join("dp"), &keys, mode, &start)?;
         let admin = Connection::to(control.url());
         let upstream = start_echo()?;
         Ok(Self {
@@ -64,6 +80,7 @@ impl Rig {
             data,
             admin,
             upstream,
+            start,
             keys,
             directory,
         })
@@ -73,7 +90,8 @@ impl Rig {
     pub(super) fn replace_data(&mut self, name: &str) -> Result<()> {
         let directory = self.directory.path().join(name);
         self.data.kill();
-        self.data = start_data(&self.relay, &directory, &self.keys, SyncMode::Incremental)?;
+        let mode = SyncMode::Incremental;
+        self.data = start_data(&self.relay, &directory, &self.keys, mode, &self.start)?;
         Ok(())
     }
 
@@ -81,15 +99,18 @@ impl Rig {
         self.data.process_id().context("the data plane has ended")
     }
 
-    /// Applies the configuration and waits until the data plane has it.
-    pub(super) fn load(&self, entities: usize) -> Result<()> {
+    /// Applies the configuration and waits until the data plane has it. Gives back the bytes of its JSON.
+    pub(super) fn load(&self, entities: usize) -> Result<usize> {
         let services = entities.div_ceil(2);
-        let mut version = 0;
+        let (mut version, mut bytes) = (0, 0);
         for first in (0..services).step_by(FILE_SERVICES_MAX) {
             let numbers = first..services.min(first + FILE_SERVICES_MAX);
-            version = self.apply(&configuration(numbers, self.upstream).to_string())?;
+            let file = configuration(numbers, self.upstream).to_string();
+            version = self.apply(&file)?;
+            bytes += file.len();
         }
-        self.wait_for(version)
+        self.wait_for(version)?;
+        Ok(bytes)
     }
 
     /// Applies a file; gives back its version.
@@ -127,9 +148,17 @@ impl Rig {
     }
 }
 
-fn start_data(relay: &Relay, directory: &Path, keys: &Path, mode: SyncMode) -> Result<DataPlane> {
+fn start_data(
+    relay: &Relay,
+    directory: &Path,
+    keys: &Path,
+    mode: SyncMode,
+    start: &Start,
+) -> Result<DataPlane> {
     let relayed = format!("nats://{}", relay.address());
-    DataPlane::start(&relayed, directory, keys, &[flag(mode), "--workers=1"])
+    let mut flags = vec![flag(mode), "--workers=1"];
+    flags.extend(start.flags.iter().map(String::as_str));
+    DataPlane::start_under(&start.under, &relayed, directory, keys, &flags)
 }
 
 fn flag(mode: SyncMode) -> &'static str {

@@ -20,6 +20,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A program of ours that runs, or ran.
 #[derive(Debug)]
 struct Program {
+    /// A program that runs it, with arguments; empty: none does.
+    under: Vec<String>,
     binary: PathBuf,
     arguments: Vec<String>,
     log: PathBuf,
@@ -31,6 +33,7 @@ impl Program {
         std::fs::create_dir_all(directory).context("could not make a directory")?;
         let log = directory.join("log");
         Ok(Self {
+            under: Vec::new(),
             binary: binary(name)?,
             arguments,
             log,
@@ -40,7 +43,14 @@ impl Program {
 
     /// Starts it and waits for a line of its log with this message.
     fn start(&mut self, message: &str, more: &[String]) -> Result<Value> {
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.under.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name
                 .to_str()
@@ -254,6 +264,20 @@ impl DataPlane {
     /// # Errors
     /// If it does not start.
     pub fn start(nats: &str, directory: &Path, keys: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_under(&[], nats, directory, keys, more)
+    }
+
+    /// The same, run by another program, which must not fork: its name and its arguments come first.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_under(
+        under: &[String],
+        nats: &str,
+        directory: &Path,
+        keys: &Path,
+        more: &[&str],
+    ) -> Result<Self> {
         let mut arguments = vec![
             format!("--nats-url={nats}"),
             format!("--data-dir={}", directory.display()),
@@ -261,7 +285,8 @@ impl DataPlane {
             "--drain-timeout=5".to_owned(),
         ];
         arguments.extend(more.iter().map(ToString::to_string));
-        let program = Program::new("sluice-dp", directory, arguments)?;
+        let mut program = Program::new("sluice-dp", directory, arguments)?;
+        program.under = under.to_vec();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut data = Self {
             program,
