@@ -10,14 +10,13 @@
 mod common;
 mod inputs;
 
+use common::programs::{Program, find, not_run};
 use common::*;
 use inputs::{Fate, Framing, Input, SMUGGLED};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Says which requests it sees, a line of JSON each: method, target, length, coding, and for Node the body.
@@ -42,56 +41,29 @@ server.listen(0, '127.0.0.1', () => console.log(server.address().port));
 struct Upstream {
     name: &'static str,
     address: SocketAddr,
-    process: Child,
-    lines: Receiver<String>,
+    program: Program,
     _files: tempfile::TempDir,
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    places
-        .map(|place| place.join(name))
-        .find(|file| file.is_file())
-}
-
-fn lines(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
 }
 
 impl Upstream {
     fn node(program: &Path) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let mut process = Command::new(program)
-            .args(["-e", NODE])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
+        let program = Program::start(
+            Command::new(program)
+                .args(["-e", NODE])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null()),
+        );
+        let port: u16 = program
+            .lines
+            .recv_timeout(PATIENCE)
+            .unwrap()
+            .parse()
             .unwrap();
-        let lines = lines(process.stdout.take().unwrap());
-        let port: u16 = lines.recv_timeout(PATIENCE).unwrap().parse().unwrap();
         Self {
             name: "node",
             address: SocketAddr::from(([127, 0, 0, 1], port)),
-            process,
-            lines,
+            program,
             _files: files,
         }
     }
@@ -129,20 +101,17 @@ impl Upstream {
             }}"#
         );
         std::fs::write(files.path().join("conf"), config).unwrap();
-        let mut process = Command::new(program)
-            .args(["-e", "stderr", "-p"])
-            .arg(files.path())
-            .arg("-c")
-            .arg(files.path().join("conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let lines = lines(process.stdout.take().unwrap());
+        let mut program = Program::start(
+            Command::new(program)
+                .args(["-e", "stderr", "-p"])
+                .arg(files.path())
+                .arg("-c")
+                .arg(files.path().join("conf"))
+                .stdin(Stdio::null()),
+        );
         let until = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(port).is_err() {
-            if process.try_wait().unwrap().is_some() {
+            if program.process.try_wait().unwrap().is_some() {
                 return None;
             }
             assert!(Instant::now() < until, "nginx does not listen");
@@ -151,8 +120,7 @@ impl Upstream {
         Some(Self {
             name: "nginx",
             address: port,
-            process,
-            lines,
+            program,
             _files: files,
         })
     }
@@ -165,6 +133,7 @@ impl Upstream {
         let mut seen = Vec::new();
         loop {
             let line = self
+                .program
                 .lines
                 .recv_timeout(PATIENCE)
                 .expect("it says what it sees");
@@ -262,17 +231,6 @@ async fn differ_as(upstream: &Upstream, buffered: bool) {
         wrong.join("\n")
     );
     println!("{name} and the gateway agree on {count} inputs");
-}
-
-/// Says on the terminal, past the test's own capture, that something is not tested here.
-fn not_run(name: &str) {
-    use std::io::Write;
-    let required = std::env::var("SLUICE_TEST_UPSTREAMS").is_ok_and(|value| value == "required");
-    assert!(!required, "{name} is not installed; see scripts/upstreams");
-    let _ = writeln!(
-        std::io::stderr(),
-        "NOT RUN: {name} is not installed; see scripts/upstreams"
-    );
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod dns;
+pub(crate) mod programs;
 pub(crate) mod secure;
 
 use arc_swap::ArcSwap;
