@@ -64,6 +64,11 @@ pub(super) fn memory(process: u32) -> Result<u64> {
     status(process, "VmRSS:")
 }
 
+/// What of it is not of files (programs, libraries), in bytes.
+pub(super) fn anonymous_memory(process: u32) -> Result<u64> {
+    status(process, "RssAnon:")
+}
+
 /// The most resident memory a process has had, in bytes.
 pub(super) fn memory_max(process: u32) -> Result<u64> {
     status(process, "VmHWM:")

@@ -21,64 +21,68 @@ const HEADER_TIMEOUT_SECONDS: u32 = 3_600;
 
 /// Measures and prints.
 pub(super) fn run(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
-    let held = arguments.idle.max(arguments.slow);
     println!(
         "\n{} requests a second on {} connections, beside others",
         arguments.rate, arguments.connections
     );
-    if let Err(error) = allow_files(held as u64 + arguments.connections as u64 + FILES_BESIDE) {
+    let connections = arguments.idle + arguments.slow + arguments.connections;
+    if let Err(error) = allow_files(connections as u64 + FILES_BESIDE) {
         println!("NOT MEASURED: {error:#}");
         return Ok(());
     }
-    let rig = start(held + arguments.connections, origin)?;
+    let rig = start(connections, origin)?;
     let process = rig.process()?;
     pin_all(process, CORE_OF_PROXY)?;
     let subject = Subject::new("sluice", rig.data.proxy(), process, Shape::One, 1);
-    let mut rows = [
-        ("alone".to_owned(), None),
-        (
-            format!("{} idle ones", arguments.idle),
-            Some((Manner::Idle, arguments.idle)),
-        ),
-        (
-            format!("{} slow ones", arguments.slow),
-            Some((Manner::Slow, arguments.slow)),
-        ),
-    ]
-    .map(|(name, manner)| (name, manner, Vec::new(), 0));
+    let (idle, slow) = (arguments.idle, arguments.slow);
+    let mut rows = [(0, 0), (idle, 0), (0, slow), (idle, slow)].map(|(idle, slow)| Row {
+        idle,
+        slow,
+        outcomes: Vec::new(),
+        memory: 0,
+    });
     for _ in 0..arguments.rounds {
-        for (_, manner, outcomes, memory) in &mut rows {
-            let held = manner.map(|(manner, number)| Held::open(manner, number, subject.address));
-            let held = held.transpose()?;
-            std::thread::sleep(SETTLED_AFTER);
-            let outcome = subject.steady(arguments)?;
-            subject.check(&outcome)?;
-            outcomes.push(outcome);
-            *memory = usage::memory(process)?.max(*memory);
-            if let Some(held) = held {
-                let ended = held.release()?;
-                ensure!(ended == 0, "{ended} of the held connections were ended");
-            }
+        for row in &mut rows {
+            row.measure(&subject, arguments)?;
         }
     }
-    print(&mut rows);
+    println!("| beside idle ones | and slow ones | p50 | p99 | p99, ratio | RSS |");
+    println!("|---|---|---|---|---|---|");
+    let alone = middle(&mut rows[0].outcomes, 99);
+    for row in &mut rows {
+        let p99 = middle(&mut row.outcomes, 99);
+        println!(
+            "| {} | {} | {:.0?} | {p99:.0?} | {:.2} | {} MB |",
+            row.idle,
+            row.slow,
+            middle(&mut row.outcomes, 50),
+            p99.as_secs_f64() / alone.as_secs_f64(),
+            row.memory >> 20,
+        );
+    }
     Ok(())
 }
 
-type Row = (String, Option<(Manner, usize)>, Vec<Outcome>, u64);
+/// So many others, and what was found beside them.
+struct Row {
+    idle: usize,
+    slow: usize,
+    outcomes: Vec<Outcome>,
+    memory: u64,
+}
 
-fn print(rows: &mut [Row; 3]) {
-    println!("| beside | p50 | p99 | p99, ratio | RSS |");
-    println!("|---|---|---|---|---|");
-    let alone = middle(&mut rows[0].2, 99);
-    for (name, _, outcomes, memory) in rows {
-        let p99 = middle(outcomes, 99);
-        println!(
-            "| {name} | {:.0?} | {p99:.0?} | {:.2} | {} MB |",
-            middle(outcomes, 50),
-            p99.as_secs_f64() / alone.as_secs_f64(),
-            *memory >> 20,
-        );
+impl Row {
+    fn measure(&mut self, subject: &Subject, arguments: &Arguments) -> Result<()> {
+        let idle = Held::open(Manner::Idle, self.idle, subject.address)?;
+        let slow = Held::open(Manner::Slow, self.slow, subject.address)?;
+        std::thread::sleep(SETTLED_AFTER);
+        let outcome = subject.steady(arguments)?;
+        self.memory = usage::memory(subject.process)?.max(self.memory);
+        let ended = idle.release()? + slow.release()?;
+        ensure!(ended == 0, "{ended} of the held connections were ended");
+        subject.check(&outcome)?;
+        self.outcomes.push(outcome);
+        Ok(())
     }
 }
 

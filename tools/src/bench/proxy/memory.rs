@@ -11,10 +11,13 @@ use std::net::SocketAddr;
 const ROUTES: usize = 5_000;
 /// Services and routes of the larger one.
 const ENTITIES: usize = 30_000;
+/// With so many each is 1 KB of JSON, as in Kong's own sizing.
+const TAGS_OF_A_KILOBYTE: usize = 21;
 
 struct Found {
     json: usize,
     resident: u64,
+    anonymous: u64,
     most: u64,
     after_restart: u64,
 }
@@ -23,9 +26,9 @@ struct Found {
 pub(super) fn run(origin: SocketAddr) -> Result<()> {
     println!("\nmemory of a data plane with one worker, {STEADY_AFTER:?} after it has everything");
     println!(
-        "| | JSON applied | RSS | above empty, of the JSON | at most until then | RSS after a restart |"
+        "| | JSON applied | RSS | of it not from files | above empty, of the JSON | at most until then | RSS after a restart |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     let empty = measure(|_| Ok(0))?;
     row("empty", &empty, &empty);
     let routes = measure(|rig| {
@@ -36,8 +39,17 @@ pub(super) fn run(origin: SocketAddr) -> Result<()> {
     })?;
     row(&format!("{ROUTES} routes"), &routes, &empty);
     let entities = measure(|rig| rig.load(ENTITIES))?;
-    let name = format!("{ENTITIES} entities of about 1 KB, half services, half routes");
-    row(&name, &entities, &empty);
+    row(
+        &format!("{ENTITIES} services and routes"),
+        &entities,
+        &empty,
+    );
+    let entities = measure(|rig| rig.load_with(ENTITIES, TAGS_OF_A_KILOBYTE))?;
+    row(
+        &format!("{ENTITIES} services and routes with more tags"),
+        &entities,
+        &empty,
+    );
     Ok(())
 }
 
@@ -48,6 +60,7 @@ fn measure(give: impl FnOnce(&Rig) -> Result<usize>) -> Result<Found> {
     let json = give(&rig)?;
     std::thread::sleep(STEADY_AFTER);
     let process = rig.process()?;
+    let anonymous = usage::anonymous_memory(process)?;
     let (resident, most) = (usage::memory(process)?, usage::memory_max(process)?);
     rig.data.restart()?;
     std::thread::sleep(STEADY_AFTER);
@@ -56,6 +69,7 @@ fn measure(give: impl FnOnce(&Rig) -> Result<usize>) -> Result<Found> {
     Ok(Found {
         json,
         resident,
+        anonymous,
         most,
         after_restart,
     })
@@ -72,9 +86,10 @@ fn row(name: &str, found: &Found, empty: &Found) {
         }
     };
     println!(
-        "| {name} | {} | {} | {ratio} | {} | {} |",
+        "| {name} | {} | {} | {} | {ratio} | {} | {} |",
         megabytes(found.json as u64),
         megabytes(found.resident),
+        megabytes(found.anonymous),
         megabytes(found.most),
         megabytes(found.after_restart),
     );

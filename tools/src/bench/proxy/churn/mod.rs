@@ -28,7 +28,9 @@ pub(super) fn run(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
         arguments.rate, arguments.changes
     );
     let gateways = [
-        Some(Gateway::Sluice(Sluice::start(SHAPE, routes, origin)?)),
+        Some(Gateway::Sluice(Box::new(Sluice::start(
+            SHAPE, routes, origin,
+        )?))),
         Nginx::start(SHAPE, routes, origin).map(Gateway::Nginx),
         Envoy::start(SHAPE, routes, origin)?.map(Gateway::Envoy),
     ];
@@ -57,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
 
 /// Something whose configuration can be changed while it proxies.
 enum Gateway {
-    Sluice(Sluice),
+    Sluice(Box<Sluice>),
     Nginx(Nginx),
     Envoy(Envoy),
 }
