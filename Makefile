@@ -1,6 +1,6 @@
 # Recipes are plain commands: copy one and run it by hand if you like.
 
-.PHONY: run test soak fuzz lint fmt doc bench instructions ci clean
+.PHONY: run test soak fuzz lint fmt doc dist bench instructions ci clean
 
 # Builds, starts control plane and data plane in one process with an example shop, and says what to try.
 run:
@@ -40,15 +40,19 @@ fmt:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
 
+# The programs as they are shipped, in target/dist: the data plane by a profile of it under load.
+dist:
+	scripts/dist
+
 # From a POST to the first request that shows it, back from a restart, the Admin API at size, and proxying, on a real NATS server and
-# beside the other proxies that are installed (docs/reference/benchmarks.md). Half an hour; sluice bench --help tells of its parts.
+# beside the other proxies that are installed (docs/reference/benchmarks.md). An hour with its builds; sluice bench --help tells of its parts.
 bench:
-	cargo build --release --bins
-	target/release/sluice bench propagate
-	target/release/sluice bench recover
-	target/release/sluice bench admin
-	target/release/sluice bench proxy peers shapes memory connections instructions
-	target/release/sluice bench proxy churn --seconds 20
+	scripts/dist
+	target/dist/sluice bench propagate
+	target/dist/sluice bench recover
+	target/dist/sluice bench admin
+	target/dist/sluice bench proxy peers shapes memory connections
+	target/dist/sluice bench proxy churn --seconds 20
 
 # Whether a request takes more instructions than docs/reference/instructions.txt says. Needs valgrind.
 instructions:

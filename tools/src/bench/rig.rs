@@ -4,7 +4,7 @@ use super::relay::Relay;
 use crate::admin::Connection;
 use crate::echo;
 use crate::processes::nats::Nats;
-use crate::processes::{ControlPlane, DataPlane};
+use crate::processes::{ControlPlane, DataPlane, terminate};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sluice_replica::node::SyncMode;
@@ -21,6 +21,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 pub(super) const SETTLE: Duration = Duration::from_millis(30);
 /// After this a data plane has given back what a load needed.
 pub(super) const STEADY_AFTER: Duration = Duration::from_secs(15);
+
+/// A data plane that takes longer to end is killed.
+const END_MAX: Duration = Duration::from_secs(10);
 
 /// On each service and route.
 const TAGS: usize = 8;
@@ -151,6 +154,19 @@ impl Rig {
                 );
             }
             std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Rig {
+    /// Ends the data plane as an operator would: one built to be profiled writes down its profile then.
+    fn drop(&mut self) {
+        if terminate(self.data.process_id()).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + END_MAX;
+        while self.data.is_running() && Instant::now() < deadline {
+            std::thread::sleep(SETTLE);
         }
     }
 }
