@@ -3,6 +3,7 @@
 use super::shapes::Shape;
 use super::{Arguments, load};
 use crate::bench::rig::{Rig, SETTLE, Start};
+use crate::processes::{freeze, thaw};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use sluice_replica::node::SyncMode;
@@ -115,7 +116,11 @@ pub(super) fn run(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
             let version = counter.rig.apply(&file.to_string())?;
             counter.rig.wait_for(version)?;
         }
+        // What the data plane does for heads meanwhile would count.
+        let control = counter.rig.control.process_id();
+        freeze(control)?;
         let number = counter.measure(case, arguments)?;
+        thaw(control)?;
         println!("{} {number}", case.name());
         found.insert(case.name(), number);
     }
