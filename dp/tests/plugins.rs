@@ -358,3 +358,101 @@ async fn a_plugin_of_a_consumer_replaces_the_global_one_once_the_consumer_is_kno
         .await;
     assert_eq!(reply.header("ratelimit-limit"), Some("7"));
 }
+
+#[tokio::test]
+async fn key_auth_finds_keys_in_bodies_and_can_hide_them() {
+    let config = json!({ "key_in_body": true, "hide_credentials": true, "key_in_query": false });
+    let (_origin, gateway) = gateway_with(&key_auth(config)).await;
+    let check = async |kind: &str, body: &'static str, expected: Result<&str, &str>| {
+        let request = http::Request::post("/")
+            .header("host", "a.test")
+            .header("content-type", kind);
+        let request = request.body(full(body)).unwrap();
+        let reply = gateway.client().await.send(request).await;
+        match expected {
+            Ok(body) => {
+                assert_eq!(reply.json()["body"], body);
+                let length = body.len().to_string();
+                assert_eq!(reply.received("content-length"), Some(length));
+            }
+            Err(message) => assert_eq!((reply.status.as_u16(), &*reply.message()), (401, message)),
+        }
+    };
+    let form = "application/x-www-form-urlencoded";
+    check(form, "a=1&apikey=secret&b", Ok("a=1&b")).await;
+    check(
+        form,
+        "apikey=secret&apikey=secret",
+        Err("Duplicate API key found"),
+    )
+    .await;
+    check(form, "a=1", Err("No API key found in request")).await;
+    check(
+        "application/json",
+        "{\"apikey\":\"secret\",\"a\":1}",
+        Ok("{\"a\":1}"),
+    )
+    .await;
+    check(
+        "application/json; charset=utf-8",
+        "{\"apikey\":\"no\"}",
+        Err("Unauthorized"),
+    )
+    .await;
+    check(
+        "text/plain",
+        "apikey=secret",
+        Err("No API key found in request"),
+    )
+    .await;
+    let reply = gateway.get("/?apikey=secret").await;
+    assert_eq!(reply.message(), "No API key found in request");
+}
+
+#[tokio::test]
+async fn a_plugin_of_a_consumer_group_runs_for_its_members() {
+    let mut entities = key_auth(json!({}));
+    let limit = |id: u128, minute: u64, scope: &[(&str, u128)]| {
+        let mut fields = json!({ "name": "rate-limiting", "config": { "minute": minute } });
+        for (part, id) in scope {
+            fields[*part] = reference(*id);
+        }
+        plugin(id, fields)
+    };
+    let group = |id: u128, name: &str| entity("consumer_group", id, json!({ "name": name }));
+    let member = |id: u128, group: u128| {
+        let fields = json!({ "consumer_group": reference(group), "consumer": reference(10) });
+        entity("consumer_group_consumer", id, fields)
+    };
+    entities.extend([
+        limit(30, 100, &[]),
+        group(40, "silver"),
+        group(41, "gold"),
+        limit(31, 40, &[("consumer_group", 40)]),
+        limit(32, 41, &[("consumer_group", 41)]),
+        limit(33, 42, &[("consumer_group", 41), ("route", 2)]),
+    ]);
+    let (_origin, gateway) = gateway_with(&entities).await;
+    let check = async |expected: &str| {
+        let reply = gateway
+            .client()
+            .await
+            .get_with("/", &[("apikey", "secret")])
+            .await;
+        assert_eq!(reply.header("ratelimit-limit"), Some(expected));
+    };
+    check("100").await;
+    gateway.apply(&[member(50, 40)]);
+    check("40").await;
+    gateway.apply(&[member(51, 41)]);
+    check("42").await;
+    gateway.remove(&[limit(33, 42, &[])]);
+    // Of two groups the first by name.
+    check("41").await;
+    gateway.apply(&[group(40, "bronze")]);
+    check("40").await;
+    gateway.apply(&[limit(34, 50, &[("consumer", 10)])]);
+    check("50").await;
+    gateway.remove(&[limit(34, 50, &[]), member(50, 40), member(51, 41)]);
+    check("100").await;
+}

@@ -1,6 +1,7 @@
 //! The bodies that flow through the proxy: streamed in both directions with back-pressure, never collected.
 
 use super::buffer::Buffered;
+use super::filtered::Filtered;
 use super::link::Link;
 use super::logged::Logged;
 use super::pool::Pool;
@@ -101,6 +102,16 @@ impl Upload {
 }
 
 impl Outgoing {
+    /// A body that is here.
+    pub(super) fn whole(body: Bytes) -> (Self, Upload) {
+        if body.is_empty() {
+            return (Self::Empty, Upload(None));
+        }
+        let progress = Rc::<Progress>::default();
+        let buffered = Buffered::whole(body, Rc::clone(&progress));
+        (Self::Buffered(Box::new(buffered)), Upload(Some(progress)))
+    }
+
     /// The client's body, or nothing if it is empty.
     pub(super) fn new(body: Incoming) -> (Self, Upload) {
         use http_body::Body as _;
@@ -166,6 +177,8 @@ pub(super) enum Body {
     Relay(Relay),
     /// Another, with the line it writes into the access log at its end.
     Logged(Box<Logged>),
+    /// Another, changed by plugins.
+    Filtered(Box<Filtered>),
 }
 
 /// The upstream's body on its way to the client. Its connection goes back to the pool when the whole body was read.
@@ -294,6 +307,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll(cx),
             Self::Logged(logged) => logged.poll(cx),
+            Self::Filtered(filtered) => filtered.poll(cx),
         }
     }
 
@@ -303,6 +317,7 @@ impl http_body::Body for Body {
             Self::Full(Some(_)) => false,
             Self::Relay(relay) => relay.body.is_end_stream(),
             Self::Logged(logged) => logged.body().is_end_stream(),
+            Self::Filtered(filtered) => filtered.is_end_stream(),
         }
     }
 
@@ -312,6 +327,7 @@ impl http_body::Body for Body {
             Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(relay) => relay.body.size_hint(),
             Self::Logged(logged) => logged.body().size_hint(),
+            Self::Filtered(filtered) => filtered.size_hint(),
         }
     }
 }

@@ -31,6 +31,7 @@ enum Passage {
     Removed,
     Connection,
     Te,
+    Expect,
 }
 
 /// Headers about one hop only go, and what a client may not say: identities, and names with `_`, which upstreams may
@@ -39,8 +40,8 @@ fn request_passage(name: &str) -> Passage {
     match name {
         "connection" => Passage::Connection,
         "te" => Passage::Te,
-        "expect"
-        | "http2-settings"
+        "expect" => Passage::Expect,
+        "http2-settings"
         | "keep-alive"
         | "proxy"
         | "proxy-authorization"
@@ -68,21 +69,22 @@ fn response_passage(name: &str) -> Passage {
 }
 
 /// Removes from a client's headers what does not pass. Runs before plugins add theirs, so that neither a forged
-/// identity passes nor a client's `Connection` removes a true one.
-pub(super) fn strip_request(headers: &mut HeaderMap) {
-    strip(headers, request_passage);
+/// identity passes nor a client's `Connection` removes a true one. Gives whether the client expects to be asked for its body.
+pub(super) fn strip_request(headers: &mut HeaderMap) -> bool {
+    strip(headers, request_passage)
 }
 
 /// One look at each name, because nearly all are kept.
-fn strip(headers: &mut HeaderMap, passage: fn(&str) -> Passage) {
+fn strip(headers: &mut HeaderMap, passage: fn(&str) -> Passage) -> bool {
     let mut removed = Vec::new();
-    let (mut connection, mut te) = (false, false);
+    let (mut connection, mut te, mut expect) = (false, false, false);
     for name in headers.keys() {
         match passage(name.as_str()) {
             Passage::Kept => {}
             Passage::Removed => removed.push(name.clone()),
             Passage::Connection => connection = true,
             Passage::Te => te = true,
+            Passage::Expect => expect = true,
         }
     }
     let trailers = te && headers.get_all(header::TE).iter().any(accepts_trailers);
@@ -93,9 +95,13 @@ fn strip(headers: &mut HeaderMap, passage: fn(&str) -> Passage) {
     if te {
         headers.remove(header::TE);
     }
+    if expect {
+        headers.remove(header::EXPECT);
+    }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+    expect
 }
 
 fn accepts_trailers(value: &HeaderValue) -> bool {

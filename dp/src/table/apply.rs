@@ -5,7 +5,7 @@ use super::entity::{Consumer, KeyCredential, Origin, Service};
 use super::route::Route;
 use super::upstream::{Target, Upstream};
 use super::{Rejected, Table, Touched};
-use crate::plugin::{self, CompileError, Protocols};
+use crate::plugin::{Entity, Protocols};
 use serde::Deserialize;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::kind::{self, Kind};
@@ -61,6 +61,7 @@ impl Table {
                 }
             }
         }
+        table.note_rewrites();
         let services = changes
             .iter()
             .filter(|change| change.key.kind.as_str() == SERVICE);
@@ -106,22 +107,19 @@ impl Table {
                 refill.insert(origin.id);
             }
             Kind::Target => self.put_target(origin, &decode(entry)?, refill)?,
-            Kind::Consumer => {
-                let consumer = Consumer::compile(origin, decode(entry)?);
-                self.remove(kind, origin.id, refill);
-                if let Some(username) = &consumer.username {
-                    self.consumer_names
-                        .insert(origin.workspace, username, origin.id);
-                }
-                self.consumers.insert(origin.id, Arc::new(consumer));
-            }
+            Kind::Consumer => self.put_consumer(Consumer::compile(origin, decode(entry)?)),
             Kind::Plugin => self.put_plugin(origin, &decode_secret(entry)?)?,
             Kind::KeyauthCredential => {
-                let credential = Arc::new(KeyCredential::compile(origin, decode_secret(entry)?));
-                self.remove(kind, origin.id, refill);
-                let hash = self.key_hash(origin.workspace, &credential.key);
-                self.credential_keys.insert(hash, Arc::clone(&credential));
-                self.credentials.insert(origin.id, credential);
+                self.put_key(KeyCredential::compile(origin, decode_secret(entry)?));
+            }
+            Kind::ConsumerGroup => {
+                let fields: kind::ConsumerGroup = decode(entry)?;
+                self.groups.insert(origin.id, &fields.name);
+            }
+            Kind::ConsumerGroupConsumer => {
+                let fields: kind::ConsumerGroupConsumer = decode(entry)?;
+                let (group, consumer) = (fields.consumer_group.id, fields.consumer.id);
+                self.groups.join(origin.id, group, consumer);
             }
             Kind::Certificate => {
                 let certificate = Certificate::compile(&decode_secret(entry)?)?;
@@ -133,9 +131,7 @@ impl Table {
                 self.authorities.insert(origin.id, Arc::new(authority));
             }
             // Not used by any plugin that runs here.
-            Kind::ConsumerGroup
-            | Kind::ConsumerGroupConsumer
-            | Kind::FilterChain
+            Kind::FilterChain
             | Kind::Vault
             | Kind::KeySet
             | Kind::Key
@@ -182,18 +178,15 @@ impl Table {
             self.plugins.remove(origin.id);
             return Ok(());
         }
-        if fields.consumer_group.is_some() {
-            // Without knowing who belongs to the group it would run for everybody.
-            return Err("this data plane does not know consumer groups".to_owned());
-        }
-        let instance = plugin::compile(origin.id, origin.version, fields);
-        let instance = instance.map_err(|error| match &error {
-            CompileError::Unsupported { name } => {
-                format!("this data plane does not run plugin `{name}`")
-            }
-            // Its source may quote the configuration.
-            CompileError::Invalid { .. } => error.to_string(),
-        })?;
+        let entity = Entity {
+            id: origin.id,
+            version: origin.version,
+            workspace: origin.workspace,
+            fields,
+        };
+        let instance = self.registry.compile(&entity);
+        // Without its source, which may quote the configuration.
+        let instance = instance.map_err(|error| error.to_string())?;
         self.plugins.insert(origin.workspace, instance);
         Ok(())
     }
@@ -227,17 +220,11 @@ impl Table {
                 }
                 refill.insert(upstream);
             }
-            Kind::Consumer => {
-                let Some(consumer) = self.consumers.remove(&id) else {
-                    return;
-                };
-                if let Some(username) = &consumer.username {
-                    self.consumer_names
-                        .remove(&consumer.workspace, username, id);
-                }
-            }
+            Kind::Consumer => self.remove_consumer(id),
             Kind::Plugin => self.plugins.remove(id),
             Kind::KeyauthCredential => self.remove_key(id),
+            Kind::ConsumerGroup => self.groups.remove(id),
+            Kind::ConsumerGroupConsumer => self.groups.leave(id),
             Kind::Certificate => {
                 self.certificates.remove(&id);
             }
@@ -246,9 +233,7 @@ impl Table {
                 self.authorities.remove(&id);
             }
             // Not used by any plugin that runs here.
-            Kind::ConsumerGroup
-            | Kind::ConsumerGroupConsumer
-            | Kind::FilterChain
+            Kind::FilterChain
             | Kind::Vault
             | Kind::KeySet
             | Kind::Key
@@ -260,6 +245,33 @@ impl Table {
             | Kind::Oauth2Token
             | Kind::Workspace => {}
         }
+    }
+
+    fn put_consumer(&mut self, consumer: Consumer) {
+        self.remove_consumer(consumer.id);
+        if let Some(username) = &consumer.username {
+            self.consumer_names
+                .insert(&consumer.workspace, username, consumer.id);
+        }
+        self.consumers.insert(consumer.id, Arc::new(consumer));
+    }
+
+    fn remove_consumer(&mut self, id: Uuid) {
+        let Some(consumer) = self.consumers.remove(&id) else {
+            return;
+        };
+        if let Some(username) = &consumer.username {
+            self.consumer_names
+                .remove(&consumer.workspace, username, id);
+        }
+    }
+
+    fn put_key(&mut self, credential: KeyCredential) {
+        self.remove_key(credential.id);
+        let hash = self.key_hash(&credential.workspace, &credential.key);
+        let credential = Arc::new(credential);
+        self.credential_keys.insert(hash, Arc::clone(&credential));
+        self.credentials.insert(credential.id, credential);
     }
 
     fn remove_key(&mut self, id: Uuid) {

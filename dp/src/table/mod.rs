@@ -9,6 +9,7 @@ mod apply;
 mod certificate;
 mod checks;
 mod entity;
+mod groups;
 mod names;
 mod path;
 mod plugins;
@@ -27,7 +28,9 @@ pub use route::Route;
 pub use router::{Captures, Match, RequestHead, StreamHead, StreamProtocol};
 pub use upstream::{Algorithm, Hash, HashOn, Target, Upstream};
 
+use crate::plugin::{self, Instance, Phases, Registry};
 use certificate::Snis;
+use groups::Groups;
 use imbl::{HashMap, OrdMap};
 use names::Names;
 use plugins::{Plugins, Scope};
@@ -53,6 +56,7 @@ pub struct Table {
     target_upstreams: OrdMap<Uuid, Uuid>,
     consumers: HashMap<Uuid, Arc<Consumer>>,
     consumer_names: Names,
+    groups: Groups,
     credentials: OrdMap<Uuid, Arc<KeyCredential>>,
     credential_keys: HashMap<KeyHash, Arc<KeyCredential>>,
     /// Makes [`KeyHash`]es of this table's line useless elsewhere.
@@ -61,6 +65,10 @@ pub struct Table {
     snis: Snis,
     authorities: HashMap<Uuid, Arc<Authority>>,
     plugins: Plugins,
+    /// Whether a request must be shown to a plugin before it is routed.
+    rewrites: bool,
+    /// The plugins that entities can name.
+    registry: Registry,
     rejected: OrdMap<Key, Arc<Rejected>>,
     touched: Arc<[Touched]>,
 }
@@ -92,6 +100,19 @@ impl Table {
     /// No configuration.
     pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// No configuration, for a build with other plugins than the standard ones.
+    pub fn with_plugins(registry: Registry) -> Self {
+        Self {
+            registry,
+            ..Self::default()
+        }
+    }
+
+    /// The plugins that entities can name.
+    pub fn registry(&self) -> Registry {
+        self.registry
     }
 
     /// The last version applied.
@@ -204,14 +225,14 @@ impl Table {
             .filter(|_| self.plugins.has_global())
             .and_then(|id| self.route(id))
             .map(|route| &route.workspace);
-        self.plugins.chain(
-            workspace,
-            &Scope {
-                route,
-                service,
-                consumer,
-            },
-        )
+        let scope = Scope {
+            route,
+            service,
+            consumer,
+            group: None,
+        };
+        self.plugins
+            .chain(workspace, &scope, &self.groups_of(consumer))
     }
 
     /// The plugins for a request on a route that is at hand: [`Table::scoped`] without looking the route up.
@@ -220,8 +241,40 @@ impl Table {
             route: Some(route.id),
             service: route.service,
             consumer,
+            group: None,
         };
-        self.plugins.chain(Some(&route.workspace), &scope)
+        let groups = self.groups_of(consumer);
+        self.plugins.chain(Some(&route.workspace), &scope, &groups)
+    }
+
+    /// The global plugins of a workspace.
+    pub fn global_chain(&self, workspace: &Workspace) -> Chain {
+        self.plugins.global(workspace)
+    }
+
+    /// Whether there are global plugins of the default workspace with a part before routing.
+    pub(crate) fn rewrites(&self) -> bool {
+        self.rewrites
+    }
+
+    /// What of the plugins is not the same in `next`: the instances before and after.
+    pub(crate) fn plugin_changes<'a>(
+        &'a self,
+        next: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Instance>, Option<&'a Instance>)> {
+        self.plugins.changes(&next.plugins)
+    }
+
+    /// The groups of a consumer, if any plugin asks for them.
+    fn groups_of(&self, consumer: Option<Uuid>) -> Vec<(&str, Uuid)> {
+        let consumer = consumer.filter(|_| self.plugins.has_grouped());
+        consumer.map_or_else(Vec::new, |id| self.groups.of(id))
+    }
+
+    /// Notes what is asked of every request.
+    fn note_rewrites(&mut self) {
+        let global = self.plugins.global(&Workspace::DEFAULT);
+        self.rewrites = global.phases().overlap(Phases::REWRITE);
     }
 
     fn key_hash(&self, workspace: &Workspace, key: &str) -> KeyHash {
@@ -248,6 +301,7 @@ impl Default for Table {
             target_upstreams: OrdMap::default(),
             consumers: HashMap::default(),
             consumer_names: Names::default(),
+            groups: Groups::default(),
             credentials: OrdMap::default(),
             credential_keys: HashMap::default(),
             hash_key: rand::random(),
@@ -255,6 +309,8 @@ impl Default for Table {
             snis: Snis::default(),
             authorities: HashMap::default(),
             plugins: Plugins::default(),
+            rewrites: false,
+            registry: plugin::STANDARD,
             rejected: OrdMap::default(),
             touched: Arc::default(),
         }

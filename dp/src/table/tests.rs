@@ -203,23 +203,26 @@ fn plugins_this_build_does_not_know_are_listed() {
 }
 
 #[test]
-fn a_plugin_of_a_consumer_group_runs_for_nobody_and_is_listed() {
+fn a_plugin_of_a_consumer_group_runs_for_nobody_else() {
     let mut grouped = plugin("rate-limiting", [None; 3]);
     grouped["consumer_group"] = reference(9);
-    let (table, rejected) = Table::empty().apply(Version(1), &[put(Kind::Plugin, 1, &grouped)]);
-    assert_eq!(
-        rejected[0].reason,
-        "this data plane does not know consumer groups"
-    );
+    let table = apply(&Table::empty(), &[put(Kind::Plugin, 1, &grouped)]);
     assert!(table.scoped(None, None, None).is_empty());
+    assert!(table.scoped(None, None, Some(id(20))).is_empty());
+    let membership = json!({ "consumer_group": reference(9), "consumer": reference(20) });
+    let group = [
+        put(Kind::ConsumerGroupConsumer, 3, &membership),
+        put(Kind::ConsumerGroup, 9, &json!({ "name": "g" })),
+    ];
+    let table = apply(&table, &group);
+    assert_eq!(table.scoped(None, None, Some(id(20))).len(), 1);
+    assert!(table.scoped(None, None, Some(id(21))).is_empty());
 }
 
 #[test]
 fn kinds_that_no_request_needs_change_nothing() {
     let table = apply(&Table::empty(), &[put(Kind::Route, 1, &route(&["/a"]))]);
     let unused = [
-        Kind::ConsumerGroup,
-        Kind::ConsumerGroupConsumer,
         Kind::FilterChain,
         Kind::Vault,
         Kind::KeySet,
@@ -408,7 +411,7 @@ proptest! {
         let (table, rejected) = table.apply(table.version().next(), &all);
         prop_assert!(rejected.is_empty() && table.rejected().next().is_none());
         prop_assert!(table.routes.is_empty() && table.targets.is_empty() && table.target_upstreams.is_empty());
-        prop_assert!(table.credential_keys.is_empty() && table.upstreams.is_empty() && table.consumers.is_empty());
+        prop_assert!(table.groups.is_empty() && table.credential_keys.is_empty() && table.upstreams.is_empty() && table.consumers.is_empty());
         prop_assert_eq!(find(&table, "/a"), None);
     }
 

@@ -1,0 +1,4 @@
+//! Who the client is.
+
+pub(super) mod identify;
+pub(super) mod key_auth;
