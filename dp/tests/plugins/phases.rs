@@ -1,12 +1,8 @@
 //! The plugin interface: phases, waiting, bodies, notices, by plugins made for it.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
-
-mod common;
-
+use crate::common::consistency::is_consistent_with;
+use crate::common::*;
 use bytes::Bytes;
-use common::consistency::is_consistent_with;
-use common::*;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
