@@ -1,7 +1,7 @@
 //! From one version of the table to the next.
 
 use super::certificate::{Authority, Certificate};
-use super::entity::{Consumer, KeyCredential, Origin, Service};
+use super::entity::{Consumer, Origin, Service};
 use super::route::Route;
 use super::upstream::{Target, Upstream};
 use super::{Rejected, Table, Touched};
@@ -86,6 +86,7 @@ impl Table {
             version: entry.version,
             workspace: &key.workspace,
         };
+        let held = &mut self.credentials;
         match kind {
             Kind::Service => {
                 let service = Service::compile(origin, decode(entry)?)?;
@@ -109,8 +110,16 @@ impl Table {
             Kind::Target => self.put_target(origin, &decode(entry)?, refill)?,
             Kind::Consumer => self.put_consumer(Consumer::compile(origin, decode(entry)?)),
             Kind::Plugin => self.put_plugin(origin, &decode_secret(entry)?)?,
-            Kind::KeyauthCredential => {
-                self.put_key(KeyCredential::compile(origin, decode_secret(entry)?));
+            Kind::KeyauthCredential => held.keys.insert(origin, decode_secret(entry)?),
+            Kind::BasicauthCredential => held.basic.insert(origin, decode_secret(entry)?),
+            Kind::JwtSecret => held.jwt.insert(origin, decode_secret(entry)?),
+            Kind::HmacauthCredential => held.hmac.insert(origin, decode_secret(entry)?),
+            Kind::Oauth2Credential => held.applications.insert(origin, decode_secret(entry)?),
+            Kind::Oauth2Token => held.tokens.insert(origin, decode_secret(entry)?),
+            Kind::Acl => {
+                let fields: kind::Acl = decode(entry)?;
+                let group = Arc::from(fields.group);
+                self.acls.join(origin.id, group, fields.consumer.id);
             }
             Kind::ConsumerGroup => {
                 let fields: kind::ConsumerGroup = decode(entry)?;
@@ -119,7 +128,7 @@ impl Table {
             Kind::ConsumerGroupConsumer => {
                 let fields: kind::ConsumerGroupConsumer = decode(entry)?;
                 let (group, consumer) = (fields.consumer_group.id, fields.consumer.id);
-                self.groups.join(origin.id, group, consumer);
+                self.groups.members.join(origin.id, group, consumer);
             }
             Kind::Certificate => {
                 let certificate = Certificate::compile(&decode_secret(entry)?)?;
@@ -131,17 +140,7 @@ impl Table {
                 self.authorities.insert(origin.id, Arc::new(authority));
             }
             // Not used by any plugin that runs here.
-            Kind::FilterChain
-            | Kind::Vault
-            | Kind::KeySet
-            | Kind::Key
-            | Kind::BasicauthCredential
-            | Kind::JwtSecret
-            | Kind::HmacauthCredential
-            | Kind::Acl
-            | Kind::Oauth2Credential
-            | Kind::Oauth2Token
-            | Kind::Workspace => {}
+            Kind::FilterChain | Kind::Vault | Kind::KeySet | Kind::Key | Kind::Workspace => {}
         }
         Ok(())
     }
@@ -222,9 +221,15 @@ impl Table {
             }
             Kind::Consumer => self.remove_consumer(id),
             Kind::Plugin => self.plugins.remove(id),
-            Kind::KeyauthCredential => self.remove_key(id),
+            Kind::KeyauthCredential => self.credentials.keys.remove(id),
+            Kind::BasicauthCredential => self.credentials.basic.remove(id),
+            Kind::JwtSecret => self.credentials.jwt.remove(id),
+            Kind::HmacauthCredential => self.credentials.hmac.remove(id),
+            Kind::Oauth2Credential => self.credentials.applications.remove(id),
+            Kind::Oauth2Token => self.credentials.tokens.remove(id),
+            Kind::Acl => self.acls.leave(id),
             Kind::ConsumerGroup => self.groups.remove(id),
-            Kind::ConsumerGroupConsumer => self.groups.leave(id),
+            Kind::ConsumerGroupConsumer => self.groups.members.leave(id),
             Kind::Certificate => {
                 self.certificates.remove(&id);
             }
@@ -233,17 +238,7 @@ impl Table {
                 self.authorities.remove(&id);
             }
             // Not used by any plugin that runs here.
-            Kind::FilterChain
-            | Kind::Vault
-            | Kind::KeySet
-            | Kind::Key
-            | Kind::BasicauthCredential
-            | Kind::JwtSecret
-            | Kind::HmacauthCredential
-            | Kind::Acl
-            | Kind::Oauth2Credential
-            | Kind::Oauth2Token
-            | Kind::Workspace => {}
+            Kind::FilterChain | Kind::Vault | Kind::KeySet | Kind::Key | Kind::Workspace => {}
         }
     }
 
@@ -263,29 +258,6 @@ impl Table {
         if let Some(username) = &consumer.username {
             self.consumer_names
                 .remove(&consumer.workspace, username, id);
-        }
-    }
-
-    fn put_key(&mut self, credential: KeyCredential) {
-        self.remove_key(credential.id);
-        let hash = self.key_hash(&credential.workspace, &credential.key);
-        let credential = Arc::new(credential);
-        self.credential_keys.insert(hash, Arc::clone(&credential));
-        self.credentials.insert(credential.id, credential);
-    }
-
-    fn remove_key(&mut self, id: Uuid) {
-        let Some(credential) = self.credentials.remove(&id) else {
-            return;
-        };
-        let hash = self.key_hash(&credential.workspace, &credential.key);
-        // The key may have moved to another credential in the same change set.
-        if self
-            .credential_keys
-            .get(&hash)
-            .is_some_and(|found| found.id == id)
-        {
-            self.credential_keys.remove(&hash);
         }
     }
 

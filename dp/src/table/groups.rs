@@ -1,17 +1,67 @@
-//! Which consumers belong to which groups.
+//! Which consumers belong to which groups: those that plugins are bound to, and those of access lists.
 
 use imbl::{HashMap, OrdMap};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Groups of consumers. A membership may come before its group or its consumer.
+/// What consumers belong to, by the entities that say so. One may come before what it names.
+#[derive(Clone, Debug)]
+pub(super) struct Memberships<G> {
+    /// Group and consumer.
+    all: OrdMap<Uuid, (G, Uuid)>,
+    /// The groups of each consumer, a group as often as there are memberships.
+    of: HashMap<Uuid, Arc<[G]>>,
+}
+
+impl<G> Default for Memberships<G> {
+    fn default() -> Self {
+        Self {
+            all: OrdMap::default(),
+            of: HashMap::default(),
+        }
+    }
+}
+
+impl<G: Clone + PartialEq> Memberships<G> {
+    pub(super) fn join(&mut self, membership: Uuid, group: G, consumer: Uuid) {
+        self.leave(membership);
+        let groups = self.of(consumer).iter().cloned();
+        let groups: Arc<[G]> = groups.chain([group.clone()]).collect();
+        self.of.insert(consumer, groups);
+        self.all.insert(membership, (group, consumer));
+    }
+
+    pub(super) fn leave(&mut self, membership: Uuid) {
+        let Some((group, consumer)) = self.all.remove(&membership) else {
+            return;
+        };
+        let mut groups = self.of(consumer).to_vec();
+        if let Some(place) = groups.iter().position(|other| *other == group) {
+            groups.remove(place);
+        }
+        if groups.is_empty() {
+            self.of.remove(&consumer);
+        } else {
+            self.of.insert(consumer, groups.into());
+        }
+    }
+
+    /// The groups of a consumer, in no particular order.
+    pub(super) fn of(&self, consumer: Uuid) -> &[G] {
+        self.of.get(&consumer).map_or(&[], |groups| groups)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.of.is_empty()
+    }
+}
+
+/// Groups of consumers that plugins can be bound to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
     names: HashMap<Uuid, Arc<str>>,
-    /// By the id of the membership: group and consumer.
-    memberships: OrdMap<Uuid, (Uuid, Uuid)>,
-    /// The groups of each consumer, a group as often as there are memberships.
-    of: HashMap<Uuid, Arc<[Uuid]>>,
+    pub(super) members: Memberships<Uuid>,
 }
 
 impl Groups {
@@ -23,39 +73,10 @@ impl Groups {
         self.names.remove(&id);
     }
 
-    pub(super) fn join(&mut self, membership: Uuid, group: Uuid, consumer: Uuid) {
-        self.leave(membership);
-        self.memberships.insert(membership, (group, consumer));
-        let groups = self.of.get(&consumer).into_iter();
-        let groups = groups.flat_map(|groups| groups.iter().copied());
-        let groups: Arc<[Uuid]> = groups.chain([group]).collect();
-        self.of.insert(consumer, groups);
-    }
-
-    pub(super) fn leave(&mut self, membership: Uuid) {
-        let Some((group, consumer)) = self.memberships.remove(&membership) else {
-            return;
-        };
-        let mut groups = self.of.get(&consumer).map(|groups| groups.to_vec());
-        let groups = groups.get_or_insert_default();
-        if let Some(place) = groups.iter().position(|other| *other == group) {
-            groups.remove(place);
-        }
-        if groups.is_empty() {
-            self.of.remove(&consumer);
-        } else {
-            self.of.insert(consumer, groups.as_slice().into());
-        }
-    }
-
     /// The groups of a consumer that are here, by name.
     pub(super) fn of(&self, consumer: Uuid) -> Vec<(&str, Uuid)> {
-        let Some(ids) = self.of.get(&consumer) else {
-            return Vec::new();
-        };
-        let named = ids
-            .iter()
-            .filter_map(|id| Some((&**self.names.get(id)?, *id)));
+        let ids = self.members.of(consumer).iter();
+        let named = ids.filter_map(|id| Some((&**self.names.get(id)?, *id)));
         let mut groups: Vec<_> = named.collect();
         groups.sort_unstable();
         groups.dedup();
@@ -64,7 +85,7 @@ impl Groups {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.memberships.is_empty() && self.of.is_empty()
+        self.names.is_empty() && self.members.is_empty()
     }
 }
 
@@ -76,21 +97,19 @@ mod tests {
     fn memberships_come_and_go_in_any_order() {
         let id = Uuid::from_u128;
         let mut groups = Groups::default();
-        groups.join(id(1), id(10), id(20));
-        groups.join(id(2), id(11), id(20));
+        groups.members.join(id(1), id(10), id(20));
+        groups.members.join(id(2), id(11), id(20));
         assert_eq!(groups.of(id(20)), []);
         groups.insert(id(10), "b");
         groups.insert(id(11), "a");
         assert_eq!(groups.of(id(20)), [("a", id(11)), ("b", id(10))]);
-        groups.join(id(1), id(10), id(21));
+        groups.members.join(id(1), id(10), id(21));
         assert_eq!(groups.of(id(20)), [("a", id(11))]);
         assert_eq!(groups.of(id(21)), [("b", id(10))]);
-        [1, 2]
-            .into_iter()
-            .for_each(|membership| groups.leave(id(membership)));
-        [10, 11]
-            .into_iter()
-            .for_each(|group| groups.remove(id(group)));
+        groups.members.leave(id(1));
+        groups.members.leave(id(2));
+        groups.remove(id(10));
+        groups.remove(id(11));
         assert!(groups.is_empty());
     }
 }

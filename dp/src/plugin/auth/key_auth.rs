@@ -184,7 +184,7 @@ impl KeyAuth {
             return Err(Refusal::Unknown);
         }
         let consumer = table
-            .consumer(credential.consumer)
+            .consumer(credential.consumer.id)
             .ok_or(Refusal::Unknown)?;
         Ok(Found {
             consumer: Arc::clone(consumer),
