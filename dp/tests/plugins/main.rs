@@ -19,3 +19,4 @@ mod redirect;
 mod request_size_limiting;
 mod request_termination;
 mod scopes;
+mod visits;
