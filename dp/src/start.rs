@@ -159,6 +159,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let sink = TableSink {
         tables: tables.clone(),
         upstreams: shared.upstreams.clone(),
+        plugins: shared.state.clone(),
         staged: None,
         state: state.clone(),
     };
@@ -278,6 +279,8 @@ struct TableSink {
     tables: Arc<ArcSwap<Table>>,
     /// Told before requests see a table.
     upstreams: Arc<Upstreams>,
+    /// Told of each plugin that differs.
+    plugins: Arc<plugin::State>,
     /// What is being taken up, before any request sees it.
     staged: Option<Table>,
     state: Arc<NodeState>,
@@ -292,7 +295,9 @@ impl TableSink {
         {
             tracing::warn!(entity = %entity.key, reason = entity.reason, "an entity cannot be used; its last good form stays");
         }
-        self.tables.store(Arc::new(table));
+        let (before, table) = (self.tables.load_full(), Arc::new(table));
+        let swap = || self.tables.store(Arc::clone(&table));
+        self.plugins.activate(&before, &table, swap);
         self.state.update(|facts| {
             facts.cursor = cursor;
             facts.digest = digest;
@@ -340,7 +345,8 @@ impl Sink for TableSink {
         digest: Digest,
         entities: &mut dyn Iterator<Item = (Key, Entry)>,
     ) {
-        let (mut table, _) = Table::empty().apply(cursor.version, &[]);
+        let table = Table::with_plugins(self.tables.load().registry());
+        let (mut table, _) = table.apply(cursor.version, &[]);
         loop {
             let page: Vec<Change> = (&mut *entities).take(RELOAD_PAGE).map(added).collect();
             if page.is_empty() {
@@ -413,7 +419,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
         phase: status.phase.to_string(),
         last_error: status.last_error.clone(),
         keyring: facts.keyring,
-        plugins: plugin::NAMES.map(str::to_owned).to_vec(),
+        plugins: plugin::STANDARD.names().map(str::to_owned).collect(),
         ailing: state.ailing(AILING_REPORTED_MAX),
         time: now(),
     }

@@ -330,17 +330,14 @@ fn metrics(state: &NodeState) -> String {
         "Whether the node should get traffic",
         ready,
     );
-    let counters = number(state.state.counters.len() as u64);
-    gauge(
-        "sluice_dp_rate_counters",
-        "Identities with rate counters",
-        counters,
-    );
     gauge(
         "sluice_dp_resident_bytes",
         "Resident memory",
         number(resident_bytes()),
     );
+    for kept in state.state.all() {
+        kept.metrics(&mut writer);
+    }
     health::metrics(&mut writer, &state.upstreams.views());
     writer.metric("kong_node_info", "gauge", "Who the node is");
     let id = state.node.id.to_string();

@@ -1,6 +1,7 @@
 //! The bodies that flow through the proxy: streamed in both directions with back-pressure, never collected.
 
 use super::buffer::Buffered;
+use super::filtered::Filtered;
 use super::link::Link;
 use super::logged::Logged;
 use super::pool::Pool;
@@ -29,13 +30,26 @@ pub(super) enum Outgoing {
 }
 
 /// How far a request's body has come; shared with the one who waits for the response.
-#[derive(Default)]
 pub(super) struct Progress {
+    bytes_max: Cell<u64>,
     finished: Cell<bool>,
     frames: Cell<u64>,
     bytes: Cell<u64>,
     waits_for_client: Cell<bool>,
     broken: Cell<bool>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            bytes_max: Cell::new(u64::MAX),
+            finished: Cell::default(),
+            frames: Cell::default(),
+            bytes: Cell::default(),
+            waits_for_client: Cell::default(),
+            broken: Cell::default(),
+        }
+    }
 }
 
 impl Progress {
@@ -92,6 +106,20 @@ impl Upload {
             .is_some_and(|progress| progress.waits_for_client.get())
     }
 
+    /// Lets no more than so many bytes pass.
+    pub(super) fn limit(&self, bytes_max: u64) {
+        if let Some(progress) = &self.0 {
+            let before = progress.bytes_max.get();
+            progress.bytes_max.set(before.min(bytes_max));
+        }
+    }
+
+    /// Whether there are more bytes than may pass.
+    pub(super) fn is_too_large(&self) -> bool {
+        let over = |progress: &Rc<Progress>| progress.bytes.get() > progress.bytes_max.get();
+        self.0.as_ref().is_some_and(over)
+    }
+
     /// Whether the client broke its body.
     pub(super) fn is_broken(&self) -> bool {
         self.0
@@ -101,6 +129,16 @@ impl Upload {
 }
 
 impl Outgoing {
+    /// A body that is here.
+    pub(super) fn whole(body: Bytes) -> (Self, Upload) {
+        if body.is_empty() {
+            return (Self::Empty, Upload(None));
+        }
+        let progress = Rc::<Progress>::default();
+        let buffered = Buffered::whole(body, Rc::clone(&progress));
+        (Self::Buffered(Box::new(buffered)), Upload(Some(progress)))
+    }
+
     /// The client's body, or nothing if it is empty.
     pub(super) fn new(body: Incoming) -> (Self, Upload) {
         use http_body::Body as _;
@@ -120,22 +158,38 @@ impl Outgoing {
     }
 }
 
+/// A request's body that stopped before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    /// The client broke it off.
+    #[error("the client broke its request")]
+    Client(#[source] hyper::Error),
+    /// It has more bytes than may pass.
+    #[error("the request is too large")]
+    TooLarge,
+}
+
 impl http_body::Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (body, progress) = match self.get_mut() {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let (polled, progress) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
-            Self::Client { body, progress } => (body, progress),
-            Self::Buffered(buffered) => return buffered.poll(cx),
+            Self::Client { body, progress } => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                progress.polled(&polled, body.is_end_stream());
+                (polled, &**progress)
+            }
+            Self::Buffered(buffered) => (buffered.poll(cx), buffered.progress()),
         };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
-        progress.polled(&polled, body.is_end_stream());
-        polled
+        if progress.bytes.get() > progress.bytes_max.get() {
+            return Poll::Ready(Some(Err(UploadError::TooLarge)));
+        }
+        polled.map_err(UploadError::Client)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -166,6 +220,8 @@ pub(super) enum Body {
     Relay(Relay),
     /// Another, with the line it writes into the access log at its end.
     Logged(Box<Logged>),
+    /// Another, changed by plugins.
+    Filtered(Box<Filtered>),
 }
 
 /// The upstream's body on its way to the client. Its connection goes back to the pool when the whole body was read.
@@ -294,6 +350,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll(cx),
             Self::Logged(logged) => logged.poll(cx),
+            Self::Filtered(filtered) => filtered.poll(cx),
         }
     }
 
@@ -303,6 +360,7 @@ impl http_body::Body for Body {
             Self::Full(Some(_)) => false,
             Self::Relay(relay) => relay.body.is_end_stream(),
             Self::Logged(logged) => logged.body().is_end_stream(),
+            Self::Filtered(filtered) => filtered.is_end_stream(),
         }
     }
 
@@ -312,6 +370,7 @@ impl http_body::Body for Body {
             Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(relay) => relay.body.size_hint(),
             Self::Logged(logged) => logged.body().size_hint(),
+            Self::Filtered(filtered) => filtered.size_hint(),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::body::Body;
 use super::headers;
-use crate::plugin::Answer;
+use crate::plugin::{Answer, Content, Origin};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use std::borrow::Cow;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -21,6 +21,8 @@ pub(super) enum Failure {
     UriTooLong,
     /// The client stopped sending its body.
     RequestTimeout,
+    /// The request's body is longer than a plugin allows.
+    TooLarge,
     /// No route matches.
     NoRoute,
     /// The route wants TLS: 426, or a redirect to `location`.
@@ -57,6 +59,7 @@ impl Failure {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::HttpsRequired { status, .. } => *status,
             Self::NotGrpc => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -72,18 +75,47 @@ impl Failure {
         }
     }
 
+    /// Who makes the answer.
+    pub(super) fn origin(&self) -> Origin {
+        match self {
+            Self::Plugin(_) => Origin::Plugin,
+            Self::BadRequest
+            | Self::MethodNotAllowed
+            | Self::UriTooLong
+            | Self::RequestTimeout
+            | Self::TooLarge
+            | Self::NoRoute
+            | Self::HttpsRequired { .. }
+            | Self::NotGrpc
+            | Self::Http2Required
+            | Self::GrpcsRequired
+            | Self::NoService
+            | Self::NoPeer
+            | Self::NameResolution
+            | Self::UnsupportedProtocol
+            | Self::InvalidResponse
+            | Self::UpstreamTimeout => Origin::Gateway,
+        }
+    }
+
     fn message(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::BadRequest => "Bad request",
             Self::MethodNotAllowed => "Method not allowed",
             Self::UriTooLong => "URI too long",
             Self::RequestTimeout => "Request timeout",
+            Self::TooLarge => "Request size limit exceeded",
             Self::NoRoute => "no Route matched with those values",
             Self::HttpsRequired { .. } => "Please use HTTPS protocol",
             Self::NotGrpc => "Non-gRPC request matched gRPC route",
             Self::Http2Required => "Please use HTTP2 protocol",
             Self::GrpcsRequired => "gRPC request matched gRPCs route",
-            Self::Plugin(answer) => return answer.message.clone(),
+            Self::Plugin(Answer {
+                content: Content::Message(message),
+                ..
+            }) => return message.clone(),
+            // It is its own body.
+            Self::Plugin(_) => "",
             Self::NoService => "no Service found with those values",
             Self::NoPeer => "failure to get a peer from the ring-balancer",
             Self::NameResolution => "name resolution failed",
@@ -116,7 +148,11 @@ impl Failure {
                 (header::UPGRADE, HeaderValue::from_static("HTTP/2")),
             ],
             // What follows on such a connection cannot be trusted to be a request.
-            Self::BadRequest | Self::MethodNotAllowed | Self::UriTooLong | Self::RequestTimeout => {
+            Self::BadRequest
+            | Self::MethodNotAllowed
+            | Self::UriTooLong
+            | Self::RequestTimeout
+            | Self::TooLarge => {
                 vec![close]
             }
             Self::NoRoute
@@ -142,6 +178,10 @@ pub(super) fn respond(
     if grpc {
         return respond_grpc(failure);
     }
+    let failure = match own_answer(failure) {
+        Ok(response) => return response,
+        Err(failure) => failure,
+    };
     let format = Format::accepted(accept.and_then(|value| value.to_str().ok()));
     let id = request_id.to_str().unwrap_or_default();
     let body = Bytes::from(format.body(&failure.message(), id));
@@ -150,10 +190,38 @@ pub(super) fn respond(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, format.content_type());
     headers.insert(header::SERVER, headers::SERVER);
-    for (name, value) in failure.headers() {
-        headers.insert(name, value);
-    }
+    add_headers(headers, failure.headers());
     response
+}
+
+/// The response of a plugin that brings its own body.
+fn own_answer(failure: Failure) -> Result<Response<Body>, Failure> {
+    let Failure::Plugin(Answer {
+        status,
+        content: Content::Bytes(body),
+        headers: added,
+    }) = failure
+    else {
+        return Err(failure);
+    };
+    let mut response = Response::new(Body::Full(Some(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::SERVER, headers::SERVER);
+    add_headers(headers, added);
+    Ok(response)
+}
+
+/// Adds what plugins and balancing want on a response.
+pub(super) fn add_headers(headers: &mut HeaderMap, added: Vec<(HeaderName, HeaderValue)>) {
+    for (name, value) in added {
+        if name == header::SET_COOKIE {
+            // Other cookies stay.
+            headers.append(name, value);
+        } else {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// The response for a client that speaks gRPC: the same status, and what gRPC reads in headers. No body.

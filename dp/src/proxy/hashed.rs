@@ -50,7 +50,7 @@ impl Hashed<'_> {
                 let consumer = self.identity.consumer.as_ref();
                 let id = consumer
                     .map(|consumer| consumer.id)
-                    .or(self.identity.credential)?;
+                    .or(self.identity.credential.map(|credential| credential.id))?;
                 Some(Cow::Owned(id.as_bytes().to_vec()))
             }
             HashOn::Ip => Some(Cow::Owned(address(self.client))),

@@ -4,18 +4,21 @@
 
 use super::body::Body;
 use super::buffer;
+use super::draft::Around;
 use super::errors::{self, Failure};
 use super::forward;
 use super::headers;
+use super::later::Later;
 use super::logged::{Logged, Notes};
 use super::peer::Peer;
-use super::plan::{self, Plan};
+use super::plan::{self, Halt, Plan};
 use super::request;
 use super::upgrade::{self, Upgrade};
 use super::worker::Worker;
 use crate::metrics::{Labels, Sample, Source};
+use crate::plugin::Origin;
 use crate::table::{Route, Service, Table};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -40,6 +43,8 @@ pub(super) struct Trail {
     pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
     /// From where to where the upstream was waited for.
     upstream: Option<(Instant, Instant)>,
+    /// For plugins with a part in what comes after the upstream.
+    pub(super) later: Option<Box<Later>>,
 }
 
 /// Answers one request.
@@ -55,7 +60,15 @@ pub(super) fn serve(
     async move {
         let table = worker.table();
         let mut trail = Trail::new(&worker, &peer, &request);
-        let mut plan = plan::plan(&worker, &peer, &table, &mut trail, request);
+        let around = Around {
+            worker: &worker,
+            peer: &peer,
+            table: &table,
+        };
+        let mut plan = plan::plan(around, &mut trail, request);
+        if let Err(Halt::Waits(draft)) = plan {
+            plan = Box::pin(plan::resume(draft, &mut trail)).await;
+        }
         let reply = match &mut plan {
             Ok(plan) => {
                 let read = if plan.buffered {
@@ -119,47 +132,55 @@ fn finish(
     worker: &Rc<Worker>,
     table: &Table,
     mut trail: Trail,
-    plan: Result<Plan<'_>, Failure>,
+    plan: Result<Plan<'_>, Halt<'_>>,
     reply: Option<Result<forward::Reply, Failure>>,
 ) -> Response<Body> {
     let outcome = match (plan, reply) {
         (Ok(plan), Some(reply)) => reply.map(|reply| {
-            if let Some(notes) = &mut trail.notes {
-                notes.upstream = reply.lease.link.address();
-                notes.upload = Some(plan.upload.clone());
-            }
+            trail.note_upstream(&plan, &reply);
             relay(worker, reply, plan)
         }),
-        (Err(failure), _) => Err(failure),
-        (Ok(_), None) => Err(Failure::InvalidResponse),
+        (Err(Halt::Failed(failure)), _) => Err(failure),
+        (Ok(_), None) | (Err(Halt::Waits(_)), _) => Err(Failure::InvalidResponse),
     };
     let (upstream, total) = times(&trail);
-    let (mut response, source) = match outcome {
-        Ok(mut response) => {
-            let ours = total.saturating_sub(upstream);
-            let headers = response.headers_mut();
-            headers.insert(
-                headers::UPSTREAM_LATENCY,
-                headers::millis(upstream.as_millis()),
-            );
-            headers.insert(headers::PROXY_LATENCY, headers::millis(ours.as_millis()));
-            (response, Source::Service)
-        }
+    let (mut response, origin) = match outcome {
+        Ok(response) => (response, Origin::Upstream),
         Err(failure) => {
-            let mut response = errors::respond(
-                failure,
-                trail.accept.as_ref(),
-                &trail.request_id,
-                trail.grpc,
-            );
-            let headers = response.headers_mut();
-            headers.insert(
-                headers::RESPONSE_LATENCY,
-                headers::millis(total.as_millis()),
-            );
-            (response, Source::Gateway)
+            let origin = failure.origin();
+            let (accept, id) = (trail.accept.as_ref(), &trail.request_id);
+            (errors::respond(failure, accept, id, trail.grpc), origin)
         }
     };
+    let added = std::mem::take(&mut trail.response_headers);
+    errors::add_headers(response.headers_mut(), added);
+    if let Some(later) = &mut trail.later {
+        let route = (trail.route.as_ref(), upstream);
+        later.respond(worker, table, route, (&mut response, origin));
+    }
+    let headers = response.headers_mut();
+    let source = if origin == Origin::Upstream {
+        let ours = total.saturating_sub(upstream);
+        headers.insert(
+            headers::UPSTREAM_LATENCY,
+            headers::millis(upstream.as_millis()),
+        );
+        headers.insert(headers::PROXY_LATENCY, headers::millis(ours.as_millis()));
+        Source::Service
+    } else {
+        headers.insert(
+            headers::RESPONSE_LATENCY,
+            headers::millis(total.as_millis()),
+        );
+        Source::Gateway
+    };
+    if trail.closes {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if trail.http2 {
+        headers::strip_for_http2(headers);
+    }
+    headers.insert(headers::REQUEST_ID, trail.request_id.clone());
     let sample = Sample {
         route: trail
             .route
@@ -174,32 +195,10 @@ fn finish(
     worker
         .metrics
         .record(sample, || labels(table, trail.route.as_deref()));
-    let headers = response.headers_mut();
-    if trail.closes {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    add_headers(headers, std::mem::take(&mut trail.response_headers));
-    if trail.http2 {
-        headers::strip_for_http2(headers);
-    }
-    headers.insert(headers::REQUEST_ID, trail.request_id.clone());
-    if trail.notes.is_none() {
+    if trail.notes.is_none() && trail.later.is_none() {
         return response;
     }
-    let status = response.status().as_u16();
-    response.map(|body| Logged::wrap(worker, table, &mut trail, status, body))
-}
-
-/// Adds what plugins and balancing want on the response.
-fn add_headers(headers: &mut HeaderMap, added: Vec<(HeaderName, HeaderValue)>) {
-    for (name, value) in added {
-        if name == header::SET_COOKIE {
-            // The upstream's own cookies stay.
-            headers.append(name, value);
-        } else {
-            headers.insert(name, value);
-        }
-    }
+    Logged::wrap(worker, table, trail, response)
 }
 
 /// How long the upstream was waited for, and how long it was up to the response's head.
@@ -250,6 +249,18 @@ impl Trail {
             route: None,
             response_headers: Vec::new(),
             upstream: None,
+            later: None,
+        }
+    }
+
+    /// Notes who answered, and how much of the request has gone there.
+    fn note_upstream(&mut self, plan: &Plan<'_>, reply: &forward::Reply) {
+        let upstream = || reply.lease.link.address();
+        if let Some(notes) = &mut self.notes {
+            (notes.upstream, notes.upload) = (upstream(), Some(plan.upload.clone()));
+        }
+        if let Some(later) = &mut self.later {
+            (later.upstream, later.upload) = (upstream(), Some(plan.upload.clone()));
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::body::{Body, BodyError};
 use super::forwarded::Client;
+use super::later::{End, Later};
 use super::life::{self, Trail};
 use super::worker::Worker;
 use crate::access_log::{Latencies, Record, Request as RequestLine};
 use crate::table::{Route, Service, Table};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Frame;
 use hyper::body::Incoming;
 use std::borrow::Cow;
@@ -62,12 +63,13 @@ impl Notes {
     }
 }
 
-/// A response's body that writes its line when it ends.
+/// A response's body that writes its line when it ends, and tells plugins.
 pub(super) struct Logged {
     body: Body,
     sent: u64,
     whole: bool,
-    notes: Box<Notes>,
+    notes: Option<Box<Notes>>,
+    later: Option<Box<Later>>,
     worker: Rc<Worker>,
     started: Instant,
     request_id: HeaderValue,
@@ -86,37 +88,44 @@ impl std::fmt::Debug for Logged {
 }
 
 impl Logged {
-    /// The body of a response to `trail`'s request.
+    /// Wraps the body of the response to `trail`'s request, if anybody wants to know of its end.
     pub(super) fn wrap(
         worker: &Rc<Worker>,
         table: &Table,
-        trail: &mut Trail,
-        status: u16,
-        body: Body,
-    ) -> Body {
-        let Some(notes) = trail.notes.take() else {
-            return body;
-        };
-        let (proxy, total) = life::times(trail);
+        trail: Trail,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let (proxy, total) = life::times(&trail);
+        let mut later = trail.later.filter(|later| later.logs());
+        if let Some(later) = &mut later {
+            later.sent(&response);
+        }
+        if trail.notes.is_none() && later.is_none() {
+            return response;
+        }
         let service = trail
             .route
             .as_ref()
             .and_then(|route| table.service(route.service?));
-        Body::Logged(Box::new(Self {
-            body,
-            sent: 0,
-            whole: false,
-            notes,
-            worker: Rc::clone(worker),
-            started: trail.started,
-            request_id: trail.request_id.clone(),
-            route: trail.route.clone(),
-            service: service.cloned(),
-            version: table.version().0,
-            status,
-            kong: total.saturating_sub(proxy),
-            proxy,
-        }))
+        let status = response.status().as_u16();
+        response.map(|body| {
+            Body::Logged(Box::new(Self {
+                body,
+                sent: 0,
+                whole: false,
+                notes: trail.notes,
+                later,
+                worker: Rc::clone(worker),
+                started: trail.started,
+                request_id: trail.request_id,
+                service: service.cloned(),
+                route: trail.route,
+                version: table.version().0,
+                status,
+                kong: total.saturating_sub(proxy),
+                proxy,
+            }))
+        })
     }
 
     pub(super) fn body(&self) -> &Body {
@@ -143,9 +152,38 @@ impl Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let latencies = Latencies {
+            request: millis(self.started.elapsed()),
+            kong: millis(self.kong),
+            proxy: millis(self.proxy),
+        };
+        self.write_line(latencies);
+        if let Some(later) = &self.later {
+            later.log(&End {
+                worker: &self.worker,
+                route: self.route.as_ref(),
+                service: self.service.as_ref(),
+                version: self.version,
+                sent: self.sent,
+                whole: self.is_whole(later.method()),
+                latencies,
+            });
+        }
+    }
+}
+
+impl Logged {
+    fn is_whole(&self, method: &Method) -> bool {
         use http_body::Body as _;
-        let Some(log) = &self.worker.log else { return };
-        let notes = &*self.notes;
+        self.whole || self.body.is_end_stream() || *method == Method::HEAD
+    }
+
+    /// Writes the line of the access log, if there is one.
+    fn write_line(&self, latencies: Latencies) {
+        let (Some(log), Some(notes)) = (&self.worker.log, &self.notes) else {
+            return;
+        };
         let text = |value: &Option<HeaderValue>| {
             let bytes = value.as_ref().map(HeaderValue::as_bytes);
             bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -175,29 +213,20 @@ impl Drop for Logged {
             user_agent: user_agent.as_deref(),
             status: self.status,
         };
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let route = self.route.as_ref();
+        let service = self.service.as_ref();
         log.add(&Record {
             began: notes.began,
             client: notes.client,
             version: self.version,
-            workspace: self.route.as_ref().map(|route| route.workspace.as_str()),
-            route: self
-                .route
-                .as_ref()
-                .map(|route| name(route.name.as_deref(), route.id)),
-            service: self
-                .service
-                .as_ref()
-                .map(|service| name(service.name.as_deref(), service.id)),
+            workspace: route.map(|route| route.workspace.as_str()),
+            route: route.map(|route| name(route.name.as_deref(), route.id)),
+            service: service.map(|service| name(service.name.as_deref(), service.id)),
             upstream: notes.upstream,
             received: notes.upload.as_ref().map_or(0, super::body::Upload::bytes),
             sent: self.sent,
-            whole: self.whole || self.body.is_end_stream() || notes.method == Method::HEAD,
-            latencies: Latencies {
-                request: millis(self.started.elapsed()),
-                kong: millis(self.kong),
-                proxy: millis(self.proxy),
-            },
+            whole: self.is_whole(&notes.method),
+            latencies,
             request: Some(request),
             stream: None,
         });

@@ -1,8 +1,8 @@
 //! The reverse proxy: HTTP/1.1 and HTTP/2 in and out, in clear and over TLS.
 //!
-//! A request's life (`life`): a plan (`plan`) from the checks hyper leaves to us (`request`), the route and the plugins;
-//! then an endpoint (`balance`), a connection (`pool`, `link`), the request and its answer (`forward`), both bodies
-//! streamed (`body`). Names and the health of targets are kept by a thread beside the workers (`keeper`, `probe`). Clients'
+//! A request's life (`life`): a plan (`plan`) from the checks hyper leaves to us (`request`), the route and the plugins
+//! (`draft`); then an endpoint (`balance`), a connection (`pool`, `link`), the request and its answer (`forward`), both bodies
+//! streamed (`body`), and the plugins' later phases (`later`, `filtered`). Names and the health of targets are kept by a thread beside the workers (`keeper`, `probe`). Clients'
 //! connections are in `client`, watched by `guard`; other protocols than HTTP in `upgrade` and `stream`, TLS in `tls`. It sees
 //! one table from start to end. Failures become responses in `errors` only.
 
@@ -10,9 +10,11 @@ mod addresses;
 mod body;
 mod buffer;
 mod client;
+mod draft;
 mod drain;
 mod errors;
 mod exec;
+mod filtered;
 mod forward;
 mod forwarded;
 mod guard;
@@ -20,6 +22,7 @@ mod hashed;
 mod headers;
 mod ids;
 mod keeper;
+mod later;
 mod life;
 mod limits;
 mod link;
@@ -61,6 +64,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tls::server::Acceptors;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+/// How long what plugins have still to hand over may take at the end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Seconds since the Unix epoch, for what depends on the wall clock (rate limits, lifetimes of credentials).
 pub type Clock = fn() -> u64;
@@ -144,6 +150,7 @@ pub struct Running {
     workers: Vec<oneshot::Receiver<io::Result<()>>>,
     log: Writer,
     log_ended: Ended,
+    state: Arc<plugin::State>,
 }
 
 /// A worker that ended before it was asked to.
@@ -204,6 +211,7 @@ impl Proxy {
             workers: Vec::new(),
             log,
             log_ended,
+            state: Arc::clone(&shared.state),
         };
         let (working, workers_end) = mpsc::channel(1);
         let keeper = Keeper {
@@ -268,6 +276,7 @@ impl Running {
         });
         let ended = futures::future::try_join_all(each).await.map(drop);
         drop(self.log);
+        self.state.stop(STOP_PATIENCE).await;
         self.log_ended.wait().await;
         ended
     }

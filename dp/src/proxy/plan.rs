@@ -1,36 +1,32 @@
 //! What is decided about a request before it goes upstream: all of it from the request, the table and the plugins'
-//! state, without waiting for anything.
+//! state. Nothing is waited for, unless a plugin has to: then the rest of it is in a future of its own.
 
 use super::body::{Outgoing, Upload};
+use super::buffer::Intake;
+use super::draft::{Around, Arrived, Draft, Progress};
 use super::errors::Failure;
-use super::forwarded::Client as Sender;
 use super::hashed::Hashed;
 use super::headers::{self, Forwarded};
+use super::later::Later;
 use super::life::Trail;
-use super::peer::Peer;
 use super::pool::Way;
-use super::request::{self, Authority};
 use super::tls::client::{Client, server_name};
 use super::upgrade::Upgrade;
 use super::worker::Worker;
 use crate::balance::Source;
-use crate::plugin::{Access, Flow, Identity, Protocols};
-use crate::table::{
-    Match, Protocol, RequestHead, Route, Service, Table, Upstream, canonical_path, upstream_path,
-};
+use crate::plugin::{Context, Flow};
+use crate::table::{Protocol, Service, Table, Upstream, upstream_path};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Request, Uri, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// The protocols of requests: a plugin for any of them runs on all, as in Kong.
-const PLUGIN_PROTOCOLS: Protocols = Protocols::REQUESTS;
 
 /// A request ready to go.
 pub(super) struct Plan<'a> {
@@ -85,78 +81,139 @@ impl Speech {
     }
 }
 
+/// Why a request is not ready to go.
+pub(super) enum Halt<'a> {
+    /// It will not go.
+    Failed(Failure),
+    /// A plugin has to wait: [`resume`].
+    Waits(Box<Draft<'a>>),
+}
+
+impl From<Failure> for Halt<'_> {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// Routes the request, runs its plugins and makes it the upstream's.
 pub(super) fn plan<'a>(
-    worker: &Worker,
-    peer: &Peer,
-    table: &'a Table,
+    around: Around<'a>,
     trail: &mut Trail,
     request: Request<Incoming>,
-) -> Result<Plan<'a>, Failure> {
+) -> Result<Plan<'a>, Halt<'a>> {
     let (mut parts, body) = request.into_parts();
-    let authority = request::check(&parts, worker.options.clients.uri_bytes_max)?;
-    let client = Sender::of(peer, &parts.headers, &worker.options.trust);
-    if let Some(notes) = &mut trail.notes {
-        notes.set_client(&client);
+    let mut uri = Uri::default();
+    let mut context = Context::default();
+    let arrived = match around.receive(trail, (&mut parts, &mut uri), &mut context) {
+        Ok(arrived) => arrived,
+        Err(failure) => {
+            around.keep_lost(trail, parts, uri, context);
+            return Err(failure.into());
+        }
+    };
+    trail.route = Some(Arc::clone(&arrived.found.route));
+    let intake = Intake::new(body, &around.worker.options.clients);
+    let mut draft = Draft::new(around, (parts, uri), arrived, intake, context);
+    if let Err(failure) = draft.admit() {
+        draft.keep(trail);
+        return Err(failure.into());
     }
-    let uri = std::mem::take(&mut parts.uri);
-    let path = canonical_path(uri.path()).map_err(|_| Failure::BadRequest)?;
-    let context = Context {
+    match draft.advance(trail) {
+        Progress::Done => Ok(complete(draft, trail)?),
+        Progress::Answered(answer) => {
+            draft.keep(trail);
+            Err(Failure::Plugin(answer).into())
+        }
+        Progress::Waits => Err(Halt::Waits(Box::new(draft))),
+    }
+}
+
+/// The same from where a plugin had to wait.
+pub(super) async fn resume<'a>(
+    mut draft: Box<Draft<'a>>,
+    trail: &mut Trail,
+) -> Result<Plan<'a>, Halt<'a>> {
+    loop {
+        let progress = match draft.wait(trail).await {
+            Flow::Continue => draft.advance(trail),
+            Flow::Answer(answer) => Progress::Answered(answer),
+        };
+        match progress {
+            Progress::Done => return Ok(complete(*draft, trail)?),
+            Progress::Answered(answer) => {
+                draft.keep(trail);
+                return Err(Failure::Plugin(answer).into());
+            }
+            Progress::Waits => {}
+        }
+    }
+}
+
+/// Makes a request the upstream's.
+fn complete<'a>(mut draft: Draft<'a>, trail: &mut Trail) -> Result<Plan<'a>, Failure> {
+    draft.keep(trail);
+    let Around {
         worker,
         peer,
-        client: &client,
         table,
-    };
-    let found = context
-        .find(&parts, &authority, &path)
-        .ok_or(Failure::NoRoute)?;
-    let matched = found.matched(&path);
-    let route = &*trail.route.insert(found.route.clone());
-    let (outgoing, upload) = Outgoing::new(body);
-    let has_body = !upload.is_finished();
-    let upgrade = Upgrade::take(&mut parts, has_body, &peer.tunnel);
-    context.check_protocol(route, &parts, (&authority, &uri), upgrade.is_some())?;
-    clean(&mut parts);
-    let service = route.service.and_then(|id| table.service(id));
-    if service.is_some_and(|service| !service.enabled) {
-        return Err(Failure::NoRoute);
-    }
-    let at = (&*path, uri.query());
-    let response_headers = &mut trail.response_headers;
-    let (query, identity) =
-        context.run_plugins(&mut parts, route, service, at, response_headers)?;
-    let service = service.ok_or(Failure::NoService)?;
+    } = draft.around;
+    let service = draft.service.ok_or(Failure::NoService)?;
     let upstream = table.upstream(&service.workspace, &service.host);
+    // What is kept for later took it along.
+    let context = trail.later.as_deref().map(Later::context);
+    let identity = &context.unwrap_or(&draft.context).identity;
     let hashed = Hashed {
-        headers: &parts.headers,
-        client: client.address,
-        identity: &identity,
-        path: &path,
-        query: query.as_deref(),
-        captures: found.captures.as_ref(),
+        headers: &draft.parts.headers,
+        client: draft.arrived.client.address,
+        identity,
+        path: draft.path(),
+        query: draft.target.query(&draft.uri),
+        captures: draft.arrived.found.captures.as_ref(),
     };
     let hash = hashed.hash(upstream, &mut trail.response_headers);
-    let speech = context.speech(service, upstream)?;
-    let prefix = Some(matched).filter(|matched| route.strip_path && matched.len() > 1);
+    let speech = speech(worker, table, service, upstream)?;
+    let uri = Destination::of(service, &draft)
+        .uri()
+        .ok_or(Failure::BadRequest)?;
+    let prefix = draft.prefix();
+    let Draft {
+        mut parts,
+        uri: original,
+        arrived,
+        intake: Intake {
+            outgoing, upload, ..
+        },
+        upgrade,
+        target,
+        ..
+    } = draft;
+    let Arrived {
+        authority,
+        client,
+        found,
+        ..
+    } = arrived;
     let forwarded = Forwarded {
         peer,
         client: &client,
         authority: &authority,
-        path: HeaderValue::from_str(uri.path()).map_err(|_| Failure::BadRequest)?,
-        prefix: prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()),
+        path: HeaderValue::from_str(original.path()).map_err(|_| Failure::BadRequest)?,
+        prefix,
         request_id: &trail.request_id,
     };
     headers::add_to_request(&mut parts.headers, forwarded);
-    complete(&mut parts, upgrade.as_deref(), &speech, has_body);
-    let target = Target::of(service, route, matched);
-    parts.uri = target
-        .uri(&uri, &path, query.as_deref())
-        .ok_or(Failure::BadRequest)?;
+    let has_body = !outgoing.is_end_stream();
+    write_framing(&mut parts, upgrade.as_deref(), &speech, has_body);
+    parts.uri = uri;
+    let route = &found.route;
+    let host = target
+        .host
+        .or_else(|| route.preserve_host.then(|| authority.into_value()));
     Ok(Plan {
         service,
         source: upstream.map_or(Source::Service(service), Source::Upstream),
         hash,
-        host: route.preserve_host.then(|| authority.into_value()),
+        host,
         request: Some(Request::from_parts(parts, outgoing)),
         // What answers a message before the next one is sent must not be held.
         buffered: route.request_buffering && !speech.is_http2() && !trail.grpc && has_body,
@@ -166,17 +223,9 @@ pub(super) fn plan<'a>(
     })
 }
 
-/// Takes out what is for this hop only.
-fn clean(parts: &mut Parts) {
-    headers::strip_request(&mut parts.headers);
-    if parts.version == Version::HTTP_2 {
-        headers::join_cookies(&mut parts.headers);
-    }
-}
-
 /// What the next hop must be told of the request as a message.
-fn complete(parts: &mut Parts, upgrade: Option<&Upgrade>, speech: &Speech, has_body: bool) {
-    parts.version = Version::HTTP_11;
+fn write_framing(parts: &mut Parts, upgrade: Option<&Upgrade>, speech: &Speech, has_body: bool) {
+    parts.version = http::Version::HTTP_11;
     parts.extensions.clear();
     if let Some(upgrade) = upgrade {
         upgrade.write(&mut parts.headers);
@@ -191,154 +240,31 @@ fn complete(parts: &mut Parts, upgrade: Option<&Upgrade>, speech: &Speech, has_b
     }
 }
 
-/// What a request looks at and does not change.
-struct Context<'a> {
-    worker: &'a Worker,
-    peer: &'a Peer,
-    client: &'a Sender,
-    table: &'a Table,
-}
-
-impl Context<'_> {
-    fn find(&self, parts: &Parts, authority: &Authority, path: &str) -> Option<Match> {
-        self.table.find(&RequestHead {
-            method: parts.method.as_str(),
-            host: authority.host(),
-            port: authority.port.unwrap_or(self.peer.local.port()),
-            path,
-            query: parts.uri.query(),
-            headers: &parts.headers,
-            sni: self.peer.server_name.as_deref(),
-            tls: self.peer.tls,
-            source: SocketAddr::new(self.client.address, self.peer.remote.port()),
-            destination: self.peer.local,
-        })
-    }
-
-    /// Runs the access phase of the request's plugins. Gives the query to send, and who the client is.
-    fn run_plugins<'q>(
-        &self,
-        parts: &mut Parts,
-        route: &Route,
-        service: Option<&Arc<Service>>,
-        (path, query): (&'q str, Option<&'q str>),
-        response_headers: &mut Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<(Option<Cow<'q, str>>, Identity), Failure> {
-        let query = query.map(Cow::Borrowed);
-        let service = service.map(|service| service.id);
-        let mut chain = self.table.chain(route, None);
-        if chain.is_empty() {
-            return Ok((query, Identity::default()));
+/// How a service is spoken to.
+fn speech(
+    worker: &Worker,
+    table: &Table,
+    service: &Service,
+    upstream: Option<&Arc<Upstream>>,
+) -> Result<Speech, Failure> {
+    let (tls, http2) = match service.protocol {
+        Protocol::Http | Protocol::Ws => return Ok(Speech::Plain),
+        Protocol::Https | Protocol::Wss => (true, false),
+        Protocol::Grpc => (false, true),
+        Protocol::Grpcs => (true, true),
+        Protocol::Tcp | Protocol::Tls | Protocol::TlsPassthrough | Protocol::Udp => {
+            tracing::debug!(service = %service.id, protocol = ?service.protocol, "protocol not supported");
+            return Err(Failure::UnsupportedProtocol);
         }
-        let mut access = Access {
-            table: self.table,
-            workspace: &route.workspace,
-            method: &parts.method,
-            path,
-            query,
-            headers: &mut parts.headers,
-            service,
-            client: self.client.address,
-            now: (self.worker.options.clock)(),
-            state: &self.worker.shared.state,
-            identity: Identity::default(),
-            response_headers: Vec::new(),
-        };
-        let mut next = 0;
-        let mut outcome = Ok(());
-        while let Some(instance) = chain.get(next) {
-            next += 1;
-            if !instance.protocols.overlap(PLUGIN_PROTOCOLS) {
-                continue;
-            }
-            let known = access
-                .identity
-                .consumer
-                .as_ref()
-                .map(|consumer| consumer.id);
-            if let Flow::Answer(answer) = instance.access(&mut access) {
-                outcome = Err(Failure::Plugin(answer));
-                break;
-            }
-            let consumer = access
-                .identity
-                .consumer
-                .as_ref()
-                .map(|consumer| consumer.id);
-            if consumer != known {
-                // The rest of the chain may be more specific for this consumer.
-                let order = (instance.priority, instance.name);
-                chain = self.table.chain(route, consumer);
-                let later = chain
-                    .iter()
-                    .position(|later| (later.priority, later.name) < order);
-                next = later.unwrap_or(chain.len());
-            }
-        }
-        *response_headers = access.response_headers;
-        outcome.map(|()| (access.query, access.identity))
-    }
-
-    /// Whether the route accepts this connection's protocol.
-    fn check_protocol(
-        &self,
-        route: &Route,
-        parts: &Parts,
-        (authority, uri): (&Authority, &Uri),
-        upgrade: bool,
-    ) -> Result<(), Failure> {
-        let (protocols, tls) = (route.protocols, self.client.tls);
-        if protocols.contains(Protocols::HTTP) || (tls && protocols.contains(Protocols::HTTPS)) {
-            return Ok(());
-        }
-        if protocols.contains(Protocols::HTTPS) {
-            return Err(https_required(route, authority, uri)?);
-        }
-        if protocols.overlap(Protocols::GRPC_ANY) {
-            let content = parts.headers.get(header::CONTENT_TYPE);
-            return match content {
-                None => Err(Failure::NotGrpc),
-                Some(content) if !is_grpc(content) => Err(Failure::NotGrpc),
-                Some(_) if parts.version != Version::HTTP_2 => Err(Failure::Http2Required),
-                Some(_) if !tls && !protocols.contains(Protocols::GRPC) => {
-                    Err(Failure::GrpcsRequired)
-                }
-                Some(_) => Ok(()),
-            };
-        }
-        let socket =
-            protocols.contains(Protocols::WS) || (tls && protocols.contains(Protocols::WSS));
-        if upgrade && socket {
-            return Ok(());
-        }
-        Err(Failure::NoRoute)
-    }
-
-    /// How a service is spoken to.
-    fn speech(
-        &self,
-        service: &Service,
-        upstream: Option<&Arc<Upstream>>,
-    ) -> Result<Speech, Failure> {
-        let (tls, http2) = match service.protocol {
-            Protocol::Http | Protocol::Ws => return Ok(Speech::Plain),
-            Protocol::Https | Protocol::Wss => (true, false),
-            Protocol::Grpc => (false, true),
-            Protocol::Grpcs => (true, true),
-            Protocol::Tcp | Protocol::Tls | Protocol::TlsPassthrough | Protocol::Udp => {
-                tracing::debug!(service = %service.id, protocol = ?service.protocol, "protocol not supported");
-                return Err(Failure::UnsupportedProtocol);
-            }
-        };
-        let upstream = upstream.map(|upstream| &**upstream);
-        let client = || self.worker.tls.find(self.table, service, upstream, http2);
-        let tls = tls.then(client).transpose().map_err(|error| {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(service = %service.id, error, "no TLS to the upstream");
-            Failure::InvalidResponse
-        })?;
-        Ok(Speech::Other { tls, http2 })
-    }
+    };
+    let upstream = upstream.map(|upstream| &**upstream);
+    let client = || worker.tls.find(table, service, upstream, http2);
+    let tls = tls.then(client).transpose().map_err(|error| {
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(service = %service.id, error, "no TLS to the upstream");
+        Failure::InvalidResponse
+    })?;
+    Ok(Speech::Other { tls, http2 })
 }
 
 /// A type of content that gRPC has.
@@ -346,43 +272,43 @@ pub(super) fn is_grpc(content_type: &HeaderValue) -> bool {
     content_type.as_bytes().starts_with(b"application/grpc")
 }
 
-fn https_required(route: &Route, authority: &Authority, uri: &Uri) -> Result<Failure, Failure> {
-    let status = StatusCode::from_u16(route.https_redirect_status_code);
-    let status = status.unwrap_or(StatusCode::UPGRADE_REQUIRED);
-    let location = status.is_redirection().then(|| {
-        let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        HeaderValue::try_from(format!("https://{}{target}", authority.host()))
-    });
-    let location = location.transpose().map_err(|_| Failure::BadRequest)?;
-    Ok(Failure::HttpsRequired { status, location })
-}
-
 /// How the upstream's request-target is made.
-struct Target<'a> {
+struct Destination<'a> {
+    original: &'a Uri,
+    path: &'a str,
+    query: Option<&'a str>,
     service_path: Option<&'a str>,
     matched: &'a str,
     strip: bool,
+    /// What a plugin wants in place of all that.
+    other: Option<&'a str>,
 }
 
-impl<'a> Target<'a> {
-    fn of(service: &'a Service, route: &Route, matched: &'a str) -> Self {
+impl<'a> Destination<'a> {
+    fn of(service: &'a Service, draft: &'a Draft<'_>) -> Self {
+        let path = draft.path();
         Self {
+            original: &draft.uri,
+            path,
+            query: draft.target.query(&draft.uri),
             service_path: service.path.as_deref(),
-            matched,
-            strip: route.strip_path,
+            matched: draft.arrived.found.matched(path),
+            strip: draft.route().strip_path,
+            other: draft.target.path.as_deref(),
         }
     }
 
     /// The target to send; the client's own where it would be the same.
-    fn uri(&self, original: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
-        let joined = self.join(path);
-        let unchanged = original.path() == joined && original.query() == query;
+    fn uri(&self) -> Option<Uri> {
+        let joined = self.other.map_or_else(|| self.join(), Cow::Borrowed);
+        let original = self.original;
+        let unchanged = original.path() == joined && original.query() == self.query;
         if unchanged && original.authority().is_none() {
             return Some(original.clone());
         }
-        let mut target = String::with_capacity(joined.len() + 1 + query.map_or(0, str::len));
+        let mut target = String::with_capacity(joined.len() + 1 + self.query.map_or(0, str::len));
         target.push_str(&joined);
-        if let Some(query) = query {
+        if let Some(query) = self.query {
             target.push('?');
             target.push_str(query);
         }
@@ -392,7 +318,8 @@ impl<'a> Target<'a> {
     }
 
     /// [`upstream_path`], with a shorter way for the common case of a service without a path.
-    fn join<'p>(&self, path: &'p str) -> Cow<'p, str> {
+    fn join(&self) -> Cow<'a, str> {
+        let path = self.path;
         if self
             .service_path
             .is_none_or(|path| path.is_empty() || path == "/")

@@ -143,7 +143,8 @@ impl Worker {
         self.pool.reap(now);
         self.tls.tick(now);
         self.balance.tick(now);
-        self.shared.state.counters.sweep((self.options.clock)());
+        let clock = (self.options.clock)();
+        self.shared.state.all().for_each(|kept| kept.tick(clock));
         self.metrics
             .idle_upstream
             .store(self.pool.idle() as u64, Ordering::Relaxed);

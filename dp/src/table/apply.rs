@@ -1,11 +1,11 @@
 //! From one version of the table to the next.
 
 use super::certificate::{Authority, Certificate};
-use super::entity::{Consumer, KeyCredential, Origin, Service};
+use super::entity::{Consumer, Origin, Service};
 use super::route::Route;
 use super::upstream::{Target, Upstream};
 use super::{Rejected, Table, Touched};
-use crate::plugin::{self, CompileError, Protocols};
+use crate::plugin::{Entity, Protocols, Stamp};
 use serde::Deserialize;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::kind::{self, Kind};
@@ -61,6 +61,7 @@ impl Table {
                 }
             }
         }
+        table.note_rewrites();
         let services = changes
             .iter()
             .filter(|change| change.key.kind.as_str() == SERVICE);
@@ -85,6 +86,7 @@ impl Table {
             version: entry.version,
             workspace: &key.workspace,
         };
+        let held = &mut self.credentials;
         match kind {
             Kind::Service => {
                 let service = Service::compile(origin, decode(entry)?)?;
@@ -106,22 +108,29 @@ impl Table {
                 refill.insert(origin.id);
             }
             Kind::Target => self.put_target(origin, &decode(entry)?, refill)?,
-            Kind::Consumer => {
-                let consumer = Consumer::compile(origin, decode(entry)?);
-                self.remove(kind, origin.id, refill);
-                if let Some(username) = &consumer.username {
-                    self.consumer_names
-                        .insert(origin.workspace, username, origin.id);
-                }
-                self.consumers.insert(origin.id, Arc::new(consumer));
+            Kind::Consumer => self.put_consumer(Consumer::compile(origin, decode(entry)?)),
+            Kind::Plugin => {
+                self.put_plugin(origin, &decode_secret(entry)?, entry.body.as_bytes())?;
             }
-            Kind::Plugin => self.put_plugin(origin, &decode_secret(entry)?)?,
-            Kind::KeyauthCredential => {
-                let credential = Arc::new(KeyCredential::compile(origin, decode_secret(entry)?));
-                self.remove(kind, origin.id, refill);
-                let hash = self.key_hash(origin.workspace, &credential.key);
-                self.credential_keys.insert(hash, Arc::clone(&credential));
-                self.credentials.insert(origin.id, credential);
+            Kind::KeyauthCredential => held.keys.insert(origin, decode_secret(entry)?),
+            Kind::BasicauthCredential => held.basic.insert(origin, decode_secret(entry)?),
+            Kind::JwtSecret => held.jwt.insert(origin, decode_secret(entry)?),
+            Kind::HmacauthCredential => held.hmac.insert(origin, decode_secret(entry)?),
+            Kind::Oauth2Credential => held.applications.insert(origin, decode_secret(entry)?),
+            Kind::Oauth2Token => held.tokens.insert(origin, decode_secret(entry)?),
+            Kind::Acl => {
+                let fields: kind::Acl = decode(entry)?;
+                let group = Arc::from(fields.group);
+                self.acls.join(origin.id, group, fields.consumer.id);
+            }
+            Kind::ConsumerGroup => {
+                let fields: kind::ConsumerGroup = decode(entry)?;
+                self.groups.insert(origin.id, &fields.name);
+            }
+            Kind::ConsumerGroupConsumer => {
+                let fields: kind::ConsumerGroupConsumer = decode(entry)?;
+                let (group, consumer) = (fields.consumer_group.id, fields.consumer.id);
+                self.groups.members.join(origin.id, group, consumer);
             }
             Kind::Certificate => {
                 let certificate = Certificate::compile(&decode_secret(entry)?)?;
@@ -133,19 +142,7 @@ impl Table {
                 self.authorities.insert(origin.id, Arc::new(authority));
             }
             // Not used by any plugin that runs here.
-            Kind::ConsumerGroup
-            | Kind::ConsumerGroupConsumer
-            | Kind::FilterChain
-            | Kind::Vault
-            | Kind::KeySet
-            | Kind::Key
-            | Kind::BasicauthCredential
-            | Kind::JwtSecret
-            | Kind::HmacauthCredential
-            | Kind::Acl
-            | Kind::Oauth2Credential
-            | Kind::Oauth2Token
-            | Kind::Workspace => {}
+            Kind::FilterChain | Kind::Vault | Kind::KeySet | Kind::Key | Kind::Workspace => {}
         }
         Ok(())
     }
@@ -177,23 +174,25 @@ impl Table {
         self.router.insert(&route);
     }
 
-    fn put_plugin(&mut self, origin: Origin<'_>, fields: &kind::Plugin) -> Result<(), String> {
+    fn put_plugin(
+        &mut self,
+        origin: Origin<'_>,
+        fields: &kind::Plugin,
+        body: &[u8],
+    ) -> Result<(), String> {
         if !fields.enabled {
             self.plugins.remove(origin.id);
             return Ok(());
         }
-        if fields.consumer_group.is_some() {
-            // Without knowing who belongs to the group it would run for everybody.
-            return Err("this data plane does not know consumer groups".to_owned());
-        }
-        let instance = plugin::compile(origin.id, origin.version, fields);
-        let instance = instance.map_err(|error| match &error {
-            CompileError::Unsupported { name } => {
-                format!("this data plane does not run plugin `{name}`")
-            }
-            // Its source may quote the configuration.
-            CompileError::Invalid { .. } => error.to_string(),
-        })?;
+        let entity = Entity {
+            id: origin.id,
+            stamp: Stamp::of(origin.id, origin.version, body),
+            workspace: origin.workspace,
+            fields,
+        };
+        let instance = self.registry.compile(&entity);
+        // Without its source, which may quote the configuration.
+        let instance = instance.map_err(|error| error.to_string())?;
         self.plugins.insert(origin.workspace, instance);
         Ok(())
     }
@@ -227,17 +226,17 @@ impl Table {
                 }
                 refill.insert(upstream);
             }
-            Kind::Consumer => {
-                let Some(consumer) = self.consumers.remove(&id) else {
-                    return;
-                };
-                if let Some(username) = &consumer.username {
-                    self.consumer_names
-                        .remove(&consumer.workspace, username, id);
-                }
-            }
+            Kind::Consumer => self.remove_consumer(id),
             Kind::Plugin => self.plugins.remove(id),
-            Kind::KeyauthCredential => self.remove_key(id),
+            Kind::KeyauthCredential => self.credentials.keys.remove(id),
+            Kind::BasicauthCredential => self.credentials.basic.remove(id),
+            Kind::JwtSecret => self.credentials.jwt.remove(id),
+            Kind::HmacauthCredential => self.credentials.hmac.remove(id),
+            Kind::Oauth2Credential => self.credentials.applications.remove(id),
+            Kind::Oauth2Token => self.credentials.tokens.remove(id),
+            Kind::Acl => self.acls.leave(id),
+            Kind::ConsumerGroup => self.groups.remove(id),
+            Kind::ConsumerGroupConsumer => self.groups.members.leave(id),
             Kind::Certificate => {
                 self.certificates.remove(&id);
             }
@@ -246,34 +245,26 @@ impl Table {
                 self.authorities.remove(&id);
             }
             // Not used by any plugin that runs here.
-            Kind::ConsumerGroup
-            | Kind::ConsumerGroupConsumer
-            | Kind::FilterChain
-            | Kind::Vault
-            | Kind::KeySet
-            | Kind::Key
-            | Kind::BasicauthCredential
-            | Kind::JwtSecret
-            | Kind::HmacauthCredential
-            | Kind::Acl
-            | Kind::Oauth2Credential
-            | Kind::Oauth2Token
-            | Kind::Workspace => {}
+            Kind::FilterChain | Kind::Vault | Kind::KeySet | Kind::Key | Kind::Workspace => {}
         }
     }
 
-    fn remove_key(&mut self, id: Uuid) {
-        let Some(credential) = self.credentials.remove(&id) else {
+    fn put_consumer(&mut self, consumer: Consumer) {
+        self.remove_consumer(consumer.id);
+        if let Some(username) = &consumer.username {
+            self.consumer_names
+                .insert(&consumer.workspace, username, consumer.id);
+        }
+        self.consumers.insert(consumer.id, Arc::new(consumer));
+    }
+
+    fn remove_consumer(&mut self, id: Uuid) {
+        let Some(consumer) = self.consumers.remove(&id) else {
             return;
         };
-        let hash = self.key_hash(&credential.workspace, &credential.key);
-        // The key may have moved to another credential in the same change set.
-        if self
-            .credential_keys
-            .get(&hash)
-            .is_some_and(|found| found.id == id)
-        {
-            self.credential_keys.remove(&hash);
+        if let Some(username) = &consumer.username {
+            self.consumer_names
+                .remove(&consumer.workspace, username, id);
         }
     }
 

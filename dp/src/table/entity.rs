@@ -3,7 +3,6 @@
 use sluice_schema::entity::Workspace;
 use sluice_schema::kind;
 use sluice_schema::version::Version;
-use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -157,45 +156,6 @@ impl Consumer {
             username: fields.username,
             custom_id: fields.custom_id,
         }
-    }
-}
-
-/// A key-auth credential.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyCredential {
-    /// The entity.
-    pub id: Uuid,
-    /// The event that last wrote it.
-    pub version: Version,
-    /// Its workspace.
-    pub workspace: Workspace,
-    /// Whose it is.
-    pub consumer: Uuid,
-    /// The secret. It was found by its hash: compare it, in constant time.
-    pub key: Box<str>,
-    /// Seconds of life from `created_at`.
-    pub ttl: Option<u64>,
-    /// Seconds since the Unix epoch.
-    pub created_at: u64,
-}
-
-impl KeyCredential {
-    pub(super) fn compile(origin: Origin<'_>, fields: kind::KeyauthCredential) -> Self {
-        Self {
-            id: origin.id,
-            version: origin.version,
-            workspace: origin.workspace.clone(),
-            consumer: fields.consumer.id,
-            key: fields.key.into(),
-            ttl: fields.ttl,
-            created_at: fields.created_at,
-        }
-    }
-}
-
-impl fmt::Debug for KeyCredential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyCredential({} of {})", self.id, self.consumer)
     }
 }
 

@@ -8,7 +8,9 @@
 mod apply;
 mod certificate;
 mod checks;
+mod credential;
 mod entity;
+mod groups;
 mod names;
 mod path;
 mod plugins;
@@ -20,19 +22,24 @@ mod upstream;
 
 pub use certificate::{Authority, Certificate, CertificateFault, Fingerprint};
 pub use checks::{Active, Checks, Limits, Passive, ProbeProtocol, Statuses};
-pub use entity::{Consumer, KeyCredential, Protocol, Service};
+pub use credential::Credential;
+pub use entity::{Consumer, Protocol, Service};
 pub use path::{PathError, canonical_path, upstream_path};
 pub use plugins::Chain;
 pub use route::Route;
 pub use router::{Captures, Match, RequestHead, StreamHead, StreamProtocol};
 pub use upstream::{Algorithm, Hash, HashOn, Target, Upstream};
 
+use crate::plugin::{self, Instance, Phases, Registry};
 use certificate::Snis;
+use credential::Credentials;
+use groups::{Groups, Memberships};
 use imbl::{HashMap, OrdMap};
 use names::Names;
 use plugins::{Plugins, Scope};
 use router::Router;
 use sluice_schema::entity::{Key, Workspace};
+use sluice_schema::kind;
 use sluice_schema::version::Version;
 use std::fmt;
 use std::sync::Arc;
@@ -53,14 +60,18 @@ pub struct Table {
     target_upstreams: OrdMap<Uuid, Uuid>,
     consumers: HashMap<Uuid, Arc<Consumer>>,
     consumer_names: Names,
-    credentials: OrdMap<Uuid, Arc<KeyCredential>>,
-    credential_keys: HashMap<KeyHash, Arc<KeyCredential>>,
-    /// Makes [`KeyHash`]es of this table's line useless elsewhere.
-    hash_key: [u8; 32],
+    groups: Groups,
+    credentials: Credentials,
+    /// The groups of consumers by access lists.
+    acls: Memberships<Arc<str>>,
     certificates: HashMap<Uuid, Arc<Certificate>>,
     snis: Snis,
     authorities: HashMap<Uuid, Arc<Authority>>,
     plugins: Plugins,
+    /// Whether a request must be shown to a plugin before it is routed.
+    rewrites: bool,
+    /// The plugins that entities can name.
+    registry: Registry,
     rejected: OrdMap<Key, Arc<Rejected>>,
     touched: Arc<[Touched]>,
 }
@@ -73,9 +84,6 @@ pub enum Touched {
     /// An upstream, or a target of it.
     Upstream(Uuid),
 }
-
-/// Half of a keyed BLAKE3 of workspace and key: enough to find a credential, which is then compared.
-type KeyHash = [u8; 16];
 
 /// An entity that could not be compiled; what was there before still serves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,6 +100,19 @@ impl Table {
     /// No configuration.
     pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// No configuration, for a build with other plugins than the standard ones.
+    pub fn with_plugins(registry: Registry) -> Self {
+        Self {
+            registry,
+            ..Self::default()
+        }
+    }
+
+    /// The plugins that entities can name.
+    pub fn registry(&self) -> Registry {
+        self.registry
     }
 
     /// The last version applied.
@@ -169,9 +190,76 @@ impl Table {
             .or_else(|| self.consumer(self.consumer_names.find(workspace, name_or_id)?))
     }
 
-    /// The credential a key may belong to. It was found by a hash: the caller compares the keys in constant time.
-    pub fn key_credential(&self, workspace: &Workspace, key: &str) -> Option<&Arc<KeyCredential>> {
-        self.credential_keys.get(&self.key_hash(workspace, key))
+    /// The key-auth credential a key may belong to. It was found by a hash: the caller compares the keys in constant time.
+    pub fn key_credential(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+    ) -> Option<&Arc<Credential<kind::KeyauthCredential>>> {
+        self.credentials.keys.find(workspace, key)
+    }
+
+    /// The basic-auth credential of a username.
+    pub fn basic_credential(
+        &self,
+        workspace: &Workspace,
+        username: &str,
+    ) -> Option<&Arc<Credential<kind::BasicauthCredential>>> {
+        self.credentials.basic.find(workspace, username)
+    }
+
+    /// The jwt credential of a key, which tokens name in a claim.
+    pub fn jwt_credential(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+    ) -> Option<&Arc<Credential<kind::JwtSecret>>> {
+        self.credentials.jwt.find(workspace, key)
+    }
+
+    /// The hmac-auth credential of a username.
+    pub fn hmac_credential(
+        &self,
+        workspace: &Workspace,
+        username: &str,
+    ) -> Option<&Arc<Credential<kind::HmacauthCredential>>> {
+        self.credentials.hmac.find(workspace, username)
+    }
+
+    /// The OAuth 2.0 application of a client id.
+    pub fn oauth2_application(
+        &self,
+        workspace: &Workspace,
+        client_id: &str,
+    ) -> Option<&Arc<Credential<kind::Oauth2Credential>>> {
+        self.credentials.applications.find(workspace, client_id)
+    }
+
+    /// An OAuth 2.0 application by id.
+    pub fn oauth2_application_by_id(
+        &self,
+        id: Uuid,
+    ) -> Option<&Arc<Credential<kind::Oauth2Credential>>> {
+        self.credentials.applications.get(id)
+    }
+
+    /// The OAuth 2.0 token a text may be. It was found by a hash: the caller compares the tokens in constant time.
+    pub fn oauth2_token(
+        &self,
+        workspace: &Workspace,
+        token: &str,
+    ) -> Option<&Arc<Credential<kind::Oauth2Token>>> {
+        self.credentials.tokens.find(workspace, token)
+    }
+
+    /// The groups of a consumer by access lists, in no particular order.
+    pub fn acl_groups(&self, consumer: Uuid) -> &[Arc<str>] {
+        self.acls.of(consumer)
+    }
+
+    /// The groups of a consumer that plugins can be bound to: names and ids, by name.
+    pub fn consumer_groups(&self, consumer: Uuid) -> Vec<(&str, Uuid)> {
+        self.groups.of(consumer)
     }
 
     /// A certificate by id.
@@ -204,14 +292,14 @@ impl Table {
             .filter(|_| self.plugins.has_global())
             .and_then(|id| self.route(id))
             .map(|route| &route.workspace);
-        self.plugins.chain(
-            workspace,
-            &Scope {
-                route,
-                service,
-                consumer,
-            },
-        )
+        let scope = Scope {
+            route,
+            service,
+            consumer,
+            group: None,
+        };
+        self.plugins
+            .chain(workspace, &scope, &self.groups_of(consumer))
     }
 
     /// The plugins for a request on a route that is at hand: [`Table::scoped`] without looking the route up.
@@ -220,18 +308,40 @@ impl Table {
             route: Some(route.id),
             service: route.service,
             consumer,
+            group: None,
         };
-        self.plugins.chain(Some(&route.workspace), &scope)
+        let groups = self.groups_of(consumer);
+        self.plugins.chain(Some(&route.workspace), &scope, &groups)
     }
 
-    fn key_hash(&self, workspace: &Workspace, key: &str) -> KeyHash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.hash_key);
-        hasher.update(workspace.as_str().as_bytes());
-        hasher.update(&[0]);
-        hasher.update(key.as_bytes());
-        let mut hash = KeyHash::default();
-        hasher.finalize_xof().fill(&mut hash);
-        hash
+    /// The global plugins of a workspace.
+    pub fn global_chain(&self, workspace: &Workspace) -> Chain {
+        self.plugins.global(workspace)
+    }
+
+    /// Whether there are global plugins of the default workspace with a part before routing.
+    pub(crate) fn rewrites(&self) -> bool {
+        self.rewrites
+    }
+
+    /// What of the plugins is not the same in `next`: the instances before and after.
+    pub(crate) fn plugin_changes<'a>(
+        &'a self,
+        next: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Instance>, Option<&'a Instance>)> {
+        self.plugins.changes(&next.plugins)
+    }
+
+    /// The groups of a consumer, if any plugin asks for them.
+    fn groups_of(&self, consumer: Option<Uuid>) -> Vec<(&str, Uuid)> {
+        let consumer = consumer.filter(|_| self.plugins.has_grouped());
+        consumer.map_or_else(Vec::new, |id| self.groups.of(id))
+    }
+
+    /// Notes what is asked of every request.
+    fn note_rewrites(&mut self) {
+        let global = self.plugins.global(&Workspace::DEFAULT);
+        self.rewrites = global.phases().overlap(Phases::REWRITE);
     }
 }
 
@@ -248,13 +358,15 @@ impl Default for Table {
             target_upstreams: OrdMap::default(),
             consumers: HashMap::default(),
             consumer_names: Names::default(),
-            credentials: OrdMap::default(),
-            credential_keys: HashMap::default(),
-            hash_key: rand::random(),
+            groups: Groups::default(),
+            credentials: Credentials::default(),
+            acls: Memberships::default(),
             certificates: HashMap::default(),
             snis: Snis::default(),
             authorities: HashMap::default(),
             plugins: Plugins::default(),
+            rewrites: false,
+            registry: plugin::STANDARD,
             rejected: OrdMap::default(),
             touched: Arc::default(),
         }

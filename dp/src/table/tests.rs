@@ -67,10 +67,11 @@ fn route(paths: &[&str]) -> Value {
     })
 }
 
-fn plugin(name: &str, scope: [Option<u128>; 3]) -> Value {
+fn plugin<const N: usize>(name: &str, scope: [Option<u128>; N]) -> Value {
     let mut fields =
         json!({"name": name, "protocols": ["http"], "enabled": true, "config": {"minute": 5}});
-    for (field, number) in ["route", "service", "consumer"].into_iter().zip(scope) {
+    let parts = ["route", "service", "consumer", "consumer_group"];
+    for (field, number) in parts.into_iter().zip(scope) {
         if let Some(number) = number {
             fields[field] = reference(number);
         }
@@ -203,34 +204,26 @@ fn plugins_this_build_does_not_know_are_listed() {
 }
 
 #[test]
-fn a_plugin_of_a_consumer_group_runs_for_nobody_and_is_listed() {
+fn a_plugin_of_a_consumer_group_runs_for_nobody_else() {
     let mut grouped = plugin("rate-limiting", [None; 3]);
     grouped["consumer_group"] = reference(9);
-    let (table, rejected) = Table::empty().apply(Version(1), &[put(Kind::Plugin, 1, &grouped)]);
-    assert_eq!(
-        rejected[0].reason,
-        "this data plane does not know consumer groups"
-    );
+    let table = apply(&Table::empty(), &[put(Kind::Plugin, 1, &grouped)]);
     assert!(table.scoped(None, None, None).is_empty());
+    assert!(table.scoped(None, None, Some(id(20))).is_empty());
+    let membership = json!({ "consumer_group": reference(9), "consumer": reference(20) });
+    let group = [
+        put(Kind::ConsumerGroupConsumer, 3, &membership),
+        put(Kind::ConsumerGroup, 9, &json!({ "name": "g" })),
+    ];
+    let table = apply(&table, &group);
+    assert_eq!(table.scoped(None, None, Some(id(20))).len(), 1);
+    assert!(table.scoped(None, None, Some(id(21))).is_empty());
 }
 
 #[test]
 fn kinds_that_no_request_needs_change_nothing() {
     let table = apply(&Table::empty(), &[put(Kind::Route, 1, &route(&["/a"]))]);
-    let unused = [
-        Kind::ConsumerGroup,
-        Kind::ConsumerGroupConsumer,
-        Kind::FilterChain,
-        Kind::Vault,
-        Kind::KeySet,
-        Kind::Key,
-        Kind::BasicauthCredential,
-        Kind::JwtSecret,
-        Kind::HmacauthCredential,
-        Kind::Acl,
-        Kind::Oauth2Credential,
-        Kind::Oauth2Token,
-    ];
+    let unused = [Kind::FilterChain, Kind::Vault, Kind::KeySet, Kind::Key];
     // Whatever is in them.
     let changes = unused.map(|kind| put(kind, 1, &json!({"x": 1})));
     let table = apply(&table, &changes);
@@ -287,6 +280,98 @@ fn a_key_belongs_to_the_credential_that_has_it_now() {
 }
 
 #[test]
+fn every_kind_of_credential_is_found_by_what_clients_show() {
+    let consumer = reference(7);
+    let kinds = [
+        (
+            Kind::KeyauthCredential,
+            json!({"consumer": consumer, "key": "a", "created_at": 1}),
+        ),
+        (
+            Kind::BasicauthCredential,
+            json!({"consumer": consumer, "username": "a", "password": "p"}),
+        ),
+        (
+            Kind::JwtSecret,
+            json!({"consumer": consumer, "key": "a", "secret": "s"}),
+        ),
+        (
+            Kind::HmacauthCredential,
+            json!({"consumer": consumer, "username": "a", "secret": "s"}),
+        ),
+        (
+            Kind::Oauth2Credential,
+            json!({
+                "consumer": consumer, "name": "n", "client_id": "a", "client_secret": "s", "hash_secret": false,
+                "client_type": "public",
+            }),
+        ),
+        (
+            Kind::Oauth2Token,
+            json!({"credential": consumer, "access_token": "a", "expires_in": 5, "created_at": 1}),
+        ),
+    ];
+    let changes: Vec<_> = (1..)
+        .zip(&kinds)
+        .map(|(number, (kind, fields))| put(*kind, number, fields))
+        .collect();
+    let table = apply(&Table::empty(), &changes);
+    let found = |table: &Table, shown: &str| {
+        let workspace = &Workspace::DEFAULT;
+        [
+            table.key_credential(workspace, shown).map(|found| found.id),
+            table
+                .basic_credential(workspace, shown)
+                .map(|found| found.id),
+            table.jwt_credential(workspace, shown).map(|found| found.id),
+            table
+                .hmac_credential(workspace, shown)
+                .map(|found| found.id),
+            table
+                .oauth2_application(workspace, shown)
+                .map(|found| found.id),
+            table.oauth2_token(workspace, shown).map(|found| found.id),
+        ]
+    };
+    assert_eq!(
+        found(&table, "a"),
+        [1, 2, 3, 4, 5, 6].map(|number| Some(id(number)))
+    );
+    assert_eq!(found(&table, "b"), [None; 6]);
+    assert_eq!(table.oauth2_application_by_id(id(5)).unwrap().name, "n");
+    let gone: Vec<_> = (1..)
+        .zip(&kinds)
+        .map(|(number, (kind, _))| delete(*kind, number))
+        .collect();
+    let table = apply(&table, &gone);
+    assert_eq!(found(&table, "a"), [None; 6]);
+}
+
+#[test]
+fn access_lists_name_the_groups_of_a_consumer() {
+    let acl = |group: &str| json!({"consumer": reference(7), "group": group});
+    let table = apply(
+        &Table::empty(),
+        &[put(Kind::Acl, 1, &acl("a")), put(Kind::Acl, 2, &acl("b"))],
+    );
+    let groups = |table: &Table| {
+        let mut groups: Vec<_> = table
+            .acl_groups(id(7))
+            .iter()
+            .map(|group| group.to_string())
+            .collect();
+        groups.sort_unstable();
+        groups
+    };
+    assert_eq!(groups(&table), ["a", "b"]);
+    let table = apply(
+        &table,
+        &[put(Kind::Acl, 1, &acl("c")), delete(Kind::Acl, 2)],
+    );
+    assert_eq!(groups(&table), ["c"]);
+}
+
+#[test]
 fn consumers_are_found_by_id_or_name_in_their_workspace() {
     let table = apply(
         &Table::empty(),
@@ -334,26 +419,30 @@ fn disabled_plugins_do_not_run() {
     assert_eq!(table.scoped(Some(id(1)), None, None).len(), 0);
 }
 
-/// Kong's order of scopes: which of route, service, consumer an instance names; the first that fits wins.
-const SPECIFIC: [[bool; 3]; 8] = [
-    [true, true, true],
-    [true, false, true],
-    [false, true, true],
-    [true, true, false],
-    [false, false, true],
-    [true, false, false],
-    [false, true, false],
-    [false, false, false],
+/// Kong's order of scopes: which of route, service, consumer, consumer group an instance names; the first that fits wins.
+const SPECIFIC: [[bool; 4]; 12] = [
+    [true, true, true, false],
+    [true, true, false, true],
+    [true, false, true, false],
+    [false, true, true, false],
+    [true, false, false, true],
+    [false, true, false, true],
+    [true, true, false, false],
+    [false, false, true, false],
+    [false, false, false, true],
+    [true, false, false, false],
+    [false, true, false, false],
+    [false, false, false, false],
 ];
 
-type Instance = (&'static str, [Option<u128>; 3]);
+type Instance = (&'static str, [Option<u128>; 4]);
 
-fn naive_chain(plugins: &[Instance], request: [Option<u128>; 3]) -> Vec<Uuid> {
+fn naive_chain(plugins: &[Instance], request: [Option<u128>; 4]) -> Vec<Uuid> {
     let mut chain = Vec::new();
     for name in ["key-auth", "rate-limiting"] {
         let best = SPECIFIC.iter().find_map(|parts| {
-            let wanted = [0, 1, 2].map(|part| request[part].filter(|_| parts[part]));
-            let whole = (0..3).all(|part| wanted[part].is_some() == parts[part]);
+            let wanted = [0, 1, 2, 3].map(|part| request[part].filter(|_| parts[part]));
+            let whole = (0..4).all(|part| wanted[part].is_some() == parts[part]);
             let found = plugins
                 .iter()
                 .position(|(other, scope)| *other == name && *scope == wanted);
@@ -408,26 +497,33 @@ proptest! {
         let (table, rejected) = table.apply(table.version().next(), &all);
         prop_assert!(rejected.is_empty() && table.rejected().next().is_none());
         prop_assert!(table.routes.is_empty() && table.targets.is_empty() && table.target_upstreams.is_empty());
-        prop_assert!(table.credential_keys.is_empty() && table.upstreams.is_empty() && table.consumers.is_empty());
+        prop_assert!(table.groups.is_empty() && table.credentials.is_empty() && table.acls.is_empty() && table.upstreams.is_empty() && table.consumers.is_empty());
         prop_assert_eq!(find(&table, "/a"), None);
     }
 
     #[test]
     fn chains_hold_the_most_specific_instance_of_each_plugin(
-        plugins in vec((select(vec!["key-auth", "rate-limiting"]), [0usize..8, 0..1, 0..1]), 0..8),
-        others in vec((select(vec!["key-auth", "rate-limiting"]), [option::of(11u128..13), option::of(21..23), option::of(31..33)]), 0..6),
+        plugins in vec((select(vec!["key-auth", "rate-limiting"]), 0usize..12), 0..10),
+        others in vec((select(vec!["key-auth", "rate-limiting"]), [option::of(11u128..13), option::of(21..23), option::of(31..33), option::of(41..43)]), 0..6),
         with_service in any::<bool>(),
         with_consumer in any::<bool>(),
+        with_group in any::<bool>(),
     ) {
-        let scope = |parts: [bool; 3]| [11, 21, 31].map(Some).into_iter().zip(parts).map(|(id, part)| id.filter(|_| part)).collect::<Vec<_>>().try_into().unwrap();
-        let mut instances: Vec<Instance> = plugins.into_iter().map(|(name, [parts, ..])| (name, scope(SPECIFIC[parts]))).collect();
+        let scope = |parts: [bool; 4]| [11, 21, 31, 41].map(Some).into_iter().zip(parts).map(|(id, part)| id.filter(|_| part)).collect::<Vec<_>>().try_into().unwrap();
+        let mut instances: Vec<Instance> = plugins.into_iter().map(|(name, parts)| (name, scope(SPECIFIC[parts]))).collect();
         instances.extend(others);
         instances.sort_unstable();
         instances.dedup();
         let mut changes: Vec<_> = instances.iter().enumerate().map(|(index, (name, scope))| put(Kind::Plugin, 100 + index as u128, &plugin(name, *scope))).collect();
         changes.push(put(Kind::Route, 11, &route(&["/"])));
+        changes.push(put(Kind::ConsumerGroup, 41, &json!({ "name": "g" })));
+        if with_group {
+            let membership = json!({ "consumer_group": reference(41), "consumer": reference(31) });
+            changes.push(put(Kind::ConsumerGroupConsumer, 1, &membership));
+        }
         let table = apply(&Table::empty(), &changes);
-        let request = [Some(11), with_service.then_some(21), with_consumer.then_some(31)];
+        let with_group = with_consumer && with_group;
+        let request = [Some(11), with_service.then_some(21), with_consumer.then_some(31), with_group.then_some(41)];
         let chain = table.scoped(request[0].map(id), request[1].map(id), request[2].map(id));
         prop_assert_eq!(chain.iter().map(|plugin| plugin.id).collect::<Vec<_>>(), naive_chain(&instances, request));
     }

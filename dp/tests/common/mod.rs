@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod consistency;
 pub(crate) mod dns;
 pub(crate) mod programs;
 pub(crate) mod secure;
@@ -16,6 +17,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
+use sluice_dp::plugin::{Registry, STANDARD, State};
 use sluice_dp::proxy::{Options, Proxy, Running, Shared};
 use sluice_dp::table::Table;
 use sluice_schema::entity::{Body, Change, Entry, Id, Key, KindName, Workspace};
@@ -48,8 +50,16 @@ impl Gateway {
     }
 
     pub(crate) fn with(options: Options, entities: &[Entity]) -> Self {
-        let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
-        let shared = Shared::default();
+        Self::with_plugins(STANDARD, options, entities)
+    }
+
+    /// The same with these plugins.
+    pub(crate) fn with_plugins(registry: Registry, options: Options, entities: &[Entity]) -> Self {
+        let tables = Arc::new(ArcSwap::from_pointee(Table::with_plugins(registry)));
+        let shared = Shared {
+            state: Arc::new(State::new(registry)),
+            ..Shared::default()
+        };
         let shutdown = CancellationToken::new();
         let mut options = options;
         if options.listen.is_empty() {
@@ -92,8 +102,30 @@ impl Gateway {
             after: None,
         });
         let (table, _) = table.apply(version, &removed.collect::<Vec<_>>());
+        self.activate(table);
+    }
+
+    /// The next version, with nothing but these entities, made anew from all of them.
+    pub(crate) fn reload(&self, entities: &[Entity]) {
+        self.reload_as(self.tables.load().version().next(), entities);
+    }
+
+    /// The same as this version, as after a log was restored.
+    pub(crate) fn reload_as(&self, version: Version, entities: &[Entity]) {
+        let before = self.tables.load_full();
+        let all: Vec<_> = entities
+            .iter()
+            .map(|entity| entity.change(version))
+            .collect();
+        let (table, _) = Table::with_plugins(before.registry()).apply(version, &all);
+        self.activate(table);
+    }
+
+    fn activate(&self, table: Table) {
         self.shared.upstreams.prepare(&table);
-        self.tables.store(Arc::new(table));
+        let (before, table) = (self.tables.load_full(), Arc::new(table));
+        let swap = || self.tables.store(Arc::clone(&table));
+        self.shared.state.activate(&before, &table, swap);
     }
 
     /// The same. Gives why entities were refused.
@@ -105,8 +137,7 @@ impl Gateway {
             .map(|entity| entity.change(version))
             .collect();
         let (table, rejected) = table.apply(version, &changes);
-        self.shared.upstreams.prepare(&table);
-        self.tables.store(Arc::new(table));
+        self.activate(table);
         rejected.into_iter().map(|entity| entity.reason).collect()
     }
 
@@ -209,6 +240,11 @@ pub(crate) fn target(id: u128, upstream: u128, address: SocketAddr, weight: u16)
 
 pub(crate) fn consumer(id: u128, fields: Value) -> Entity {
     Entity::new("consumer", id, fields, &json!({}))
+}
+
+/// An entity of another kind.
+pub(crate) fn entity(kind: &'static str, id: u128, fields: Value) -> Entity {
+    Entity::new(kind, id, fields, &json!({}))
 }
 
 pub(crate) fn key_credential(id: u128, consumer: u128, fields: Value) -> Entity {

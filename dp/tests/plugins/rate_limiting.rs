@@ -1,163 +1,14 @@
-//! Plugins on requests through a real proxy.
+//! `rate-limiting`
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
-
-mod common;
-
-use common::*;
+use crate::common::consistency::is_consistent;
+use crate::common::*;
+use crate::support::*;
 use serde_json::{Value, json};
 use sluice_dp::proxy::Options;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// 2023-11-14 22:13:20 UTC: 40 seconds before the end of the minute.
-const NOW: u64 = 1_700_000_000;
-
-fn options() -> Options {
-    Options {
-        clock: || NOW,
-        ..Options::default()
-    }
-}
-
-async fn gateway_with(entities: &[Entity]) -> (Origin, Gateway) {
-    let origin = Origin::echo().await;
-    let base = [
-        service(1, origin.address, json!({})),
-        route(2, json!({ "paths": ["/"] })),
-    ];
-    let gateway = Gateway::with(options(), &[&base, entities].concat());
-    (origin, gateway)
-}
-
-fn key_auth(config: Value) -> Vec<Entity> {
-    vec![
-        consumer(10, json!({ "username": "alice", "custom_id": "a-1" })),
-        key_credential(11, 10, json!({ "key": "secret" })),
-        plugin(12, json!({ "name": "key-auth", "config": config })),
-    ]
-}
-
 fn rate_limiting(id: u128, config: Value) -> Entity {
     plugin(id, json!({ "name": "rate-limiting", "config": config }))
-}
-
-#[tokio::test]
-async fn key_auth_asks_for_a_key_and_tells_the_upstream_who_it_is() {
-    let (_origin, gateway) = gateway_with(&key_auth(json!({ "realm": "here" }))).await;
-    let mut client = gateway.client().await;
-    let reply = client.get("/").await;
-    assert_eq!(
-        (reply.status.as_u16(), &*reply.message()),
-        (401, "No API key found in request")
-    );
-    assert_eq!(reply.header("www-authenticate"), Some("Key realm=\"here\""));
-    let reply = client.get_with("/", &[("apikey", "wrong")]).await;
-    assert_eq!(
-        (reply.status.as_u16(), &*reply.message()),
-        (401, "Unauthorized")
-    );
-    let reply = client
-        .get_with("/", &[("apikey", "secret"), ("apikey", "secret")])
-        .await;
-    assert_eq!(
-        (reply.status.as_u16(), &*reply.message()),
-        (401, "Duplicate API key found")
-    );
-    assert_eq!(client.get("/?apikey=").await.status, 401);
-    assert_eq!(client.get("/?apikey").await.status, 401);
-
-    for reply in [
-        client
-            .get_with("/", &[("apikey", "secret"), ("x-consumer-id", "forged")])
-            .await,
-        client.get("/?a=b&api%6bey=secre%74").await,
-    ] {
-        assert_eq!(reply.status, 200);
-        let id = uuid::Uuid::from_u128(10).to_string();
-        assert_eq!(reply.received("x-consumer-id"), Some(id));
-        assert_eq!(
-            reply.received("x-consumer-username").as_deref(),
-            Some("alice")
-        );
-        assert_eq!(
-            reply.received("x-consumer-custom-id").as_deref(),
-            Some("a-1")
-        );
-        let id = uuid::Uuid::from_u128(11).to_string();
-        assert_eq!(reply.received("x-credential-identifier"), Some(id));
-        assert_eq!(reply.received("x-anonymous-consumer"), None);
-    }
-}
-
-#[tokio::test]
-async fn key_auth_hides_the_key_if_told_to() {
-    let config = json!({ "hide_credentials": true, "key_names": ["x-key", "k"] });
-    let (_origin, gateway) = gateway_with(&key_auth(config)).await;
-    let mut client = gateway.client().await;
-    let reply = client.get_with("/p?b=1", &[("x-key", "secret")]).await;
-    assert_eq!(
-        (reply.received("x-key"), &reply.json()["uri"]),
-        (None, &json!("/p?b=1"))
-    );
-    let reply = client.get("/p?a=%201&k=secret&b").await;
-    assert_eq!(reply.json()["uri"], "/p?a=%201&b");
-    assert_eq!(client.get("/p?k=secret").await.json()["uri"], "/p");
-}
-
-#[tokio::test]
-async fn key_auth_lets_anonymous_clients_in_as_their_consumer() {
-    let config = json!({ "anonymous": "guest" });
-    let (_origin, gateway) = gateway_with(&key_auth(config)).await;
-    assert_eq!(gateway.get("/").await.status, 500);
-    gateway.apply(&[consumer(20, json!({ "username": "guest" }))]);
-    let reply = gateway.get("/").await;
-    assert_eq!(
-        reply.received("x-consumer-username").as_deref(),
-        Some("guest")
-    );
-    assert_eq!(
-        reply.received("x-anonymous-consumer").as_deref(),
-        Some("true")
-    );
-    assert_eq!(reply.received("x-credential-identifier"), None);
-    let reply = gateway
-        .client()
-        .await
-        .get_with("/", &[("apikey", "secret")])
-        .await;
-    assert_eq!(
-        reply.received("x-consumer-username").as_deref(),
-        Some("alice")
-    );
-    assert_eq!(reply.received("x-anonymous-consumer"), None);
-}
-
-#[tokio::test]
-async fn a_credential_dies_with_its_ttl_and_its_consumer() {
-    let dead = [
-        consumer(10, json!({ "username": "alice" })),
-        key_credential(
-            11,
-            10,
-            json!({ "key": "old", "created_at": NOW - 60, "ttl": 60 }),
-        ),
-        key_credential(
-            12,
-            10,
-            json!({ "key": "young", "created_at": NOW - 60, "ttl": 61 }),
-        ),
-        key_credential(13, 99, json!({ "key": "orphan" })),
-        plugin(14, json!({ "name": "key-auth" })),
-    ];
-    let (_origin, gateway) = gateway_with(&dead).await;
-    let mut client = gateway.client().await;
-    for (key, status) in [("old", 401), ("young", 200), ("orphan", 401)] {
-        assert_eq!(
-            client.get_with("/", &[("apikey", key)]).await.status,
-            status,
-            "{key}"
-        );
-    }
 }
 
 #[tokio::test]
@@ -344,17 +195,24 @@ async fn workers_count_together_and_let_exactly_the_limit_pass() {
 }
 
 #[tokio::test]
-async fn a_plugin_of_a_consumer_replaces_the_global_one_once_the_consumer_is_known() {
-    let mut entities = key_auth(json!({}));
-    entities.push(rate_limiting(30, json!({ "minute": 100 })));
-    let mut own = json!({ "name": "rate-limiting", "config": { "minute": 7 } });
-    own["consumer"] = reference(10);
-    entities.push(plugin(31, own));
-    let (_origin, gateway) = gateway_with(&entities).await;
-    let reply = gateway
-        .client()
-        .await
-        .get_with("/", &[("apikey", "secret")])
-        .await;
-    assert_eq!(reply.header("ratelimit-limit"), Some("7"));
+async fn rate_limiting_is_consistent() {
+    is_consistent(
+        |n| {
+            let config = json!({ "hour": 1_000_000 + n, "day": 1_000_000 + n });
+            vec![plugin(
+                10,
+                json!({ "name": "rate-limiting", "config": config }),
+            )]
+        },
+        async |client: &mut Client| client.get("/").await,
+        |reply| {
+            let names = ["x-ratelimit-limit-hour", "x-ratelimit-limit-day"];
+            let limits = numbers(&names.map(|name| sent(reply, name)), "");
+            limits
+                .into_iter()
+                .map(|limit| limit.wrapping_sub(1_000_000))
+                .collect()
+        },
+    )
+    .await;
 }

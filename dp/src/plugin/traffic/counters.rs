@@ -1,6 +1,8 @@
 //! Counters of fixed windows: exact over all workers, bounded, and independent of configuration, so that neither a
 //! change of another entity nor of the limiting plugin itself resets them.
 
+use crate::metrics::Writer;
+use crate::plugin::Lasting;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -194,8 +196,8 @@ impl Counters {
         usage
     }
 
-    /// Drops the expired entries of one shard; called on a coarse tick, a shard each time.
-    pub fn sweep(&self, now: u64) {
+    /// Drops the expired entries of one shard, another each time.
+    fn sweep(&self, now: u64) {
         let index = self.sweep_next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         let mut shard = self.shards[index]
             .lock()
@@ -225,6 +227,17 @@ impl Counters {
         // The high bits: the maps inside are seeded differently, but need not be.
         let hash = self.hasher.hash_one(key);
         &self.shards[usize::try_from(hash >> 32).unwrap_or_default() % self.shards.len()]
+    }
+}
+
+impl Lasting for Counters {
+    fn tick(&self, now: u64) {
+        self.sweep(now);
+    }
+
+    fn metrics(&self, writer: &mut Writer) {
+        let help = "Identities with rate counters";
+        writer.single("sluice_dp_rate_counters", "gauge", help, self.len());
     }
 }
 

@@ -2,11 +2,10 @@
 //!
 //! Counts are kept per node, whatever `policy` says.
 
-use super::counters::{Key, PERIODS, Period, Subject};
-use super::phase::{Access, Answer, Flow};
+use super::counters::{Counters, Key, PERIODS, Period, Subject, Usage};
+use crate::plugin::{Access, Answer, Entity, Phases, Plugin, Step};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use std::borrow::Cow;
 use uuid::Uuid;
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -81,7 +80,9 @@ enum LimitBy {
 
 /// The prepared configuration.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct RateLimiting {
+    /// The entity: counts are its own.
+    id: Uuid,
     /// In the order of [`PERIODS`]; a fractional limit admits as many as its ceiling, as in Kong.
     limits: [Option<u64>; PERIODS.len()],
     by: By,
@@ -100,8 +101,14 @@ enum By {
     Path(String),
 }
 
-impl Config {
-    pub(super) fn compile(fields: Fields) -> Self {
+impl Plugin for RateLimiting {
+    const NAME: &'static str = "rate-limiting";
+    const PRIORITY: i32 = 910;
+    const PHASES: Phases = Phases::ACCESS;
+    type Config = Fields;
+    type State = Counters;
+
+    fn compile(fields: Fields, entity: &Entity<'_>) -> Result<Self, String> {
         if fields.policy != "local" {
             tracing::warn!(
                 policy = fields.policy,
@@ -125,40 +132,42 @@ impl Config {
             LimitBy::Header => header.map_or(By::Address, By::Header),
             LimitBy::Path => fields.path.map_or(By::Address, By::Path),
         };
-        Self {
+        Ok(Self {
+            id: entity.id,
             limits: limits.map(|limit| limit.map(ceiling)),
             by,
             client_headers: !fields.hide_client_headers,
             status: StatusCode::from_u16(fields.error_code)
                 .unwrap_or(StatusCode::TOO_MANY_REQUESTS),
             message: fields.error_message,
-        }
-    }
-
-    pub(super) fn access(&self, plugin: Uuid, request: &mut Access<'_, '_>) -> Flow {
-        let key = Key {
-            plugin,
-            subject: self.subject(request),
-        };
-        let usage = request.state.counters.take(key, &self.limits, request.now);
-        let tightest = self.report(&usage, request);
-        if usage.allowed {
-            return Flow::Continue;
-        }
-        let retry = tightest.filter(|_| self.client_headers);
-        let headers = retry.map(|reset| (header::RETRY_AFTER, HeaderValue::from(reset)));
-        Flow::Answer(Answer {
-            status: self.status,
-            message: Cow::Owned(self.message.clone()),
-            headers: headers.into_iter().collect(),
         })
     }
 
+    fn access(&self, request: &mut Access<'_>) -> Step {
+        let key = Key {
+            plugin: self.id,
+            subject: self.subject(request),
+        };
+        let counters = request.state::<Self>();
+        let usage = counters.take(key, &self.limits, request.now);
+        let tightest = self.report(&usage, request);
+        if usage.allowed {
+            return Step::Continue;
+        }
+        let mut answer = Answer::message(self.status, self.message.clone());
+        if let Some(reset) = tightest.filter(|_| self.client_headers) {
+            answer = answer.with(header::RETRY_AFTER, HeaderValue::from(reset));
+        }
+        Step::Answer(answer)
+    }
+}
+
+impl RateLimiting {
     /// Writes the client headers; gives the seconds until the tightest window ends.
-    fn report(&self, usage: &super::counters::Usage, request: &mut Access<'_, '_>) -> Option<u64> {
+    fn report(&self, usage: &Usage, request: &mut Access<'_>) -> Option<u64> {
         // Kong shows the request as counted in all windows if it passes, and in the exceeded one if not.
         let mut tightest: Option<(u64, u64, Period)> = None;
-        let mut headers = std::mem::take(&mut request.response_headers);
+        let (now, headers) = (request.now, &mut *request.response_headers);
         for (index, period) in PERIODS.into_iter().enumerate() {
             let Some(limit) = self.limits[index] else {
                 continue;
@@ -174,8 +183,8 @@ impl Config {
                 tightest = Some((limit, remaining, period));
             }
         }
-        let reset = tightest.map(|(limit, remaining, period)| {
-            let elapsed = request.now - period.start(request.now);
+        tightest.map(|(limit, remaining, period)| {
+            let elapsed = now - period.start(now);
             let reset = period.seconds().saturating_sub(elapsed).max(1);
             if self.client_headers {
                 headers.push((LIMIT, HeaderValue::from(limit)));
@@ -183,21 +192,20 @@ impl Config {
                 headers.push((RESET, HeaderValue::from(reset)));
             }
             reset
-        });
-        request.response_headers = headers;
-        reset
+        })
     }
 
     /// Whom this request counts for; the client's address where the configured identity is absent.
-    fn subject(&self, request: &Access<'_, '_>) -> Subject {
-        let identity = &request.identity;
+    fn subject(&self, request: &Access<'_>) -> Subject {
+        let identity = &request.context.identity;
+        let credential = identity.credential.map(|credential| credential.id);
         let entity = match &self.by {
             By::Consumer => {
                 let consumer = identity.consumer.as_ref().map(|consumer| consumer.id);
-                consumer.or(identity.credential)
+                consumer.or(credential)
             }
-            By::Credential => identity.credential,
-            By::Service => request.service,
+            By::Credential => credential,
+            By::Service => request.service.map(|service| service.id),
             By::Address => None,
             By::Header(name) => {
                 let value = request.headers.get(name);

@@ -1,0 +1,122 @@
+//! What tests of plugins have in common.
+
+use crate::common::*;
+use serde_json::{Value, json};
+use sluice_dp::proxy::Options;
+
+/// 2023-11-14 22:13:20 UTC: 40 seconds before the end of the minute.
+pub(crate) const NOW: u64 = 1_700_000_000;
+
+pub(crate) fn options() -> Options {
+    Options {
+        clock: || NOW,
+        ..Options::default()
+    }
+}
+
+/// A gateway with service 1 at an echoing origin, route 2 for everything, and these entities.
+pub(crate) async fn gateway_with(entities: &[Entity]) -> (Origin, Gateway) {
+    let origin = Origin::echo().await;
+    let base = [
+        service(1, origin.address, json!({})),
+        route(2, json!({ "paths": ["/"] })),
+    ];
+    let gateway = Gateway::with(options(), &[&base, entities].concat());
+    (origin, gateway)
+}
+
+/// A plugin for everything, with this configuration.
+pub(crate) fn global(id: u128, name: &str, config: Value) -> Entity {
+    scoped(id, name, config, &[])
+}
+
+/// A plugin for what it is bound to.
+pub(crate) fn scoped(id: u128, name: &str, config: Value, scope: &[(&str, u128)]) -> Entity {
+    let mut fields = json!({ "name": name, "config": config });
+    for (part, id) in scope {
+        fields[*part] = reference(*id);
+    }
+    plugin(id, fields)
+}
+
+/// Consumer 10 with key 11, and key-auth.
+pub(crate) fn key_auth(config: Value) -> Vec<Entity> {
+    vec![
+        consumer(10, json!({ "username": "alice", "custom_id": "a-1" })),
+        key_credential(11, 10, json!({ "key": "secret" })),
+        plugin(12, json!({ "name": "key-auth", "config": config })),
+    ]
+}
+
+/// The numbers that texts show after a prefix; one that was never active for a text that shows none.
+pub(crate) fn numbers(texts: &[Option<String>], prefix: &str) -> Vec<u64> {
+    let number = |text: &Option<String>| {
+        let text = text.as_deref().unwrap_or_default();
+        text.strip_prefix(prefix).and_then(|text| text.parse().ok())
+    };
+    texts
+        .iter()
+        .map(|text| number(text).unwrap_or(u64::MAX))
+        .collect()
+}
+
+/// A header of the response.
+pub(crate) fn sent(reply: &Reply, name: &str) -> Option<String> {
+    reply.header(name).map(str::to_owned)
+}
+
+/// Sends a request without a body on a connection of its own.
+pub(crate) async fn ask(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Reply {
+    send(gateway, method, path, headers, empty()).await
+}
+
+/// The same with a body.
+pub(crate) async fn send(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: ClientBody,
+) -> Reply {
+    let request = http::Request::builder().method(method).uri(path);
+    let request = headers.iter().fold(
+        request.header("host", "a.test"),
+        |request, (name, value)| request.header(*name, *value),
+    );
+    gateway
+        .client()
+        .await
+        .send(request.body(body).unwrap())
+        .await
+}
+
+/// Fails unless the response is a refusal with this message.
+pub(crate) fn is_refused(reply: &Reply, status: u16, message: &str) {
+    assert_eq!(
+        (reply.status.as_u16(), &*reply.message()),
+        (status, message),
+        "{reply:?}"
+    );
+}
+
+/// Makes every response, refusals too, say which version it is of: for plugins that cannot say it themselves.
+pub(crate) fn stamp(n: u64) -> Entity {
+    let config =
+        json!({ "header_name": format!("x-v{n}"), "generator": "uuid", "echo_downstream": true });
+    global(90, "correlation-id", config)
+}
+
+/// The numbers that [`stamp`] has put on a response.
+pub(crate) fn stamped(reply: &Reply) -> Vec<u64> {
+    let names = reply.headers.keys().map(http::HeaderName::as_str);
+    let names = names.filter(|name| name.starts_with("x-v"));
+    numbers(
+        &names.map(|name| Some(name.to_owned())).collect::<Vec<_>>(),
+        "x-v",
+    )
+}
