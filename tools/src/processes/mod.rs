@@ -16,6 +16,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Of a program that another one runs, which may be much slower.
+const START_UNDER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A program of ours that runs, or ran.
 #[derive(Debug)]
@@ -77,7 +79,11 @@ impl Program {
         let (sender, ready) = mpsc::channel();
         let message = message.to_owned();
         std::thread::spawn(move || watch(said, log, &message, &sender));
-        match ready.recv_timeout(START_TIMEOUT) {
+        let patience = match self.under.is_empty() {
+            true => START_TIMEOUT,
+            false => START_UNDER_TIMEOUT,
+        };
+        match ready.recv_timeout(patience) {
             Ok(line) => Ok(line),
             Err(_) => bail!("{:?} did not start; it said:\n{}", self.binary, self.said()),
         }
