@@ -45,7 +45,7 @@ dist:
 	scripts/dist
 
 # From a POST to the first request that shows it, back from a restart, the Admin API at size, and proxying, on a real NATS server and
-# beside the other proxies that are installed (docs/reference/benchmarks.md). An hour with its builds; sluice bench --help tells of its parts.
+# beside the other proxies that are installed (docs/reference/benchmarks.md). Takes long; sluice bench --help tells of its parts.
 bench:
 	scripts/dist
 	target/dist/sluice bench propagate

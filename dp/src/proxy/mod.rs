@@ -44,6 +44,7 @@ pub use addresses::Addresses;
 pub use forwarded::{Network, NetworkError, Trust};
 pub use limits::Limits;
 pub use listen::{Listen, ListenError};
+pub(crate) use plan::is_grpc;
 pub use pool::PoolLimits;
 pub use sockets::Inherited;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};

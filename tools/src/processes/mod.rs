@@ -157,7 +157,11 @@ pub fn terminate(process: Option<u32>) -> Result<()> {
     signal(process, Signal::TERM).map(drop)
 }
 
-fn signal(process: Option<u32>, signal: Signal) -> Result<Pid> {
+/// Sends a signal to a process.
+///
+/// # Errors
+/// If it does not run.
+pub(crate) fn signal(process: Option<u32>, signal: Signal) -> Result<Pid> {
     let process = process.context("the process does not run")?;
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     let process = process.context("not the id of a process")?;

@@ -2,9 +2,9 @@
 
 use super::load;
 use crate::bench::usage;
-use crate::processes::ports;
+use crate::processes::{ports, signal};
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -34,16 +34,9 @@ impl Drop for Peer {
         let _ = self.child.wait();
         for child in children {
             // They end by themselves in part.
-            let _ = signal(child, Signal::KILL);
+            let _ = signal(Some(child), Signal::KILL);
         }
     }
-}
-
-/// Sends a signal to a process that was started here.
-pub(super) fn signal(process: u32, signal: Signal) -> Result<()> {
-    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
-    let process = process.context("not the id of a process")?;
-    kill_process(process, signal).context("could not signal the process")
 }
 
 /// A kind of proxy, and how it is started.

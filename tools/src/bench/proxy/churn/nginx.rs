@@ -1,9 +1,10 @@
 //! nginx: the whole file is written anew and reloaded for each change.
 
-use crate::bench::proxy::peers::{self, NGINX, Peer, nginx};
+use crate::bench::proxy::peers::{NGINX, Peer, nginx};
 use crate::bench::proxy::shapes::Shape;
 use crate::bench::rig::PATIENCE;
 use crate::bench::usage;
+use crate::processes::signal;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::fmt::Write;
@@ -47,7 +48,7 @@ impl Nginx {
         let directory = self.peer.directory.path();
         fs::write(&self.peer.file, nginx(directory, self.origin, TOP, &http))?;
         let workers = usage::children(self.peer.process);
-        peers::signal(self.peer.process, Signal::HUP).context("nginx has ended")?;
+        signal(Some(self.peer.process), Signal::HUP).context("nginx has ended")?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let now = usage::children(self.peer.process);
