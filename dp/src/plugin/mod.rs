@@ -33,5 +33,6 @@ pub use traffic::counters::Counters;
 /// The plugins of this build, a line each.
 pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<auth::key_auth::KeyAuth>(),
+    Registered::of::<auth::jwt::Jwt>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
 ]);
