@@ -17,6 +17,7 @@ mod reply;
 mod request;
 mod state;
 mod traffic;
+mod transform;
 
 pub use cache::{Cache, Stamp};
 pub use change::Change;
@@ -32,7 +33,16 @@ pub use traffic::counters::Counters;
 
 /// The plugins of this build, a line each.
 pub const STANDARD: Registry = Registry::new(&[
+    Registered::of::<auth::basic_auth::BasicAuth>(),
     Registered::of::<auth::key_auth::KeyAuth>(),
     Registered::of::<auth::jwt::Jwt>(),
+    Registered::of::<traffic::acl::Acl>(),
+    Registered::of::<traffic::bot_detection::BotDetection>(),
+    Registered::of::<traffic::cors::Cors>(),
+    Registered::of::<traffic::ip_restriction::IpRestriction>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
+    Registered::of::<traffic::redirect::Redirect>(),
+    Registered::of::<traffic::request_size_limiting::RequestSizeLimiting>(),
+    Registered::of::<traffic::request_termination::RequestTermination>(),
+    Registered::of::<transform::correlation_id::CorrelationId>(),
 ]);

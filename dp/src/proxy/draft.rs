@@ -3,7 +3,7 @@
 use super::buffer::Intake;
 use super::errors::Failure;
 use super::forwarded::Client as Sender;
-use super::headers;
+use super::headers::{self, Hop};
 use super::later::{Later, runs};
 use super::life::Trail;
 use super::peer::Peer;
@@ -57,7 +57,8 @@ pub(super) struct Draft<'a> {
     pub(super) target: Target,
     /// What its plugins know.
     pub(super) context: Context,
-    expects_continue: bool,
+    /// What was said to this hop only.
+    hop: Hop,
     chain: Chain,
     /// The place in the chain of the plugin that comes next.
     next: usize,
@@ -210,7 +211,7 @@ impl<'a> Draft<'a> {
             service,
             target: Target::default(),
             context,
-            expects_continue: false,
+            hop: Hop::default(),
             chain: around.table.chain(route, None),
             next: 0,
             arrived,
@@ -240,7 +241,7 @@ impl<'a> Draft<'a> {
         let has_body = !self.intake.upload.is_finished();
         self.upgrade = Upgrade::take(&mut self.parts, has_body, &self.around.peer.tunnel);
         self.check_protocol()?;
-        self.expects_continue = headers::strip_request(&mut self.parts.headers);
+        self.hop = headers::strip_request(&mut self.parts.headers);
         if self.parts.version == Version::HTTP_2 {
             headers::join_cookies(&mut self.parts.headers);
         }
@@ -294,7 +295,7 @@ impl<'a> Draft<'a> {
             service,
             target,
             context,
-            expects_continue,
+            hop,
             chain,
             next,
             upgrade: _,
@@ -310,9 +311,12 @@ impl<'a> Draft<'a> {
             path: arrived.canonical.as_deref().unwrap_or_else(|| uri.path()),
             host: arrived.authority.host(),
             tls: arrived.client.tls,
-            expects_continue: *expects_continue,
+            expects_continue: hop.expects,
+            proxy_authorization: hop.proxy_authorization.as_ref(),
             captures: arrived.found.captures.as_ref(),
             client: arrived.client.address,
+            remote: around.peer.remote,
+            local: around.peer.local,
             now: (worker.options.clock)(),
             started: trail.started,
             request_id: &trail.request_id,
