@@ -3,8 +3,10 @@
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 /// As clients write it: with padding or without.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -48,13 +50,26 @@ pub(super) fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<I
         .map(|(_, value)| value)
 }
 
-/// A field that may be `null`, which stands for nothing.
-pub(super) fn or_empty<'de, D, T>(field: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Option::deserialize(field).map(Option::unwrap_or_default)
+/// Fields of a configuration, those that are `null` as if they were not there.
+#[derive(Debug, Default)]
+pub(crate) struct Filled<T>(pub(super) T);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Filled<T> {
+    fn deserialize<D: Deserializer<'de>>(config: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(config)?;
+        fields.retain(|_, value| !value.is_null());
+        let fields = serde_json::from_value(Value::Object(fields));
+        fields.map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A challenge to clients: a scheme, perhaps with a realm.
+pub(super) fn challenge(scheme: &str, realm: Option<&str>) -> Result<HeaderValue, String> {
+    let text = realm.map_or_else(
+        || scheme.to_owned(),
+        |realm| format!("{scheme} realm=\"{realm}\""),
+    );
+    HeaderValue::try_from(text).map_err(|_| "the realm cannot be in a header".to_owned())
 }
 
 #[cfg(test)]
@@ -86,7 +101,7 @@ mod tests {
     fn cookies_are_found_in_every_header_by_their_whole_name() {
         let mut headers = HeaderMap::new();
         for line in ["a=1; ab=2;b=x=y", "a=3"] {
-            headers.append(header::COOKIE, header::HeaderValue::from_static(line));
+            headers.append(header::COOKIE, HeaderValue::from_static(line));
         }
         let all = |name| cookies(&headers, name).collect::<Vec<_>>();
         assert_eq!(all("a"), ["1", "3"]);

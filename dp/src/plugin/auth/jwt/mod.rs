@@ -9,7 +9,7 @@ mod signature;
 mod token;
 
 use super::identify::{self, Found};
-use super::text::{after_scheme, base64, cookies, header, or_empty};
+use super::text::{Filled, after_scheme, base64, challenge, cookies, header};
 use crate::plugin::{Access, Answer, Cache, Credential, Entity, Phases, Plugin, Stamp, Step};
 use crate::table::Credential as Stored;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header::WWW_AUTHENTICATE};
@@ -29,19 +29,14 @@ const KEY_SECONDS: u64 = 3600;
 #[derive(Deserialize)]
 #[serde(default)]
 pub(crate) struct Fields {
-    #[serde(deserialize_with = "or_empty")]
     uri_param_names: Vec<String>,
-    #[serde(deserialize_with = "or_empty")]
     cookie_names: Vec<String>,
-    #[serde(deserialize_with = "or_empty")]
     header_names: Vec<String>,
     key_claim_name: Option<String>,
     secret_is_base64: bool,
-    #[serde(deserialize_with = "or_empty")]
     claims_to_verify: Vec<Claim>,
     anonymous: Option<String>,
     run_on_preflight: bool,
-    #[serde(deserialize_with = "or_empty")]
     maximum_expiration: f64,
     realm: Option<String>,
 }
@@ -105,17 +100,12 @@ impl Plugin for Jwt {
     const NAME: &'static str = "jwt";
     const PRIORITY: i32 = 1450;
     const PHASES: Phases = Phases::ACCESS;
-    type Config = Fields;
+    type Config = Filled<Fields>;
     type State = Keys;
 
-    fn compile(fields: Fields, _: &Entity<'_>) -> Result<Self, String> {
-        let challenge = fields.realm.map_or_else(
-            || "Bearer".to_owned(),
-            |realm| format!("Bearer realm=\"{realm}\""),
-        );
-        let value = |text: String| {
-            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
-        };
+    fn compile(Filled(fields): Filled<Fields>, _: &Entity<'_>) -> Result<Self, String> {
+        let challenge = challenge("Bearer", fields.realm.as_deref())?;
+        let invalid = [challenge.as_bytes(), b" error=\"invalid_token\""].concat();
         let headers = fields.header_names.iter();
         Ok(Self {
             parameters: fields.uri_param_names,
@@ -127,8 +117,8 @@ impl Plugin for Jwt {
             anonymous: fields.anonymous,
             on_preflight: fields.run_on_preflight,
             seconds_max: fields.maximum_expiration,
-            invalid: value(format!("{challenge} error=\"invalid_token\"")),
-            challenge: value(challenge),
+            invalid: HeaderValue::from_bytes(&invalid).map_err(|fault| fault.to_string())?,
+            challenge,
         })
     }
 
