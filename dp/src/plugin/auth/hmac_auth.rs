@@ -161,7 +161,10 @@ impl HmacAuth {
         if to_proxies.is_none() && !request.headers.contains_key(name::AUTHORIZATION) {
             return Err("Unauthorized");
         }
-        if ![X_DATE, name::DATE].iter().any(|date| self.is_now(request, date)) {
+        if ![X_DATE, name::DATE]
+            .iter()
+            .any(|date| self.is_now(request, date))
+        {
             return Err(
                 "HMAC signature cannot be verified, a valid date or x-date header is required for HMAC Authentication",
             );
@@ -193,7 +196,10 @@ impl HmacAuth {
 
     fn verify(&self, request: &Access<'_>, claim: &Claim<'_>) -> Result<Found, &'static str> {
         let is_signed = |header: &String| claim.headers().any(|signed| signed == header);
-        let algorithm = self.algorithms.iter().find(|known| known.name() == claim.algorithm);
+        let algorithm = self
+            .algorithms
+            .iter()
+            .find(|known| known.name() == claim.algorithm);
         let (true, Some(algorithm)) = (self.enforced.iter().all(is_signed), algorithm) else {
             return Err(UNVERIFIED);
         };
@@ -257,7 +263,10 @@ fn part<'v>(text: &'v str, name: &str) -> Option<(&'v str, &'v str)> {
 
 /// What is signed. A header stands for itself before its name stands for something else.
 fn message(request: &Access<'_>, claim: &Claim<'_>) -> Vec<u8> {
-    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = request
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let mut message = Vec::new();
     for (index, header) in claim.headers().enumerate() {
         if index > 0 {
@@ -281,8 +290,16 @@ fn message(request: &Access<'_>, claim: &Claim<'_>) -> Vec<u8> {
                 message.extend(format!("{header}: {method} {target}").bytes());
             }
             (None, "request-line") => {
-                let version = if request.version == Version::HTTP_2 { "2.0" } else { "1.1" };
-                let version = if request.version == Version::HTTP_10 { "1.0" } else { version };
+                let version = if request.version == Version::HTTP_2 {
+                    "2.0"
+                } else {
+                    "1.1"
+                };
+                let version = if request.version == Version::HTTP_10 {
+                    "1.0"
+                } else {
+                    version
+                };
                 message.extend(format!("{} {target} HTTP/{version}", request.method).bytes());
             }
             (None, _) => {

@@ -70,13 +70,16 @@ impl Plugin for StandardWebhooks {
                 Ok(body) => body,
                 Err(fault) => return Flow::Answer(fault.into()),
             };
-            let is_signed = self.head(request).is_some_and(|(id, timestamp, signatures)| {
-                let message = format!("{id}.{timestamp}.");
-                let message = [message.as_bytes(), &body].concat();
-                let signatures = signatures.split(' ');
-                let mut signatures = signatures.filter_map(|one| base64(one.strip_prefix("v1,")?));
-                signatures.any(|one| hmac::verify(&self.key, &message, &one).is_ok())
-            });
+            let is_signed = self
+                .head(request)
+                .is_some_and(|(id, timestamp, signatures)| {
+                    let message = format!("{id}.{timestamp}.");
+                    let message = [message.as_bytes(), &body].concat();
+                    let signatures = signatures.split(' ');
+                    let mut signatures =
+                        signatures.filter_map(|one| base64(one.strip_prefix("v1,")?));
+                    signatures.any(|one| hmac::verify(&self.key, &message, &one).is_ok())
+                });
             if is_signed && !body.is_empty() {
                 Flow::Continue
             } else {
@@ -89,10 +92,10 @@ impl Plugin for StandardWebhooks {
 impl StandardWebhooks {
     /// Id, timestamp and signatures of a message that is not too old.
     fn head<'r>(&self, request: &'r Access<'_>) -> Option<(&'r str, u64, &'r str)> {
-        let part = |name| header(request.headers, name);
-        let timestamp: u64 = part(&TIMESTAMP)?.trim().parse().ok()?;
+        let timestamp: u64 = header(request.headers, &TIMESTAMP)?.trim().parse().ok()?;
         let is_fresh = request.now.saturating_sub(timestamp) <= self.age_max;
-        let (id, signatures) = (part(&ID)?, part(&SIGNATURE)?);
+        let id = header(request.headers, &ID)?;
+        let signatures = header(request.headers, &SIGNATURE)?;
         is_fresh.then_some((id, timestamp, signatures))
     }
 }

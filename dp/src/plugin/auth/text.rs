@@ -46,7 +46,12 @@ pub(super) fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<I
     let lines = headers.get_all(header::COOKIE).iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';'));
-    pairs.filter_map(move |pair| pair.trim().split_once('=').filter(|(found, _)| *found == name))
+    pairs
+        .filter_map(move |pair| {
+            pair.trim()
+                .split_once('=')
+                .filter(|(found, _)| *found == name)
+        })
         .map(|(_, value)| value)
 }
 
@@ -88,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_scheme_has_a_name_and_a_value() {
-        let check = |value, expected| assert_eq!(after_scheme(value, "Bearer"), expected, "{value}");
+        let check =
+            |value, expected| assert_eq!(after_scheme(value, "Bearer"), expected, "{value}");
         check("Bearer a", Some("a"));
         check(" bearer   a b", Some("a b"));
         check("Bearer", None);

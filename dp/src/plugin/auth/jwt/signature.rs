@@ -56,21 +56,20 @@ pub(super) fn is_by_secret(
 }
 
 /// Whether the owner of the other half of a key signed a message. Not if the key is of another kind.
-pub(super) fn is_by_key(
-    scheme: Scheme,
-    key: &PublicKey,
-    message: &[u8],
-    signature: &[u8],
-) -> bool {
+pub(super) fn is_by_key(scheme: Scheme, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
     let verified = match (scheme, key) {
         (Scheme::Rsa(parameters), PublicKey::Rsa { modulus, exponent }) => PublicKeyComponents {
             n: modulus,
             e: exponent,
         }
         .verify(parameters, message, signature),
-        (Scheme::Ecdsa(curve, algorithm), PublicKey::Ec { curve: of_key, point })
-            if curve == *of_key =>
-        {
+        (
+            Scheme::Ecdsa(curve, algorithm),
+            PublicKey::Ec {
+                curve: of_key,
+                point,
+            },
+        ) if curve == *of_key => {
             UnparsedPublicKey::new(algorithm, point).verify(message, signature)
         }
         (Scheme::EdDsa, PublicKey::Ed25519(key)) => {

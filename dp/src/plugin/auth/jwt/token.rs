@@ -53,7 +53,10 @@ impl<'t> Token<'t> {
 
     /// The name of its algorithm.
     pub(super) fn alg(&self) -> &str {
-        self.header.get("alg").and_then(Value::as_str).unwrap_or_default()
+        self.header
+            .get("alg")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// A claim, or else a part of its header.
@@ -66,7 +69,10 @@ impl<'t> Token<'t> {
 
     /// What is wrong with a claim, in Kong's words. Times are in seconds since the Unix epoch.
     pub(super) fn check(&self, claim: Claim, now: u64) -> Option<&'static str> {
-        #[allow(clippy::cast_precision_loss, reason = "seconds are exact for 285 million years")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "seconds are exact for 285 million years"
+        )]
         let now = now as f64;
         let Some(time) = self.number(claim.name()) else {
             return Some("must be a number");
@@ -79,9 +85,13 @@ impl<'t> Token<'t> {
 
     /// Whether it ends, and at most so many seconds from now.
     pub(super) fn ends_within(&self, seconds: f64, now: u64) -> bool {
-        #[allow(clippy::cast_precision_loss, reason = "seconds are exact for 285 million years")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "seconds are exact for 285 million years"
+        )]
         let now = now as f64;
-        self.number(Claim::Exp.name()).is_some_and(|end| end - now <= seconds)
+        self.number(Claim::Exp.name())
+            .is_some_and(|end| end - now <= seconds)
     }
 
     fn number(&self, claim: &str) -> Option<f64> {

@@ -45,7 +45,9 @@ pub(super) enum DirectoryError {
     #[error("the LDAP server did not answer within the plugin's `timeout`")]
     Timeout,
     /// It cannot be reached, or TLS failed.
-    #[error("no connection to the LDAP server: see that `ldap_host`, `ldap_port` and the TLS settings are right")]
+    #[error(
+        "no connection to the LDAP server: see that `ldap_host`, `ldap_port` and the TLS settings are right"
+    )]
     Connection(#[source] std::io::Error),
     /// It refuses to speak TLS.
     #[error("the LDAP server refuses StartTLS with result code {0}")]
@@ -71,7 +73,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 impl Directory {
     /// Whether a user has this password. Both are not empty: with an empty password servers believe everybody (RFC 4513,
     /// 5.1.2).
-    pub(super) async fn is_password(&self, user: &str, password: &str) -> Result<bool, DirectoryError> {
+    pub(super) async fn is_password(
+        &self,
+        user: &str,
+        password: &str,
+    ) -> Result<bool, DirectoryError> {
         let asked = tokio::time::timeout(self.timeout, self.ask(user, password));
         asked.await.map_err(|_| DirectoryError::Timeout)?
     }

@@ -72,7 +72,10 @@ pub(super) enum AnswerError {
 }
 
 /// The result code of the answer to message `id`: [`SUCCESS`] or why not.
-pub(super) async fn answer(stream: &mut (impl AsyncRead + Unpin), id: u8) -> Result<u8, AnswerError> {
+pub(super) async fn answer(
+    stream: &mut (impl AsyncRead + Unpin),
+    id: u8,
+) -> Result<u8, AnswerError> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).await?;
     let [tag, first] = head;
@@ -177,7 +180,10 @@ mod tests {
     fn long_values_have_long_lengths() {
         let long = bind(1, &"n".repeat(300), "p");
         assert_eq!(long[..4], [SEQUENCE, 0x82, 0x01, 0x3d]);
-        assert_eq!(bind(1, "n", "p"), b"\x30\x0e\x02\x01\x01\x60\x09\x02\x01\x03\x04\x01n\x80\x01p");
+        assert_eq!(
+            bind(1, "n", "p"),
+            b"\x30\x0e\x02\x01\x01\x60\x09\x02\x01\x03\x04\x01n\x80\x01p"
+        );
     }
 
     #[test]

@@ -161,10 +161,13 @@ impl Plugin for LdapAuth {
 impl LdapAuth {
     /// What is said to proxies, then what is said to everybody.
     fn claims(&self, request: &Access<'_>) -> Vec<Claim> {
-        let to_proxies = request.proxy_authorization.and_then(|value| value.to_str().ok());
+        let to_proxies = request
+            .proxy_authorization
+            .and_then(|value| value.to_str().ok());
         let general = header(request.headers, &name::AUTHORIZATION);
         let both = [to_proxies, general].into_iter().flatten();
-        both.filter_map(|value| Claim::parse(value, &self.scheme)).collect()
+        both.filter_map(|value| Claim::parse(value, &self.scheme))
+            .collect()
     }
 
     fn recall(&self, request: &Access<'_>, claim: &Claim) -> Option<bool> {
@@ -176,7 +179,10 @@ impl LdapAuth {
         if let Some(known) = self.recall(request, claim) {
             return Ok(known);
         }
-        let asked = self.directory.is_password(&claim.username, &claim.password).await;
+        let asked = self
+            .directory
+            .is_password(&claim.username, &claim.password)
+            .await;
         let is_so = asked.map_err(|fault| {
             tracing::warn!(
                 plugin = Self::NAME,
@@ -188,7 +194,9 @@ impl LdapAuth {
         })?;
         if self.cache_seconds > 0 {
             let ends = request.now.saturating_add(self.cache_seconds);
-            request.state::<Self>().put(self.stamp, &claim.key(), is_so, ends);
+            request
+                .state::<Self>()
+                .put(self.stamp, &claim.key(), is_so, ends);
         }
         Ok(is_so)
     }

@@ -86,7 +86,11 @@ impl<'t> Unverified<'t> {
         let (content, mac) = token.strip_prefix(PREFIX)?.split_once('.')?;
         let grant = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(content).ok()?).ok()?;
         let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
-        Some(Self { grant, content, mac })
+        Some(Self {
+            grant,
+            content,
+            mac,
+        })
     }
 
     /// What it says, if it was made with this key for an application with this secret.
@@ -149,10 +153,17 @@ mod tests {
         assert_eq!(verify(&token, &key, "secret"), Some(grant.clone()));
         assert_eq!(verify(&token, &key, "other"), None);
         assert_eq!(verify(&token, &Key::of("other"), "secret"), None);
-        let other = Grant { scope: Some("a b c".into()), ..grant };
-        let content = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&other).expect("it can be written"));
+        let other = Grant {
+            scope: Some("a b c".into()),
+            ..grant
+        };
+        let content =
+            URL_SAFE_NO_PAD.encode(serde_json::to_vec(&other).expect("it can be written"));
         let mac = token.rsplit('.').next().expect("it has one");
-        assert_eq!(verify(&format!("{PREFIX}{content}.{mac}"), &key, "secret"), None);
+        assert_eq!(
+            verify(&format!("{PREFIX}{content}.{mac}"), &key, "secret"),
+            None
+        );
         for broken in ["", "s1.", "s1..", "s1.e30.", "abc"] {
             assert!(Unverified::parse(broken).is_none(), "{broken}");
         }

@@ -120,9 +120,8 @@ impl Plugin for Oauth2 {
         }
         let challenge = challenge("Bearer", fields.realm.as_deref())?;
         let comma = if fields.realm.is_some() { "," } else { "" };
-        let invalid = format!(
-            "{comma} error=\"invalid_token\", error_description=\"{INVALID_DESCRIPTION}\""
-        );
+        let invalid =
+            format!("{comma} error=\"invalid_token\", error_description=\"{INVALID_DESCRIPTION}\"");
         let invalid = [challenge.as_bytes(), invalid.as_bytes()].concat();
         #[allow(
             clippy::cast_possible_truncation,
@@ -223,9 +222,14 @@ impl Oauth2 {
         let found = holder.and_then(|holder| {
             let consumer = request.table.consumer(holder.application.consumer.id);
             let consumer = Arc::clone(consumer.ok_or(Refusal::Invalid)?);
-            let told = [(AUTHENTICATED_SCOPE, &holder.scope), (AUTHENTICATED_USERID, &holder.user)];
+            let told = [
+                (AUTHENTICATED_SCOPE, &holder.scope),
+                (AUTHENTICATED_USERID, &holder.user),
+            ];
             for (name, text) in told {
-                let value = text.as_ref().and_then(|text| HeaderValue::from_str(text).ok());
+                let value = text
+                    .as_ref()
+                    .and_then(|text| HeaderValue::from_str(text).ok());
                 value.map(|value| request.headers.insert(name, value));
             }
             Ok(Found {
@@ -243,9 +247,11 @@ impl Oauth2 {
 
     fn refuse(&self, refusal: &Refusal) -> Answer {
         let (error, description, challenge) = match refusal {
-            Refusal::Missing => {
-                ("invalid_request", "The access token is missing", &self.challenge)
-            }
+            Refusal::Missing => (
+                "invalid_request",
+                "The access token is missing",
+                &self.challenge,
+            ),
             Refusal::Invalid => ("invalid_token", INVALID_DESCRIPTION, &self.invalid),
         };
         let body = json!({ "error": error, "error_description": description });
@@ -260,7 +266,9 @@ impl Oauth2 {
             Some(stored) if equal(stored.access_token.as_bytes(), token.as_bytes()) => {
                 let age = request.now.saturating_sub(stored.created_at);
                 let over = |seconds: u64| age > seconds;
-                let expires = u64::try_from(stored.expires_in).ok().filter(|seconds| *seconds > 0);
+                let expires = u64::try_from(stored.expires_in)
+                    .ok()
+                    .filter(|seconds| *seconds > 0);
                 if expires.is_some_and(over) || stored.ttl.is_some_and(over) {
                     return None;
                 }
@@ -277,7 +285,9 @@ impl Oauth2 {
             return None;
         }
         let is_for = match service {
-            Some(service) => request.service.is_some_and(|of_route| of_route.id == service),
+            Some(service) => request
+                .service
+                .is_some_and(|of_route| of_route.id == service),
             None => self.global || request.service.is_none(),
         };
         is_for.then_some(holder)
@@ -294,8 +304,14 @@ impl Oauth2 {
         let other = (issuer != self.id && self.global)
             .then(|| request.state::<Self>().find(issuer))
             .flatten();
-        let key = if issuer == self.id { &self.key } else { other.as_ref()? };
-        let application = request.table.oauth2_application_by_id(token.grant.credential)?;
+        let key = if issuer == self.id {
+            &self.key
+        } else {
+            other.as_ref()?
+        };
+        let application = request
+            .table
+            .oauth2_application_by_id(token.grant.credential)?;
         let grant = token.verify(key, &application.client_secret)?;
         if grant.ends.is_some_and(|ends| request.now >= ends) {
             return None;

@@ -45,7 +45,10 @@ impl Form {
             Self::None => None,
             Self::Pairs(pairs) => {
                 let count = pairs.len();
-                let kept: Vec<_> = pairs.into_iter().filter(|(found, _)| found != name).collect();
+                let kept: Vec<_> = pairs
+                    .into_iter()
+                    .filter(|(found, _)| found != name)
+                    .collect();
                 let mut form = form_urlencoded::Serializer::new(String::new());
                 (kept.len() < count).then(|| form.extend_pairs(kept).finish())
             }
@@ -71,7 +74,9 @@ fn is(request: &Access<'_>, wanted: &str) -> bool {
 pub(super) fn in_query(request: &Access<'_>, name: &str) -> Option<String> {
     let query = request.query()?;
     let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
+    pairs
+        .find(|(found, _)| found == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 /// Takes a name out of the query that goes upstream.

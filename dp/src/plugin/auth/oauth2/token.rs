@@ -59,8 +59,7 @@ pub(super) async fn answer(plugin: &Oauth2, request: &Access<'_>, form: &Form) -
                 true => StatusCode::UNAUTHORIZED,
                 false => StatusCode::BAD_REQUEST,
             };
-            let body =
-                json!({ "error": refusal.error, "error_description": refusal.description });
+            let body = json!({ "error": refusal.error, "error_description": refusal.description });
             (status, body, refusal.by_header)
         }
     };
@@ -99,7 +98,10 @@ async fn issue(
     let user = parameter("authenticated_userid");
     let provision = parameter("provision_key").unwrap_or_default();
     if user.is_some() && !equal(provision.as_bytes(), plugin.provision_key.as_bytes()) {
-        return Err(Refusal::new("invalid_provision_key", "Invalid provision_key"));
+        return Err(Refusal::new(
+            "invalid_provision_key",
+            "Invalid provision_key",
+        ));
     }
     let scope = scope(plugin, parameter("scope"))?;
     let seconds = plugin.token_seconds;
@@ -132,12 +134,17 @@ async fn authenticate<'t>(
     let (given, by_header) = match given {
         Some(given) => (Some(given), false),
         None => {
-            let value = plugin.header.as_ref().and_then(|name| header(request.headers, name));
+            let value = plugin
+                .header
+                .as_ref()
+                .and_then(|name| header(request.headers, name));
             (value.and_then(basic), value.is_some())
         }
     };
     let (client_id, secret) = given.ok_or_else(|| Refusal::client(by_header))?;
-    let application = request.table.oauth2_application(request.workspace(), &client_id);
+    let application = request
+        .table
+        .oauth2_application(request.workspace(), &client_id);
     let application = application.ok_or_else(|| Refusal::client(by_header))?;
     let stored = &application.client_secret;
     let is_known = if application.hash_secret {

@@ -88,7 +88,11 @@ impl Fields {
     /// What follows a cookie's value.
     pub(super) fn attributes(&self) -> String {
         let mut text = format!("; Path={}", self.cookie_path);
-        if let Some(domain) = self.cookie_domain.as_ref().filter(|domain| *domain != "localhost") {
+        if let Some(domain) = self
+            .cookie_domain
+            .as_ref()
+            .filter(|domain| *domain != "localhost")
+        {
             text.push_str("; Domain=");
             text.push_str(domain);
         }
@@ -152,7 +156,10 @@ impl Told {
         for told in told {
             let value = of.and_then(|(session, timeouts, audience)| {
                 let [idling, rolling, absolute] = session.left(timeouts, now);
-                let least = [idling, rolling, absolute].into_iter().filter(|left| *left > 0).min();
+                let least = [idling, rolling, absolute]
+                    .into_iter()
+                    .filter(|left| *left > 0)
+                    .min();
                 match told {
                     Self::Id => HeaderValue::from_str(&session.id).ok(),
                     Self::Audience => HeaderValue::from_str(audience).ok(),
@@ -200,7 +207,10 @@ impl Cookie {
     pub(super) fn set(&self, session: &Session) -> Option<HeaderValue> {
         let content = serde_json::to_vec(session).ok()?;
         let Some(sealed) = self.sealer.seal(&content) else {
-            tracing::warn!(plugin = "session", "a session is too large for a cookie and is not kept");
+            tracing::warn!(
+                plugin = "session",
+                "a session is too large for a cookie and is not kept"
+            );
             return None;
         };
         let age = match (self.persistent, self.timeouts.rolling) {

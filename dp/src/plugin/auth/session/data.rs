@@ -95,7 +95,11 @@ mod tests {
             rolled,
             touched,
         };
-        let timeouts = Timeouts { idling: 900, rolling: 3600, absolute: 86_400 };
+        let timeouts = Timeouts {
+            idling: 900,
+            rolling: 3600,
+            absolute: 86_400,
+        };
         let check = |rolled, touched, now, expected| {
             let due = session(rolled, touched).due(timeouts, now);
             assert_eq!(due, expected, "{rolled} {touched} {now}");
@@ -111,9 +115,16 @@ mod tests {
         check(87_000, 87_000, 87_400, Due::End);
         // The clock went back.
         check(1000, 1000, 0, Due::Nothing);
-        let never = Timeouts { idling: 0, rolling: 0, absolute: 0 };
+        let never = Timeouts {
+            idling: 0,
+            rolling: 0,
+            absolute: 0,
+        };
         assert_eq!(session(0, 0).due(never, u64::MAX), Due::Nothing);
-        assert_eq!(session(1000, 1000).left(timeouts, 1100), [800, 3500, 86_300]);
+        assert_eq!(
+            session(1000, 1000).left(timeouts, 1100),
+            [800, 3500, 86_300]
+        );
         assert_eq!(session(1000, 1000).left(never, 1100), [0, 0, 0]);
     }
 }

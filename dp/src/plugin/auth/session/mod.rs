@@ -87,7 +87,9 @@ impl Plugin for Session {
             response_headers: fields.response_headers,
             methods,
             query_argument: fields.logout_query_arg,
-            body_argument: fields.read_body_for_logout.then_some(fields.logout_post_arg),
+            body_argument: fields
+                .read_body_for_logout
+                .then_some(fields.logout_post_arg),
         })
     }
 
@@ -140,7 +142,9 @@ impl Plugin for Session {
             trace.set.clear();
             trace.set.extend(self.cookie.set(&session));
             let remember = self.remember.as_ref();
-            trace.set.extend(remember.and_then(|cookie| cookie.set(&session)));
+            trace
+                .set
+                .extend(remember.and_then(|cookie| cookie.set(&session)));
             trace.session = Some(session);
         }
         for cookie in trace.set.drain(..) {
@@ -239,7 +243,9 @@ impl Session {
             consumer: consumer.id,
             credential: credential.id,
             groups: identity.groups.clone(),
-            subject: name.cloned().unwrap_or_else(|| Uuid::to_string(&consumer.id)),
+            subject: name
+                .cloned()
+                .unwrap_or_else(|| Uuid::to_string(&consumer.id)),
             created: reply.now,
             rolled: reply.now,
             touched: reply.now,

@@ -28,7 +28,13 @@ impl Sealer {
     pub(super) fn new(secret: &str, cookie: &str, audience: &str) -> Self {
         Self {
             secret: secret.as_bytes().to_vec(),
-            bound: [b"sluice session\0", cookie.as_bytes(), b"\0", audience.as_bytes()].concat(),
+            bound: [
+                b"sluice session\0",
+                cookie.as_bytes(),
+                b"\0",
+                audience.as_bytes(),
+            ]
+            .concat(),
         }
     }
 
@@ -38,7 +44,8 @@ impl Sealer {
         let mut sealed = content.to_vec();
         let bound = Aad::from(&self.bound);
         let key = self.key(&salt)?;
-        key.seal_in_place_append_tag(nonce(), bound, &mut sealed).ok()?;
+        key.seal_in_place_append_tag(nonce(), bound, &mut sealed)
+            .ok()?;
         let text = URL_SAFE_NO_PAD.encode([&[VERSION], &salt[..], &sealed].concat());
         (text.len() <= TEXT_BYTES_MAX).then_some(text)
     }
@@ -49,7 +56,9 @@ impl Sealer {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (salt, sealed) = bytes.strip_prefix(&[VERSION])?.split_at_checked(SALT_BYTES)?;
+        let (salt, sealed) = bytes
+            .strip_prefix(&[VERSION])?
+            .split_at_checked(SALT_BYTES)?;
         let mut sealed = sealed.to_vec();
         let bound = Aad::from(&self.bound);
         let opened = self.key(salt)?.open_in_place(nonce(), bound, &mut sealed);
