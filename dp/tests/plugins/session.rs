@@ -288,10 +288,16 @@ async fn a_client_is_remembered_after_its_session() {
 }
 
 #[tokio::test]
-async fn sessions_that_data_planes_would_have_to_write_are_refused() {
+async fn sessions_that_cannot_be_kept_or_kept_secret_are_refused() {
     let (_origin, gateway) = gateway_with(&[]).await;
-    let refused = gateway.try_apply(&[session(json!({ "storage": "kong" }))]);
-    assert!(refused[0].contains("use `cookie`"), "{refused:?}");
+    for (config, why) in [
+        (json!({ "storage": "kong" }), "use `cookie`"),
+        (json!({ "secret": "{vault://env/secret}" }), "in a vault"),
+        (json!({ "secret": null }), "is empty"),
+    ] {
+        let refused = gateway.try_apply(&[session(config)]);
+        assert!(refused[0].contains(why), "{refused:?}");
+    }
 }
 
 #[tokio::test]

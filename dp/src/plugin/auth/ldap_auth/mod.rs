@@ -209,15 +209,20 @@ impl LdapAuth {
             };
             (credential, HeaderValue::from_str(&claim.username).ok())
         });
-        let found = found.map_err(|refusal| match refusal {
-            Refusal::Unknown => Answer::message(StatusCode::UNAUTHORIZED, "Unauthorized")
-                .with(name::WWW_AUTHENTICATE, self.challenge.clone()),
-            Refusal::Failed => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                Answer::message(status, "An unexpected error occurred")
+        let found = match found {
+            Ok(found) => Ok(found),
+            Err(Refusal::Unknown) => {
+                let answer = Answer::message(StatusCode::UNAUTHORIZED, "Unauthorized");
+                Err(answer.with(name::WWW_AUTHENTICATE, self.challenge.clone()))
             }
-        });
-        if self.hide {
+            // Who might be somebody is not let in as nobody.
+            Err(Refusal::Failed) => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                return Flow::Answer(Answer::message(status, "An unexpected error occurred"));
+            }
+        };
+        // Where it says nothing to us it may to another plugin.
+        if self.hide && found.is_ok() {
             request.headers.remove(name::AUTHORIZATION);
         }
         identify::conclude_unnamed(request, self.anonymous.as_ref(), found)

@@ -16,7 +16,7 @@ mod parameters;
 mod token;
 
 use super::identify::{self, Found, equal};
-use super::text::{Filled, after_scheme, challenge, header};
+use super::text::{Filled, after_scheme, challenge, header, secret};
 use crate::plugin::{
     Access, Answer, Change, Credential, Entity, Flow, Phases, Plugin, Step, Waiting,
 };
@@ -115,9 +115,7 @@ impl Plugin for Oauth2 {
     type State = Issuers;
 
     fn compile(Filled(fields): Filled<Fields>, entity: &Entity<'_>) -> Result<Self, String> {
-        if fields.provision_key.is_empty() {
-            return Err("there is no `provision_key`".to_owned());
-        }
+        let provision_key = secret(fields.provision_key)?;
         let challenge = challenge("Bearer", fields.realm.as_deref())?;
         let comma = if fields.realm.is_some() { "," } else { "" };
         let invalid =
@@ -131,8 +129,8 @@ impl Plugin for Oauth2 {
         let token_seconds = fields.token_expiration as u64;
         Ok(Self {
             id: entity.id,
-            key: Key::of(&fields.provision_key),
-            provision_key: fields.provision_key,
+            key: Key::of(&provision_key),
+            provision_key,
             scopes: fields.scopes,
             mandatory_scope: fields.mandatory_scope,
             token_seconds,

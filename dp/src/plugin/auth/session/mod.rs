@@ -13,7 +13,7 @@ mod data;
 mod seal;
 
 use super::identify::{self, Found, uuid_value};
-use super::text::{Filled, cookies};
+use super::text::{Filled, cookies, secret};
 use crate::plugin::{
     Access, Answer, Credential, Entity, Flow, Phases, Plugin, Reply, Step, Waiting,
 };
@@ -67,13 +67,12 @@ impl Plugin for Session {
                 "storage `{storage}` would be written by data planes, which write nothing; use `cookie`"
             ));
         }
-        let secret = fields.secret.as_deref().filter(|secret| !secret.is_empty());
-        let secret = secret.ok_or("there is no `secret`")?;
+        let secret = secret(fields.secret.clone().unwrap_or_default())?;
         let cookie = |name: &str, timeouts, persistent| Cookie {
             name: name.to_owned(),
             timeouts,
             persistent,
-            sealer: Sealer::new(secret, name, &fields.audience),
+            sealer: Sealer::new(&secret, name, &fields.audience),
             attributes: fields.attributes(),
         };
         let methods = fields.methods();
