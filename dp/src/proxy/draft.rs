@@ -75,17 +75,15 @@ pub(super) enum Progress {
 }
 
 impl<'a> Around<'a> {
-    /// Looks at a request up to its route.
+    /// Looks at a request up to its route. Takes its target, whether or not it is in order.
     pub(super) fn receive(
         self,
         trail: &mut Trail,
         (parts, uri): (&mut Parts, &mut Uri),
         context: &mut Context,
     ) -> Result<Arrived, Failure> {
-        // The checks look at the target where it came.
-        std::mem::swap(&mut parts.uri, uri);
         let authority = request::check(parts, self.worker.options.clients.uri_bytes_max);
-        std::mem::swap(&mut parts.uri, uri);
+        *uri = std::mem::take(&mut parts.uri);
         let authority = authority?;
         let client = Sender::of(self.peer, &parts.headers, &self.worker.options.trust);
         if let Some(notes) = &mut trail.notes {

@@ -26,3 +26,4 @@ mod request_termination;
 mod scopes;
 mod session;
 mod standard_webhooks;
+mod visits;
