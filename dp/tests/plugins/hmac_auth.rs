@@ -78,6 +78,9 @@ async fn every_algorithm_and_every_part_of_a_request_can_be_signed() {
     }
 }
 
+/// What is sent, the status, and the message.
+type Case<'a> = (&'a [(&'a str, &'a str)], u16, &'a str);
+
 #[tokio::test]
 async fn what_is_not_signed_as_it_must_be_is_refused() {
     const UNVERIFIED: &str = "HMAC signature cannot be verified";
@@ -100,7 +103,7 @@ async fn what_is_not_signed_as_it_must_be_is_refused() {
     let without = claim("hmac-sha256", "host", "host: a.test");
     let at_edge = claim("hmac-sha256", "date", &format!("date: {edge}"));
     let broken = good.replace("signature=\"", "signature=\"!");
-    let cases: &[(&[(&str, &str)], u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&[("date", DATE)], 401, "Unauthorized"),
         (&[("authorization", &good)], 401, NO_DATE),
         (&[("date", late), ("authorization", &good)], 401, NO_DATE),

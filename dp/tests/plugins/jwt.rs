@@ -164,6 +164,16 @@ async fn a_token_is_refused_for_what_is_wrong_with_it() {
             "{message}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_and_may_have_its_key_in_its_header() {
+    let all = [
+        entities(json!({})),
+        vec![config(json!({ "realm": "here" }))],
+    ]
+    .concat();
+    let (_origin, gateway) = gateway_with(&all).await;
     let reply = gateway.get("/").await;
     is_refused(&reply, 401, "Unauthorized");
     assert_eq!(

@@ -137,6 +137,16 @@ fn claim(scheme: &str, pair: &str) -> String {
     format!("{scheme} {}", STANDARD.encode(pair))
 }
 
+const WRONG: [&str; 7] = [
+    "bob:wrong",
+    "bob:",
+    "bob",
+    ":open: sesame",
+    "eve:open: sesame",
+    "eve,ou=other:open: sesame",
+    "bob,:open: sesame",
+];
+
 #[tokio::test]
 async fn a_real_directory_says_who_has_which_password() {
     let Some(slapd) = Slapd::start() else { return };
@@ -187,15 +197,7 @@ async fn a_real_directory_says_who_has_which_password() {
         ] {
             assert_eq!(reply.received(name), None, "{name}");
         }
-        for wrong in [
-            "bob:wrong",
-            "bob:",
-            "bob",
-            ":open: sesame",
-            "eve:open: sesame",
-            "eve,ou=other:open: sesame",
-            "bob,:open: sesame",
-        ] {
+        for wrong in WRONG {
             let reply = ask(
                 &gateway,
                 "GET",
@@ -207,6 +209,14 @@ async fn a_real_directory_says_who_has_which_password() {
             assert_eq!(reply.header("www-authenticate"), Some("LDAP"), "{wrong}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_real_directory_is_asked_by_other_headers_and_no_more_often_than_needed() {
+    let Some(slapd) = Slapd::start() else { return };
+    let guest = consumer(20, json!({ "username": "guest" }));
+    let (_origin, gateway) = gateway_with(&[guest]).await;
+    let bob = claim("ldap", "bob:open: sesame");
     gateway.apply(&[ldap(
         slapd.port,
         json!({ "header_type": "basic", "realm": "here", "hide_credentials": true }),
@@ -244,10 +254,15 @@ async fn a_real_directory_says_who_has_which_password() {
     let bob = claim("ldap", "bob:open: sesame");
     let good = [("authorization", &*bob)];
     assert_eq!(ask(&gateway, "GET", "/", &good).await.status, 200);
+    let slapd_port = slapd.port;
     drop(slapd);
     assert_eq!(ask(&gateway, "GET", "/", &good).await.status, 200);
     let other = claim("ldap", "bob:other");
     let reply = ask(&gateway, "GET", "/", &[("authorization", &other)]).await;
+    is_refused(&reply, 500, "An unexpected error occurred");
+    // Who might be Bob is not let in as nobody.
+    gateway.apply(&[ldap(slapd_port, json!({ "anonymous": "guest" }))]);
+    let reply = ask(&gateway, "GET", "/", &good).await;
     is_refused(&reply, 500, "An unexpected error occurred");
 }
 

@@ -137,86 +137,83 @@ async fn an_application_gets_a_token_and_is_known_by_it() {
     assert_eq!(reply.received("x-authenticated-scope"), None);
 }
 
+const NO_REDIRECT: &str =
+    "Invalid redirect_uri that does not match with any redirect_uri created with the application";
+
+/// What is sent in body and headers, and the error.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, (&'a str, &'a str));
+
+const CLIENT: (&str, &str) = ("invalid_client", "Invalid client authentication");
+const GRANT_TYPE: (&str, &str) = ("unsupported_grant_type", "Invalid grant_type");
+
+const UNKNOWN: &[Row<'_>] = &[
+    (
+        "grant_type=password&client_id=app&client_secret=secret&scope=read",
+        &[],
+        400,
+        GRANT_TYPE,
+    ),
+    ("client_id=app&client_secret=secret", &[], 400, GRANT_TYPE),
+    ("grant_type=client_credentials", &[], 400, CLIENT),
+    (
+        "grant_type=client_credentials&client_id=app&client_secret=x",
+        &[],
+        400,
+        CLIENT,
+    ),
+    (
+        "grant_type=client_credentials&client_id=none&client_secret=secret",
+        &[],
+        400,
+        CLIENT,
+    ),
+    (
+        "grant_type=client_credentials&client_id=open&client_secret=secret",
+        &[],
+        400,
+        CLIENT,
+    ),
+    // app:wrong
+    (
+        "grant_type=client_credentials",
+        &[("authorization", "Basic YXBwOndyb25n")],
+        401,
+        CLIENT,
+    ),
+];
+
 #[tokio::test]
 async fn who_asks_wrongly_gets_an_error_of_the_standard() {
     let config = json!({ "mandatory_scope": true });
     let (_origin, gateway) = gateway(|| NOW, &entities(config)).await;
     gateway.apply(&[application(13, "open", json!({ "client_type": "public" }))]);
-    let rows: &[(&str, &[(&str, &str)], u16, &str, &str)] = &[
+    let rows: &[Row<'_>] = &[
         (
-            "grant_type=password&client_id=app&client_secret=secret&scope=read",
+            GRANT,
             &[],
             400,
-            "unsupported_grant_type",
-            "Invalid grant_type",
+            ("invalid_scope", "You must specify a scope"),
         ),
-        (
-            "client_id=app&client_secret=secret",
-            &[],
-            400,
-            "unsupported_grant_type",
-            "Invalid grant_type",
-        ),
-        (
-            "grant_type=client_credentials",
-            &[],
-            400,
-            "invalid_client",
-            "Invalid client authentication",
-        ),
-        (
-            "grant_type=client_credentials&client_id=app&client_secret=x",
-            &[],
-            400,
-            "invalid_client",
-            "Invalid client authentication",
-        ),
-        (
-            "grant_type=client_credentials&client_id=none&client_secret=secret",
-            &[],
-            400,
-            "invalid_client",
-            "Invalid client authentication",
-        ),
-        (
-            "grant_type=client_credentials&client_id=open&client_secret=secret",
-            &[],
-            400,
-            "invalid_client",
-            "Invalid client authentication",
-        ),
-        // app:wrong
-        (
-            "grant_type=client_credentials",
-            &[("authorization", "Basic YXBwOndyb25n")],
-            401,
-            "invalid_client",
-            "Invalid client authentication",
-        ),
-        (GRANT, &[], 400, "invalid_scope", "You must specify a scope"),
         (
             &format!("{GRANT}&scope=read+admin"),
             &[],
             400,
-            "invalid_scope",
-            "\"admin\" is an invalid scope",
+            ("invalid_scope", "\"admin\" is an invalid scope"),
         ),
         (
             &format!("{GRANT}&scope=read&authenticated_userid=bob&provision_key=x"),
             &[],
             400,
-            "invalid_provision_key",
-            "Invalid provision_key",
+            ("invalid_provision_key", "Invalid provision_key"),
         ),
         (
             &format!("{GRANT}&scope=read&redirect_uri=https://b.test"),
             &[],
             400,
-            "invalid_request",
-            "Invalid redirect_uri that does not match with any redirect_uri created with the application",
+            ("invalid_request", NO_REDIRECT),
         ),
     ];
-    for (body, headers, status, error, description) in rows {
+    for (body, headers, status, (error, description)) in UNKNOWN.iter().chain(rows) {
         let reply = post(&gateway, "/oauth2/token", headers, body).await;
         let expected = json!({ "error": error, "error_description": description });
         assert_eq!(
@@ -240,6 +237,12 @@ async fn who_asks_wrongly_gets_an_error_of_the_standard() {
         (reply.status.as_u16(), &reply.json()["error_description"]),
         (400, &json!("You must use HTTPS"))
     );
+}
+
+#[tokio::test]
+async fn an_application_may_ask_in_several_ways() {
+    let config = json!({ "mandatory_scope": true });
+    let (_origin, gateway) = gateway(|| NOW, &entities(config)).await;
     // In the query, in JSON, in the header: app:secret
     let good = [("authorization", "Basic YXBwOnNlY3JldA==")];
     let reply = post(

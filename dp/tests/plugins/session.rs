@@ -151,41 +151,46 @@ async fn clients_can_log_out() {
     assert_eq!(who(&reply).as_deref(), Some("alice"));
 }
 
+/// A gateway with this clock.
+async fn clocked(clock: fn() -> u64, config: Value) -> (Origin, Gateway) {
+    let origin = Origin::echo().await;
+    let base = [
+        service(1, origin.address, json!({})),
+        route(2, json!({ "paths": ["/"] })),
+    ];
+    let options = Options {
+        clock,
+        ..Options::default()
+    };
+    let gateway = Gateway::with(options, &[&base[..], &entities(config)].concat());
+    (origin, gateway)
+}
+
+/// What clients are told of a session's time.
+fn told(reply: &Reply) -> [Option<u64>; 4] {
+    let names = [
+        "timeout",
+        "idling-timeout",
+        "rolling-timeout",
+        "absolute-timeout",
+    ];
+    let header = |name| reply.header(&format!("session-{name}"));
+    names.map(|name| header(name).map(|text| text.parse().unwrap()))
+}
+
 static CLOCK: AtomicU64 = AtomicU64::new(NOW);
 
 #[tokio::test]
 async fn a_session_goes_on_while_it_is_used_until_its_end() {
-    let origin = Origin::echo().await;
     let config = json!({
         "idling_timeout": 100, "rolling_timeout": 400, "absolute_timeout": 1000, "cookie_same_site": "Default",
         "cookie_secure": false, "cookie_http_only": false, "cookie_domain": "a.test", "cookie_path": "/p",
         "response_headers": ["id", "audience", "subject", "timeout", "idling-timeout", "rolling-timeout", "absolute-timeout"],
         "request_headers": ["subject", "timeout"],
     });
-    let base = [
-        service(1, origin.address, json!({})),
-        route(2, json!({ "paths": ["/"] })),
-    ];
-    let options = Options {
-        clock: || CLOCK.load(Ordering::SeqCst),
-        ..Options::default()
-    };
-    let gateway = Gateway::with(options, &[&base[..], &entities(config)].concat());
+    let (_origin, gateway) = clocked(|| CLOCK.load(Ordering::SeqCst), config).await;
     let mut reply = ask(&gateway, "GET", "/", &[("apikey", "secret")]).await;
     assert_eq!(cookies(&reply)[0].2, "Path=/p; Domain=a.test");
-    let told = |reply: &Reply| {
-        let names = [
-            "timeout",
-            "idling-timeout",
-            "rolling-timeout",
-            "absolute-timeout",
-        ];
-        names.map(|name| {
-            reply
-                .header(&format!("session-{name}"))
-                .map(|text| text.parse().unwrap())
-        })
-    };
     let id = |reply: &Reply| reply.header("session-id").unwrap().to_owned();
     assert_eq!(told(&reply), [100, 100, 400, 1000].map(Some));
     assert_eq!(reply.header("session-subject"), Some("alice"));
@@ -242,17 +247,8 @@ static LONG_CLOCK: AtomicU64 = AtomicU64::new(NOW);
 
 #[tokio::test]
 async fn a_client_is_remembered_after_its_session() {
-    let origin = Origin::echo().await;
     let config = json!({ "remember": true, "remember_rolling_timeout": 1000, "remember_absolute_timeout": 1500, "idling_timeout": 100 });
-    let base = [
-        service(1, origin.address, json!({})),
-        route(2, json!({ "paths": ["/"] })),
-    ];
-    let options = Options {
-        clock: || LONG_CLOCK.load(Ordering::SeqCst),
-        ..Options::default()
-    };
-    let gateway = Gateway::with(options, &[&base[..], &entities(config)].concat());
+    let (_origin, gateway) = clocked(|| LONG_CLOCK.load(Ordering::SeqCst), config).await;
     let reply = ask(&gateway, "GET", "/", &[("apikey", "secret")]).await;
     let set = cookies(&reply);
     assert_eq!([&*set[0].0, &*set[1].0], ["session", "remember"]);

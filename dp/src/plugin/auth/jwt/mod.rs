@@ -257,10 +257,7 @@ impl Jwt {
 fn public_key(request: &Access<'_>, credential: &Stored<JwtSecret>) -> Option<Arc<PublicKey>> {
     let pem = credential.rsa_public_key.as_ref()?;
     let keys = request.state::<Jwt>();
-    let stamp = Stamp {
-        id: credential.id,
-        version: credential.version,
-    };
+    let stamp = Stamp::of(credential.id, credential.version, pem.as_bytes());
     keys.get(stamp, &[], request.now).unwrap_or_else(|| {
         let key = pki::any_key(pem).ok().map(Arc::new);
         let ends = request.now.saturating_add(KEY_SECONDS);

@@ -104,7 +104,7 @@ impl Plugin for LdapAuth {
         let shown = if scheme == "ldap" { "LDAP" } else { &scheme };
         let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Ok(Self {
-            stamp: entity.stamp(),
+            stamp: entity.stamp,
             directory: Directory {
                 host: fields.ldap_host,
                 port: fields.ldap_port,
