@@ -34,7 +34,13 @@ pub use traffic::counters::Counters;
 /// The plugins of this build, a line each.
 pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<auth::basic_auth::BasicAuth>(),
+    Registered::of::<auth::hmac_auth::HmacAuth>(),
+    Registered::of::<auth::jwt::Jwt>(),
     Registered::of::<auth::key_auth::KeyAuth>(),
+    Registered::of::<auth::ldap_auth::LdapAuth>(),
+    Registered::of::<auth::oauth2::Oauth2>(),
+    Registered::of::<auth::session::Session>(),
+    Registered::of::<auth::standard_webhooks::StandardWebhooks>(),
     Registered::of::<traffic::acl::Acl>(),
     Registered::of::<traffic::bot_detection::BotDetection>(),
     Registered::of::<traffic::cors::Cors>(),

@@ -6,7 +6,7 @@ use super::state::State;
 use crate::table::{Captures, Route, Service, Table, upstream_path};
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use sluice_schema::entity::Workspace;
 use std::borrow::Cow;
 use std::fmt;
@@ -65,6 +65,8 @@ pub struct Access<'a> {
     pub headers: &'a mut HeaderMap,
     /// The target as the client sent it.
     pub uri: &'a Uri,
+    /// How the client speaks.
+    pub version: Version,
     /// The canonical path, by which it was routed.
     pub path: &'a str,
     /// The host it is for, without a port.

@@ -306,6 +306,7 @@ impl<'a> Draft<'a> {
             method: &mut parts.method,
             headers: &mut parts.headers,
             uri,
+            version: parts.version,
             path: arrived.canonical.as_deref().unwrap_or_else(|| uri.path()),
             host: arrived.authority.host(),
             tls: arrived.client.tls,

@@ -56,6 +56,21 @@ pub(in crate::plugin) struct Found {
     pub(in crate::plugin) identifier: Option<HeaderValue>,
 }
 
+/// The same for who is known but is no consumer.
+pub(in crate::plugin) fn conclude_unnamed(
+    request: &mut Access<'_>,
+    anonymous: Option<&String>,
+    found: Result<(Credential, Option<HeaderValue>), Answer>,
+) -> Flow {
+    match found {
+        Ok(found) => {
+            identify(request, None, Some(found));
+            Flow::Continue
+        }
+        Err(answer) => conclude(request, anonymous, Err(answer)),
+    }
+}
+
 /// Tells the upstream and the plugins that follow who the client is.
 fn identify(
     request: &mut Access<'_>,

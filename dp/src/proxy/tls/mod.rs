@@ -4,6 +4,8 @@ pub(super) mod client;
 pub(super) mod server;
 mod verify;
 
+pub(crate) use verify::Anyone as AnyCertificate;
+
 use crate::table::{Authority, Certificate, CertificateFault};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -173,6 +175,6 @@ fn self_signed() -> Result<Certificate, rcgen::Error> {
 }
 
 /// The cryptography of all connections.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

@@ -96,7 +96,7 @@ impl ServerCertVerifier for Chain {
 /// would prove that the upstream has the key of a certificate anybody can make, and rustls cannot read certificates of
 /// version 1, which such upstreams show.
 #[derive(Debug)]
-pub(super) struct Anyone;
+pub(crate) struct Anyone;
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
