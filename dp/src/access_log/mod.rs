@@ -6,6 +6,7 @@ mod record;
 mod time;
 mod writer;
 
+pub(crate) use time::Date;
 pub use record::{Latencies, Record, Request, Session};
 pub use writer::Writer;
 pub(crate) use writer::{Ended, Log};

@@ -8,7 +8,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// A point in time, taken apart.
-pub(super) struct Date {
+pub(crate) struct Date {
     year: u64,
     month: u64,
     day: u64,
@@ -17,7 +17,7 @@ pub(super) struct Date {
 }
 
 impl Date {
-    pub(super) fn of(time: SystemTime) -> Self {
+    pub(crate) fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = since.as_secs();
         // Years from March on, so that the leap day is the last (Howard Hinnant, chrono-compatible low-level date
@@ -47,7 +47,7 @@ impl Date {
     }
 
     /// `2026-11-23T08:00:00.000Z`
-    pub(super) fn rfc3339(&self) -> String {
+    pub(crate) fn rfc3339(&self) -> String {
         let (year, month, day) = (self.year, self.month, self.day);
         format!(
             "{year:04}-{month:02}-{day:02}T{}.{:03}Z",
@@ -56,8 +56,20 @@ impl Date {
         )
     }
 
+    /// `20261123T080000Z`
+    pub(crate) fn compact(&self) -> String {
+        let (year, month, day) = (self.year, self.month, self.day);
+        format!("{year:04}{month:02}{day:02}T{}Z", self.clock().replace(':', ""))
+    }
+
+    /// `Nov 23 08:00:00`
+    pub(crate) fn bsd(&self) -> String {
+        let month = usize::try_from(self.month - 1).ok().and_then(|place| MONTHS.get(place));
+        format!("{} {:>2} {}", month.unwrap_or(&""), self.day, self.clock())
+    }
+
     /// `23/Nov/2026:08:00:00 +0000`
-    pub(super) fn common(&self) -> String {
+    pub(crate) fn common(&self) -> String {
         let month = usize::try_from(self.month - 1)
             .ok()
             .and_then(|month| MONTHS.get(month));

@@ -46,6 +46,7 @@ pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
 pub use sockets::Inherited;
+pub(crate) use tls::client::tls_to_callee;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
 use crate::access_log::Ended;

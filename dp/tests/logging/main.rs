@@ -1,0 +1,15 @@
+//! Plugins that tell others of requests, through a real proxy and to real servers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../plugins/support.rs"]
+mod support;
+
+mod functions;
+mod listen;
+mod numbers;
+mod outages;
+mod sinks;
+mod traces;
