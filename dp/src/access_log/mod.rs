@@ -6,8 +6,8 @@ mod record;
 mod time;
 mod writer;
 
-pub(crate) use time::Date;
 pub use record::{Latencies, Record, Request, Session};
+pub(crate) use time::Date;
 pub use writer::Writer;
 pub(crate) use writer::{Ended, Log};
 

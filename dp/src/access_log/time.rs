@@ -59,12 +59,17 @@ impl Date {
     /// `20261123T080000Z`
     pub(crate) fn compact(&self) -> String {
         let (year, month, day) = (self.year, self.month, self.day);
-        format!("{year:04}{month:02}{day:02}T{}Z", self.clock().replace(':', ""))
+        format!(
+            "{year:04}{month:02}{day:02}T{}Z",
+            self.clock().replace(':', "")
+        )
     }
 
     /// `Nov 23 08:00:00`
     pub(crate) fn bsd(&self) -> String {
-        let month = usize::try_from(self.month - 1).ok().and_then(|place| MONTHS.get(place));
+        let month = usize::try_from(self.month - 1)
+            .ok()
+            .and_then(|place| MONTHS.get(place));
         format!("{} {:>2} {}", month.unwrap_or(&""), self.day, self.clock())
     }
 

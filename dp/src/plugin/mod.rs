@@ -22,6 +22,7 @@ mod reply;
 mod request;
 mod state;
 mod traffic;
+mod transform;
 
 pub use cache::{Cache, Stamp};
 pub use change::Change;
@@ -38,7 +39,12 @@ pub use traffic::counters::Counters;
 
 /// The plugins of this build, a line each.
 pub const STANDARD: Registry = Registry::new(&[
+    Registered::of::<auth::basic_auth::BasicAuth>(),
     Registered::of::<auth::key_auth::KeyAuth>(),
+    Registered::of::<traffic::acl::Acl>(),
+    Registered::of::<traffic::bot_detection::BotDetection>(),
+    Registered::of::<traffic::cors::Cors>(),
+    Registered::of::<traffic::ip_restriction::IpRestriction>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
     Registered::of::<logging::file_log::FileLog>(),
     Registered::of::<logging::http_log::HttpLog>(),
@@ -54,4 +60,8 @@ pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<observe::zipkin::Zipkin>(),
     Registered::of::<function::aws_lambda::AwsLambda>(),
     Registered::of::<function::azure_functions::AzureFunctions>(),
+    Registered::of::<traffic::redirect::Redirect>(),
+    Registered::of::<traffic::request_size_limiting::RequestSizeLimiting>(),
+    Registered::of::<traffic::request_termination::RequestTermination>(),
+    Registered::of::<transform::correlation_id::CorrelationId>(),
 ]);

@@ -5,7 +5,9 @@ use super::body::{Body, Upload};
 use super::filtered::Filtered;
 use super::worker::Worker;
 use crate::access_log::Latencies;
-use crate::plugin::{Context, CountConsumer, Instance, Origin, Phases, Protocols, Record, Reply, Seen, Try};
+use crate::plugin::{
+    Context, CountConsumer, Instance, Origin, Phases, Protocols, Record, Reply, Seen, Try,
+};
 use crate::table::{Chain, Consumer, Route, Service, Table};
 use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use std::net::SocketAddr;
@@ -37,6 +39,13 @@ pub(super) struct Later {
     pub(super) upstream_uri: Option<Uri>,
     /// The tries to have it answered.
     pub(super) tries: Vec<Try>,
+}
+
+fn may_have_body(method: &Method, status: StatusCode) -> bool {
+    let bodiless = status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    !bodiless && *method != Method::HEAD
 }
 
 /// What is known of a response at its end.
@@ -120,6 +129,10 @@ impl Later {
             if runs(instance, Phases::RESPONSE) {
                 instance.run.response(&mut reply);
             }
+        }
+        if !may_have_body(&self.seen.method, status) {
+            // `Content-Length` is of the body that there would be.
+            filters.clear();
         }
         if !filters.iter().all(|filter| filter.keeps_length()) {
             headers.remove(header::CONTENT_LENGTH);

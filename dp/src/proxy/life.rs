@@ -197,9 +197,9 @@ fn finish(
         upstream_ms: millis(upstream),
         consumer: consumer.map(|consumer| consumer.id),
     };
-    worker.metrics.record(sample, || {
-        labels(table, trail.route.as_deref(), consumer)
-    });
+    worker
+        .metrics
+        .record(sample, || labels(table, trail.route.as_deref(), consumer));
     if trail.notes.is_none() && trail.later.is_none() {
         return response;
     }

@@ -107,7 +107,7 @@ pub(super) fn plan<'a>(
     request: Request<Incoming>,
 ) -> Result<Plan<'a>, Halt<'a>> {
     let (mut parts, body) = request.into_parts();
-    let mut uri = std::mem::take(&mut parts.uri);
+    let mut uri = Uri::default();
     let mut context = Context::default();
     let arrived = match around.receive(trail, (&mut parts, &mut uri), &mut context) {
         Ok(arrived) => arrived,
@@ -210,10 +210,14 @@ fn complete<'a>(mut draft: Draft<'a>, trail: &mut Trail) -> Result<Plan<'a>, Fai
     let has_body = !outgoing.is_end_stream();
     write_framing(&mut parts, upgrade.as_deref(), &speech, has_body);
     parts.uri = uri;
-    let tries = trail.later.as_mut().filter(|later| later.logs()).map(|later| {
-        later.upstream_uri = Some(parts.uri.clone());
-        Vec::new()
-    });
+    let tries = trail
+        .later
+        .as_mut()
+        .filter(|later| later.logs())
+        .map(|later| {
+            later.upstream_uri = Some(parts.uri.clone());
+            Vec::new()
+        });
     let route = &found.route;
     let host = target
         .host

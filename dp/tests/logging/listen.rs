@@ -39,7 +39,10 @@ impl Kept {
     pub(crate) async fn find(&self, part: &str) -> (String, String) {
         let find = || {
             let kept = self.0.lock().unwrap();
-            kept.iter().rev().find(|(_, text)| text.contains(part)).cloned()
+            kept.iter()
+                .rev()
+                .find(|(_, text)| text.contains(part))
+                .cloned()
         };
         until(async || find().is_some()).await;
         find().unwrap()
@@ -79,7 +82,10 @@ impl HttpSink {
                     let place = format!("{} {} {:?}", head.method, head.uri, head.headers);
                     keep.add(place, String::from_utf8_lossy(&body));
                 }
-                http::Response::builder().status(status).body(reply("")).unwrap()
+                http::Response::builder()
+                    .status(status)
+                    .body(reply(""))
+                    .unwrap()
             })
         })
         .await;
@@ -100,7 +106,11 @@ impl HttpSink {
 
     /// The entries that came, single ones and lists.
     pub(crate) fn entries(&self) -> Vec<Value> {
-        let values = self.kept.texts().into_iter().map(|text| serde_json::from_str(&text).unwrap());
+        let values = self
+            .kept
+            .texts()
+            .into_iter()
+            .map(|text| serde_json::from_str(&text).unwrap());
         let flat = values.flat_map(|value| match value {
             Value::Array(list) => list,
             one => vec![one],

@@ -39,14 +39,26 @@ async fn prometheus_counts_by_consumer_and_bytes_only_if_told_so() {
     assert_eq!(value(&text, &requests("")), 1.0);
     assert_eq!(value(&text, &requests("alice")), 2.0);
     for direction in ["ingress", "egress"] {
-        let line = text.lines().find(|line| line.contains(&format!("direction=\"{direction}\"")));
+        let line = text
+            .lines()
+            .find(|line| line.contains(&format!("direction=\"{direction}\"")));
         let line = line.unwrap();
-        assert!(line.contains("consumer=\"alice\"") && line.contains("workspace=\"default\""), "{line}");
-        assert!(line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() > 100, "{line}");
+        assert!(
+            line.contains("consumer=\"alice\"") && line.contains("workspace=\"default\""),
+            "{line}"
+        );
+        assert!(
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() > 100,
+            "{line}"
+        );
     }
     // Latencies are not by consumer.
     assert!(text.contains("kong_request_latency_ms_count"));
-    assert!(!text.lines().any(|line| line.starts_with("kong_request_latency_ms") && line.contains("alice")));
+    assert!(
+        !text
+            .lines()
+            .any(|line| line.starts_with("kong_request_latency_ms") && line.contains("alice"))
+    );
 }
 
 fn statsd_metric(name: &str, kind: &str) -> Value {
@@ -55,7 +67,10 @@ fn statsd_metric(name: &str, kind: &str) -> Value {
 
 async fn ask_as_alice(gateway: &Gateway) {
     let mut client = gateway.client().await;
-    assert_eq!(client.get_with("/", &[("apikey", "secret")]).await.status, 200);
+    assert_eq!(
+        client.get_with("/", &[("apikey", "secret")]).await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -78,12 +93,18 @@ async fn statsd_tells_each_metric_by_its_name() {
         ("shdict_usage", "gauge"),
     ];
     let metrics: Vec<_> = metrics.map(|(name, kind)| statsd_metric(name, kind)).into();
-    let config = json!({ "host": "127.0.0.1", "port": address.port(), "prefix": "gw", "metrics": metrics });
+    let config =
+        json!({ "host": "127.0.0.1", "port": address.port(), "prefix": "gw", "metrics": metrics });
     let mut entities = key_auth(json!({}));
     entities.push(global(30, "statsd", config));
     let (_origin, gateway) = gateway_with(&entities).await;
     ask_as_alice(&gateway).await;
-    let texts: Vec<_> = kept.wait(12).await.into_iter().map(|(_, text)| text).collect();
+    let texts: Vec<_> = kept
+        .wait(12)
+        .await
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
     let route = uuid::Uuid::from_u128(2);
     // The service has no name: its host stands for it.
     let scope = "gw.service.127_0_0_1";
@@ -102,7 +123,10 @@ async fn statsd_tells_each_metric_by_its_name() {
         (format!("gw.route.{route}.user.a-1.status.200:1"), "c"),
     ];
     for (text, (begins, kind)) in texts.iter().zip(&expected) {
-        assert!(text.starts_with(&**begins) && text.ends_with(&format!("|{kind}")), "{text} {begins}");
+        assert!(
+            text.starts_with(&**begins) && text.ends_with(&format!("|{kind}")),
+            "{text} {begins}"
+        );
     }
     assert_eq!(texts.len(), expected.len());
 }
@@ -111,10 +135,16 @@ async fn statsd_tells_each_metric_by_its_name() {
 async fn statsd_chooses_statuses_names_tags_and_transport() {
     let kept = Kept::default();
     let udp = datagrams(&kept, "udp").await;
-    let metrics = [statsd_metric("request_count", "counter"), statsd_metric("latency", "timer")];
+    let metrics = [
+        statsd_metric("request_count", "counter"),
+        statsd_metric("latency", "timer"),
+    ];
     let plugin = |fields: Value| {
         let mut config = json!({ "host": "127.0.0.1", "port": udp.port(), "metrics": metrics });
-        config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         global(30, "statsd", config)
     };
     let tagged = json!({ "tag_style": "dogstatsd", "udp_packet_size": 1000, "service_identifier_default": "service_host" });
@@ -123,11 +153,19 @@ async fn statsd_chooses_statuses_names_tags_and_transport() {
     // Both metrics share a datagram.
     let (_, text) = kept.wait(1).await.remove(0);
     let lines: Vec<_> = text.lines().collect();
-    assert!(lines[0].starts_with("kong.request.count:1|c|#service:127.0.0.1,route:"), "{text}");
-    assert!(lines[0].contains(",workspace:default,node:") && lines[0].ends_with(",status:200"), "{text}");
+    assert!(
+        lines[0].starts_with("kong.request.count:1|c|#service:127.0.0.1,route:"),
+        "{text}"
+    );
+    assert!(
+        lines[0].contains(",workspace:default,node:") && lines[0].ends_with(",status:200"),
+        "{text}"
+    );
     assert!(lines[1].starts_with("kong.latency:"), "{text}");
 
-    gateway.apply(&[plugin(json!({ "allow_status_codes": ["400-404", "500-599"] }))]);
+    gateway.apply(&[plugin(
+        json!({ "allow_status_codes": ["400-404", "500-599"] }),
+    )]);
     gateway.get("/").await;
     gateway.remove(&[route(2, json!({}))]);
     gateway.get("/").await;
@@ -179,9 +217,18 @@ async fn datadog_tells_of_requests_with_a_service_and_its_tags() {
     let (_origin, gateway) = gateway_with(&entities).await;
     ask_as_alice(&gateway).await;
     let texts = kept.wait(2).await;
-    assert_eq!(texts[0].1, "kong.request.count:1|c|#svc:127_0_0_1,status:200,consumer:alice,app:kong,bare");
-    assert!(texts[1].1.starts_with("kong.upstream_latency:"), "{texts:?}");
-    assert!(texts[1].1.ends_with("|d|#svc:127_0_0_1,status:200"), "{texts:?}");
+    assert_eq!(
+        texts[0].1,
+        "kong.request.count:1|c|#svc:127_0_0_1,status:200,consumer:alice,app:kong,bare"
+    );
+    assert!(
+        texts[1].1.starts_with("kong.upstream_latency:"),
+        "{texts:?}"
+    );
+    assert!(
+        texts[1].1.ends_with("|d|#svc:127_0_0_1,status:200"),
+        "{texts:?}"
+    );
     gateway.remove(&[route(2, json!({}))]);
     gateway.get("/").await;
     gateway.apply(&[route(2, json!({ "paths": ["/"] }))]);

@@ -32,7 +32,11 @@ async fn ask(gateway: &Gateway, from: usize) -> Duration {
 }
 
 fn queue_value(metrics: &str, name: &str, reason: &str) -> u64 {
-    let reason = if reason.is_empty() { String::new() } else { format!(",reason=\"{reason}\"") };
+    let reason = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(",reason=\"{reason}\"")
+    };
     let id = uuid::Uuid::from_u128(30);
     let line = format!("sluice_dp_plugin_queue_{name}{{plugin=\"http-log\",id=\"{id}\"{reason}}}");
     value(metrics, &line) as u64
@@ -72,7 +76,10 @@ async fn a_sink_that_hangs_slows_nobody() {
     assert!(slowest < QUICK, "{slowest:?}");
     until(async || {
         let text = metrics(&gateway).await;
-        let (waiting, lost) = (queue_value(&text, "entries", ""), queue_value(&text, "dropped_total", "full"));
+        let (waiting, lost) = (
+            queue_value(&text, "entries", ""),
+            queue_value(&text, "dropped_total", "full"),
+        );
         assert!(waiting <= ENTRIES_MAX as u64);
         waiting + lost == REQUESTS as u64
     })
@@ -91,11 +98,16 @@ async fn a_sink_that_comes_and_goes_gets_each_entry_once_or_it_is_counted() {
     let mut text = String::new();
     until(async || {
         text = metrics(&gateway).await;
-        let done = queue_value(&text, "delivered_total", "") + queue_value(&text, "dropped_total", "full");
+        let done =
+            queue_value(&text, "delivered_total", "") + queue_value(&text, "dropped_total", "full");
         done == 4 * REQUESTS as u64
     })
     .await;
-    let mut seen: Vec<_> = sink.entries().iter().map(|entry: &Value| entry["request"]["uri"].clone().to_string()).collect();
+    let mut seen: Vec<_> = sink
+        .entries()
+        .iter()
+        .map(|entry: &Value| entry["request"]["uri"].clone().to_string())
+        .collect();
     assert_eq!(seen.len() as u64, queue_value(&text, "delivered_total", ""));
     assert!(queue_value(&text, "retries_total", "") > 0);
     let count = seen.len();

@@ -25,7 +25,11 @@ const FORMS: usize = 151;
 async fn the_entry_has_kongs_fields() {
     let sink = HttpSink::start().await;
     let mut entities = key_auth(json!({}));
-    entities.push(global(30, "http-log", json!({ "http_endpoint": sink.url("/in") })));
+    entities.push(global(
+        30,
+        "http-log",
+        json!({ "http_endpoint": sink.url("/in") }),
+    ));
     let (origin, gateway) = gateway_with(&entities).await;
     let request = http::Request::post("/a%20b/c?x=1&x=2&flag&y=%26")
         .header("host", "a.test:8080")
@@ -42,8 +46,14 @@ async fn the_entry_has_kongs_fields() {
     let request = &entry["request"];
     assert_eq!(request["method"], "POST");
     assert_eq!(request["uri"], "/a%20b/c?x=1&x=2&flag&y=%26");
-    assert_eq!(request["url"], "http://a.test:8080/a%20b/c?x=1&x=2&flag&y=%26");
-    assert_eq!(request["querystring"], json!({ "x": ["1", "2"], "flag": true, "y": "&" }));
+    assert_eq!(
+        request["url"],
+        "http://a.test:8080/a%20b/c?x=1&x=2&flag&y=%26"
+    );
+    assert_eq!(
+        request["querystring"],
+        json!({ "x": ["1", "2"], "flag": true, "y": "&" })
+    );
     assert_eq!(request["headers"]["x-two"], json!(["1", "2"]));
     assert_eq!(request["headers"]["authorization"], "REDACTED");
     assert_eq!(request["id"], reply.header("x-kong-request-id").unwrap());
@@ -88,14 +98,22 @@ async fn requests_that_did_not_get_upstream_are_told_of_too() {
     assert_eq!(gateway.get("/up").await.status, 502);
     sink.kept.wait(2).await;
     let entries = sink.entries();
-    let [lost, failed] = &*entries else { panic!("{entries:?}") };
-    assert_eq!((&lost["response"]["status"], &lost["source"]), (&404.into(), &"kong".into()));
+    let [lost, failed] = &*entries else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(
+        (&lost["response"]["status"], &lost["source"]),
+        (&404.into(), &"kong".into())
+    );
     assert!(lost.get("route").is_none() && lost["tries"] == json!([]));
     assert_eq!(lost["latencies"]["proxy"], -1);
     assert_eq!(failed["response"]["status"], 502);
     let tries = failed["tries"].as_array().unwrap();
     assert!(!tries.is_empty());
-    assert_eq!((&tries[0]["state"], &tries[0]["code"]), (&"failed".into(), &502.into()));
+    assert_eq!(
+        (&tries[0]["state"], &tries[0]["code"]),
+        (&"failed".into(), &502.into())
+    );
 }
 
 #[tokio::test]
@@ -114,10 +132,17 @@ async fn http_log_sends_as_it_is_told_and_in_batches() {
     }
     let (head, body) = sink.kept.wait(1).await.remove(0);
     let paths: Vec<Value> = serde_json::from_str::<Vec<Value>>(&body).unwrap();
-    let paths: Vec<_> = paths.iter().map(|entry| entry["request"]["uri"].as_str().unwrap()).collect();
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|entry| entry["request"]["uri"].as_str().unwrap())
+        .collect();
     assert_eq!(paths, ["/1", "/2", "/3"]);
     assert!(head.starts_with("PUT /in?k=v "), "{head}");
-    for part in ["application/json; charset=utf-8", "\"x-extra\": \"yes\"", "Basic dXNlcjpwYXNz"] {
+    for part in [
+        "application/json; charset=utf-8",
+        "\"x-extra\": \"yes\"",
+        "Basic dXNlcjpwYXNz",
+    ] {
         assert!(head.contains(part), "{head}");
     }
     // The connection is kept.
@@ -125,17 +150,31 @@ async fn http_log_sends_as_it_is_told_and_in_batches() {
         client.get(path).await;
     }
     sink.kept.wait(2).await;
-    assert_eq!(sink.origin.accepted.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(
+        sink.origin
+            .accepted
+            .load(std::sync::atomic::Ordering::SeqCst),
+        1
+    );
 }
 
 #[tokio::test]
 async fn http_log_is_consistent() {
     let sink = HttpSink::start().await;
     is_consistent(
-        |n| vec![global(30, "http-log", json!({ "http_endpoint": sink.url(&format!("/v{n}")) }))],
+        |n| {
+            vec![global(
+                30,
+                "http-log",
+                json!({ "http_endpoint": sink.url(&format!("/v{n}")) }),
+            )]
+        },
         async |client: &mut Client| {
             let reply = client.get("/").await;
-            let (head, _) = sink.kept.find(reply.header("x-kong-request-id").unwrap()).await;
+            let (head, _) = sink
+                .kept
+                .find(reply.header("x-kong-request-id").unwrap())
+                .await;
             let path = head.split(' ').nth(1).unwrap();
             show(reply, &path[1..])
         },
@@ -153,7 +192,9 @@ async fn file_log_writes_lines_and_opens_the_file_anew_if_told_to() {
     let mut client = gateway.client().await;
     let lines = |name: &str| {
         let text = std::fs::read_to_string(directory.path().join(name)).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["request"]["uri"].clone()).collect::<Vec<_>>()
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["request"]["uri"].clone())
+            .collect::<Vec<_>>()
     };
     client.get("/1").await;
     until(async || lines("log") == ["/1"]).await;
@@ -180,10 +221,17 @@ async fn file_log_is_consistent() {
             let find = || {
                 let files = std::fs::read_dir(directory.path()).unwrap();
                 let mut paths = files.map(|file| file.unwrap().path());
-                paths.find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&id)))
+                paths
+                    .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&id)))
             };
             until(async || find().is_some()).await;
-            let name = find().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+            let name = find()
+                .unwrap()
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             show(reply, &name)
         },
         shown,
@@ -204,7 +252,10 @@ async fn tcp_log_sends_lines_over_one_connection() {
     }
     for (number, (name, line)) in kept.all().into_iter().enumerate() {
         let entry: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&*name, &entry["request"]["uri"]), ("plain#1", &format!("/{}", number + 1).into()));
+        assert_eq!(
+            (&*name, &entry["request"]["uri"]),
+            ("plain#1", &format!("/{}", number + 1).into())
+        );
     }
 }
 
@@ -213,7 +264,8 @@ async fn tcp_log_speaks_tls() {
     let kept = Kept::default();
     let config = secure::Ca::new().issue(&["sink.test"]).server(&[], None);
     let address = lines(&kept, "tls", Some(config)).await;
-    let config = json!({ "host": "127.0.0.1", "port": address.port(), "tls": true, "tls_sni": "sink.test" });
+    let config =
+        json!({ "host": "127.0.0.1", "port": address.port(), "tls": true, "tls_sni": "sink.test" });
     let (_origin, gateway) = gateway_with(&[global(30, "tcp-log", config)]).await;
     gateway.get("/x").await;
     assert!(kept.wait(1).await[0].1.contains("\"uri\":\"/x\""));
@@ -281,7 +333,10 @@ async fn loggly_has_the_token_the_tags_and_the_severity_of_the_status() {
         "host": "127.0.0.1", "port": address.port(), "key": "token", "tags": ["one", "two"],
         "log_level": "warning", "successful_severity": "notice", "client_errors_severity": "crit",
     });
-    let base = [route(2, json!({ "paths": ["/"], "service": null })), global(30, "loggly", config)];
+    let base = [
+        route(2, json!({ "paths": ["/"], "service": null })),
+        global(30, "loggly", config),
+    ];
     let gateway = Gateway::with(options(), &base);
     // No service: 503, an error of the server and below the level by its default severity.
     assert_eq!(gateway.get("/quiet").await.status, 503);
@@ -290,7 +345,10 @@ async fn loggly_has_the_token_the_tags_and_the_severity_of_the_status() {
     let (_, text) = kept.wait(1).await.remove(0);
     let (head, entry) = text.split_at(text.find('{').unwrap());
     assert!(head.starts_with("<10>1 20"), "{head}");
-    assert!(head.ends_with(" kong - - [token@41058 tag=\"one\" tag=\"two\"] "), "{head}");
+    assert!(
+        head.ends_with(" kong - - [token@41058 tag=\"one\" tag=\"two\"] "),
+        "{head}"
+    );
     let entry: Value = serde_json::from_str(entry).unwrap();
     assert_eq!(entry["request"]["uri"], "/loud");
 }
@@ -302,13 +360,21 @@ async fn loggly_is_consistent() {
     is_consistent(
         |n| {
             let tag = format!("v{n}");
-            let config = json!({ "host": "127.0.0.1", "port": address.port(), "key": "k", "tags": [tag] });
+            let config =
+                json!({ "host": "127.0.0.1", "port": address.port(), "key": "k", "tags": [tag] });
             vec![global(30, "loggly", config)]
         },
         async |client: &mut Client| {
             let reply = client.get("/").await;
             let (_, text) = kept.find(reply.header("x-kong-request-id").unwrap()).await;
-            let tag = text.split("tag=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+            let tag = text
+                .split("tag=\"")
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .to_owned();
             show(reply, &tag)
         },
         shown,

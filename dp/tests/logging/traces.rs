@@ -38,7 +38,10 @@ mod otlp {
     }
 
     fn attribute(span: &Span, name: &str) -> String {
-        let found = span.attributes.iter().find(|attribute| attribute.key == name);
+        let found = span
+            .attributes
+            .iter()
+            .find(|attribute| attribute.key == name);
         format!("{:?}", found.and_then(|found| found.value.clone()?.value))
     }
 
@@ -75,13 +78,27 @@ mod otlp {
         let message = ExportTraceServiceRequest::decode(body).unwrap();
         let resource = &message.resource_spans[0];
         let attributes = &resource.resource.as_ref().unwrap().attributes;
-        let name = attributes.iter().find(|attribute| attribute.key == "service.name");
+        let name = attributes
+            .iter()
+            .find(|attribute| attribute.key == "service.name");
         assert!(format!("{name:?}").contains("edge"));
         assert!(attributes.iter().any(|attribute| attribute.key == "zone"));
         let spans = &resource.scope_spans[0].spans;
-        let [first, tried, second, _] = &**spans else { panic!("{spans:?}") };
-        assert_eq!((&*first.name, &*hex(&first.trace_id), &*hex(&first.parent_span_id)), ("kong", TRACE, SPAN));
-        assert_eq!((&*tried.name, &tried.parent_span_id), ("kong.balancer", &first.span_id));
+        let [first, tried, second, _] = &**spans else {
+            panic!("{spans:?}")
+        };
+        assert_eq!(
+            (
+                &*first.name,
+                &*hex(&first.trace_id),
+                &*hex(&first.parent_span_id)
+            ),
+            ("kong", TRACE, SPAN)
+        );
+        assert_eq!(
+            (&*tried.name, &tried.parent_span_id),
+            ("kong.balancer", &first.span_id)
+        );
         assert_eq!(told, format!("00-{TRACE}-{}-01", hex(&second.span_id)));
         assert!(first.start_time_unix_nano <= tried.start_time_unix_nano);
         assert!(tried.end_time_unix_nano <= first.end_time_unix_nano);
@@ -93,7 +110,12 @@ mod otlp {
     #[tokio::test]
     async fn opentelemetry_passes_the_context_on_as_configured() {
         let config = |propagation: Value| json!({ "propagation": propagation, "sampling_rate": 1 });
-        let (_origin, gateway) = gateway_with(&[global(30, "opentelemetry", config(json!({ "default_format": "w3c" })))]).await;
+        let (_origin, gateway) = gateway_with(&[global(
+            30,
+            "opentelemetry",
+            config(json!({ "default_format": "w3c" })),
+        )])
+        .await;
         let reply = gateway.get("/").await;
         let parent = reply.received("traceparent").unwrap();
         assert!(parent.len() == 55 && parent.ends_with("-01"), "{parent}");
@@ -103,14 +125,29 @@ mod otlp {
         });
         gateway.apply(&[global(30, "opentelemetry", config(lists))]);
         let mut client = gateway.client().await;
-        let reply = client.get_with("/", &[("b3", &format!("{TRACE}-{SPAN}-1"))]).await;
+        let reply = client
+            .get_with("/", &[("b3", &format!("{TRACE}-{SPAN}-1"))])
+            .await;
         for name in ["b3", "x-b3-traceid", "uber-trace-id", "ot-tracer-traceid"] {
             let value = reply.received(name).unwrap();
             assert!(value.starts_with(TRACE), "{name} {value}");
         }
-        assert!(reply.received("x-cloud-trace-context").unwrap().ends_with(";o=1"));
-        assert!(reply.received("x-amzn-trace-id").unwrap().starts_with("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent="));
-        assert_eq!(reply.received("x-datadog-trace-id").unwrap(), 0xa3ce_929d_0e0e_4736_u64.to_string());
+        assert!(
+            reply
+                .received("x-cloud-trace-context")
+                .unwrap()
+                .ends_with(";o=1")
+        );
+        assert!(
+            reply
+                .received("x-amzn-trace-id")
+                .unwrap()
+                .starts_with("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=")
+        );
+        assert_eq!(
+            reply.received("x-datadog-trace-id").unwrap(),
+            0xa3ce_929d_0e0e_4736_u64.to_string()
+        );
         assert_eq!(reply.received("traceparent"), None);
     }
 
@@ -139,12 +176,17 @@ mod otlp {
 /// The numbers in the names of headers that show the trace.
 fn shown_by_name(reply: &Reply) -> Vec<u64> {
     let names = reply.headers.keys();
-    names.filter_map(|name| name.as_str().strip_prefix("x-trace-")?.parse().ok()).collect()
+    names
+        .filter_map(|name| name.as_str().strip_prefix("x-trace-")?.parse().ok())
+        .collect()
 }
 
 fn zipkin(sink: &HttpSink, fields: Value) -> Entity {
     let mut config = json!({ "http_endpoint": sink.url("/api/v2/spans"), "sample_ratio": 1 });
-    config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    config
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     global(30, "zipkin", config)
 }
 
@@ -165,23 +207,53 @@ async fn zipkin_sends_the_spans_of_a_trace() {
     let reply = client.get_with("/a", &headers).await;
     sink.kept.wait(1).await;
     let spans = sink.entries();
-    let [request, proxy, tried] = &*spans else { panic!("{spans:?}") };
-    assert_eq!((&request["traceId"], &request["id"], &request["kind"]), (&TRACE.into(), &SPAN.into(), &"SERVER".into()));
+    let [request, proxy, tried] = &*spans else {
+        panic!("{spans:?}")
+    };
+    assert_eq!(
+        (&request["traceId"], &request["id"], &request["kind"]),
+        (&TRACE.into(), &SPAN.into(), &"SERVER".into())
+    );
     assert_eq!(request["name"], "GET /a");
     assert_eq!(request["localEndpoint"]["serviceName"], "kong");
     assert_eq!(request["remoteEndpoint"]["ipv4"], "127.0.0.1");
     let tags = &request["tags"];
-    for (name, value) in [("lc", "kong"), ("http.method", "GET"), ("http.path", "/a"), ("http.status_code", "200"), ("env", "test"), ("one", "1"), ("two", "2")] {
+    for (name, value) in [
+        ("lc", "kong"),
+        ("http.method", "GET"),
+        ("http.path", "/a"),
+        ("http.status_code", "200"),
+        ("env", "test"),
+        ("one", "1"),
+        ("two", "2"),
+    ] {
         assert_eq!(tags[name], value, "{tags}");
     }
     assert_eq!(tags["kong.credential"], reference(11)["id"]);
-    assert_eq!((&proxy["name"], &proxy["parentId"], &proxy["kind"]), (&"GET /a (proxy)".into(), &SPAN.into(), &"CLIENT".into()));
+    assert_eq!(
+        (&proxy["name"], &proxy["parentId"], &proxy["kind"]),
+        (&"GET /a (proxy)".into(), &SPAN.into(), &"CLIENT".into())
+    );
     assert_eq!(proxy["tags"]["kong.route"], reference(2)["id"]);
-    let named: Vec<_> = proxy["annotations"].as_array().unwrap().iter().map(|one| one["value"].clone()).collect();
+    let named: Vec<_> = proxy["annotations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["value"].clone())
+        .collect();
     assert_eq!(named, ["kas", "kaf", "khs", "khf", "kbs", "kbf"]);
-    assert_eq!((&tried["name"], &tried["remoteEndpoint"]["port"]), (&"GET /a (balancer try 1)".into(), &origin.address.port().into()));
+    assert_eq!(
+        (&tried["name"], &tried["remoteEndpoint"]["port"]),
+        (
+            &"GET /a (balancer try 1)".into(),
+            &origin.address.port().into()
+        )
+    );
     assert_eq!(reply.received("x-b3-traceid").as_deref(), Some(TRACE));
-    assert_eq!(reply.received("x-b3-spanid").unwrap(), proxy["id"].as_str().unwrap());
+    assert_eq!(
+        reply.received("x-b3-spanid").unwrap(),
+        proxy["id"].as_str().unwrap()
+    );
     assert_eq!(reply.received("x-b3-parentspanid").as_deref(), Some(SPAN));
 }
 

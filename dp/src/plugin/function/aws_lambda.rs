@@ -116,31 +116,38 @@ impl Plugin for AwsLambda {
 
     fn compile(fields: Fields, _: &Entity<'_>) -> Result<Self, String> {
         if fields.aws_assume_role_arn.is_some() {
-            return Err("aws_assume_role_arn is not supported: give the credentials of the role".into());
+            return Err(
+                "aws_assume_role_arn is not supported: give the credentials of the role".into(),
+            );
         }
         if fields.proxy_url.is_some() {
             return Err("proxy_url is not supported".into());
         }
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let region = fields.aws_region.clone();
-        let region = region.or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
+        let region = region
+            .or_else(|| variable("AWS_REGION"))
+            .or_else(|| variable("AWS_DEFAULT_REGION"));
         let credentials = match (fields.aws_key.clone(), fields.aws_secret.clone()) {
             (Some(key), Some(secret)) => Some(Credentials {
                 key,
                 secret,
                 token: None,
             }),
-            _ => variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY")).map(|(key, secret)| Credentials {
-                key,
-                secret,
-                token: variable("AWS_SESSION_TOKEN"),
-            }),
+            _ => variable("AWS_ACCESS_KEY_ID")
+                .zip(variable("AWS_SECRET_ACCESS_KEY"))
+                .map(|(key, secret)| Credentials {
+                    key,
+                    secret,
+                    token: variable("AWS_SESSION_TOKEN"),
+                }),
         };
         let timeout = milliseconds(fields.timeout);
         Ok(Self {
             uri: target(&fields, region.as_deref())?,
             headers: headers(&fields)?,
-            credentials: credentials.ok_or("there are no credentials: give aws_key and aws_secret")?,
+            credentials: credentials
+                .ok_or("there are no credentials: give aws_key and aws_secret")?,
             scope: Scope {
                 region: region.unwrap_or_else(|| "us-east-1".into()),
                 service: "lambda",
@@ -163,7 +170,9 @@ impl Plugin for AwsLambda {
                 base64: fields.base64_encode_body,
             },
             skip_large: fields.skip_large_bodies,
-            unhandled: fields.unhandled_status.and_then(|status| StatusCode::from_u16(status).ok()),
+            unhandled: fields
+                .unhandled_status
+                .and_then(|status| StatusCode::from_u16(status).ok()),
             described: fields.is_proxy_integration,
         })
     }
@@ -179,7 +188,11 @@ impl Plugin for AwsLambda {
 
 impl AwsLambda {
     async fn ask(&self, request: &mut Access<'_>) -> Answer {
-        let bytes_max = if self.skip_large { SMALL_BODY_BYTES } else { BODY_BYTES_MAX };
+        let bytes_max = if self.skip_large {
+            SMALL_BODY_BYTES
+        } else {
+            BODY_BYTES_MAX
+        };
         let body = match request.body(bytes_max).await {
             Ok(body) => body,
             Err(BodyFault::TooLarge) if self.skip_large => Bytes::new(),
@@ -192,10 +205,16 @@ impl AwsLambda {
         *call.headers_mut() = self.headers.clone();
         if sign(&mut call, &self.credentials, &self.scope, SystemTime::now()).is_none() {
             tracing::warn!("a call of aws-lambda cannot be signed");
-            return Answer::message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred");
+            return Answer::message(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "An unexpected error occurred",
+            );
         }
         let state = request.state::<Self>();
-        let answer = state.caller.call(self.way, self.bounds, call.map(Full::new)).await;
+        let answer = state
+            .caller
+            .call(self.way, self.bounds, call.map(Full::new))
+            .await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => return failed(Self::NAME, &error),
@@ -203,10 +222,16 @@ impl AwsLambda {
         if self.described {
             return described(answer.body(), answer.headers()).unwrap_or_else(|error| {
                 let error = format!("could not JSON decode Lambda function response: {error}");
-                Answer::json(StatusCode::BAD_GATEWAY, &json!({ "message": "Bad Gateway", "error": error }))
+                Answer::json(
+                    StatusCode::BAD_GATEWAY,
+                    &json!({ "message": "Bad Gateway", "error": error }),
+                )
             });
         }
-        let unhandled = answer.headers().get(FUNCTION_ERROR).is_some_and(|error| error == "Unhandled");
+        let unhandled = answer
+            .headers()
+            .get(FUNCTION_ERROR)
+            .is_some_and(|error| error == "Unhandled");
         let mut answer = relay_whole(answer);
         if let Some(status) = self.unhandled.filter(|_| unhandled) {
             answer.status = status;
@@ -216,13 +241,30 @@ impl AwsLambda {
 }
 
 fn target(fields: &Fields, region: Option<&str>) -> Result<Uri, String> {
-    let host = fields.host.clone().or_else(|| Some(format!("lambda.{}.amazonaws.com", region?)));
+    let host = fields
+        .host
+        .clone()
+        .or_else(|| Some(format!("lambda.{}.amazonaws.com", region?)));
     let host = host.ok_or("no region or host specified")?;
-    let function = fields.function_name.as_deref().ok_or("function_name is missing")?;
-    let (scheme, usual) = if fields.disable_https { ("http", 80) } else { ("https", 443) };
+    let function = fields
+        .function_name
+        .as_deref()
+        .ok_or("function_name is missing")?;
+    let (scheme, usual) = if fields.disable_https {
+        ("http", 80)
+    } else {
+        ("https", 443)
+    };
     let port = fields.port.unwrap_or(443);
-    let port = if port == usual { String::new() } else { format!(":{port}") };
-    let query = fields.qualifier.as_ref().map(|qualifier| format!("?Qualifier={}", encode(qualifier)));
+    let port = if port == usual {
+        String::new()
+    } else {
+        format!(":{port}")
+    };
+    let query = fields
+        .qualifier
+        .as_ref()
+        .map(|qualifier| format!("?Qualifier={}", encode(qualifier)));
     let query = query.unwrap_or_default();
     let function = encode(function);
     let uri = format!("{scheme}://{host}{port}/2015-03-31/functions/{function}/invocations{query}");
@@ -235,6 +277,9 @@ fn headers(fields: &Fields) -> Result<HeaderMap, String> {
     headers.insert("x-amz-target", HeaderValue::from_static("invoke"));
     headers.insert("x-amz-invocation-type", value(&fields.invocation_type)?);
     headers.insert("x-amz-log-type", value(&fields.log_type)?);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-amz-json-1.1"),
+    );
     Ok(headers)
 }

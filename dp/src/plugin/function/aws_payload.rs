@@ -8,7 +8,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 /// Types of content that are sent as text.
-const TEXT_TYPES: [&str; 5] = ["text/plain", "text/html", "application/xml", "text/xml", "application/soap+xml"];
+const TEXT_TYPES: [&str; 5] = [
+    "text/plain",
+    "text/html",
+    "application/xml",
+    "text/xml",
+    "application/soap+xml",
+];
 
 /// What of a request is told.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +51,9 @@ impl Forward {
         }
         if self.uri {
             let path = request.uri.path();
-            let target = request.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+            let target = request
+                .query()
+                .map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
             payload.insert("request_uri".into(), target.into());
             payload.insert("request_uri_args".into(), query.into());
         }
@@ -65,7 +73,9 @@ impl Forward {
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim()
 }
@@ -81,7 +91,11 @@ fn arguments(query: &str) -> Map<String, Value> {
         let Some((name, value)) = form_urlencoded::parse(pair.as_bytes()).next() else {
             continue;
         };
-        let value = if pair.contains('=') { Value::from(value) } else { true.into() };
+        let value = if pair.contains('=') {
+            Value::from(value)
+        } else {
+            true.into()
+        };
         add(&mut map, name.into_owned(), value);
     }
     map
@@ -125,17 +139,25 @@ fn gateway(request: &Access<'_>, body: &[u8], base64: bool) -> Value {
             Value::Array(list) => list.last().cloned().unwrap_or_default(),
             one => one.clone(),
         };
-        map.iter().map(|(name, value)| (name.clone(), last(value))).collect()
+        map.iter()
+            .map(|(name, value)| (name.clone(), last(value)))
+            .collect()
     };
     let many = |map: &Map<String, Value>| -> Map<String, Value> {
         let list = |value: &Value| match value {
             Value::Array(_) => value.clone(),
             one => json!([one]),
         };
-        map.iter().map(|(name, value)| (name.clone(), list(value))).collect()
+        map.iter()
+            .map(|(name, value)| (name.clone(), list(value)))
+            .collect()
     };
     let encoded = base64 && !body.is_empty();
-    let body = if encoded { STANDARD.encode(body) } else { String::from_utf8_lossy(body).into_owned() };
+    let body = if encoded {
+        STANDARD.encode(body)
+    } else {
+        String::from_utf8_lossy(body).into_owned()
+    };
     json!({
         "version": "1.0",
         "resource": request.path,
@@ -173,12 +195,15 @@ pub(super) fn described(content: &[u8], around: &HeaderMap) -> Result<Answer, St
         number => number.as_u64().and_then(|number| number.try_into().ok()),
     };
     let status = status.filter(|status| (100..600).contains(status));
-    let status = status.and_then(|status| StatusCode::from_u16(status).ok()).ok_or("statusCode validation failed")?;
+    let status = status
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .ok_or("statusCode validation failed")?;
     let body = match &value["body"] {
         Value::Null => Bytes::new(),
-        Value::String(text) if value["isBase64Encoded"] == true => {
-            STANDARD.decode(text).map_err(|_| "body must be base64")?.into()
-        }
+        Value::String(text) if value["isBase64Encoded"] == true => STANDARD
+            .decode(text)
+            .map_err(|_| "body must be base64")?
+            .into(),
         Value::String(text) => Bytes::copy_from_slice(text.as_bytes()),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             return Err("body must be a string".into());
@@ -188,7 +213,9 @@ pub(super) fn described(content: &[u8], around: &HeaderMap) -> Result<Answer, St
     for part in ["headers", "multiValueHeaders"] {
         match &value[part] {
             Value::Null => {}
-            Value::Object(map) => map.iter().for_each(|(name, value)| set(&mut headers, name, value)),
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(name, value)| set(&mut headers, name, value)),
             Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
                 return Err(format!("{part} must be a table"));
             }

@@ -12,7 +12,11 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 /// What a part of a path or a query is written in.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// Who signs.
 #[derive(Clone)]
@@ -60,7 +64,12 @@ pub(super) fn sign<B: AsRef<[u8]>>(
     }
     let (names, lines) = canonical_headers(request.headers());
     let path: Vec<_> = request.uri().path().split('/').map(encode).collect();
-    let mut query: Vec<_> = request.uri().query().into_iter().flat_map(|query| query.split('&')).collect();
+    let mut query: Vec<_> = request
+        .uri()
+        .query()
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .collect();
     query.sort_unstable();
     let canonical = format!(
         "{}\n{}\n{}\n{lines}\n{names}\n{}",
@@ -72,7 +81,10 @@ pub(super) fn sign<B: AsRef<[u8]>>(
     let day = date.get(..8)?;
     let Scope { region, service } = scope;
     let place = format!("{day}/{region}/{service}/aws4_request");
-    let text = format!("{ALGORITHM}\n{date}\n{place}\n{}", hex(&Sha256::digest(canonical)));
+    let text = format!(
+        "{ALGORITHM}\n{date}\n{place}\n{}",
+        hex(&Sha256::digest(canonical))
+    );
     let mut key = format!("AWS4{}", credentials.secret).into_bytes();
     for part in [day, region, service, "aws4_request"] {
         key = mac(&key, part)?;
@@ -125,7 +137,9 @@ mod tests {
     #[test]
     fn signatures_are_those_of_the_suite() {
         let check = |target: &str, expected: &str| {
-            let mut request = Request::get(format!("https://example.amazonaws.com{target}")).body("").unwrap();
+            let mut request = Request::get(format!("https://example.amazonaws.com{target}"))
+                .body("")
+                .unwrap();
             let credentials = Credentials {
                 key: "AKIDEXAMPLE".into(),
                 secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
@@ -143,7 +157,10 @@ mod tests {
             let rest = format!("SignedHeaders=host;x-amz-date, Signature={expected}");
             assert_eq!(value, format!("{ALGORITHM} Credential={place}, {rest}"));
         };
-        check("/", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31");
+        check(
+            "/",
+            "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+        );
         check(
             "/?Param2=value2&Param1=value1",
             "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",

@@ -89,7 +89,8 @@ impl Plugin for AzureFunctions {
                 base.push_str(part);
             }
         }
-        base.parse::<Uri>().map_err(|_| "appname, hostdomain, routeprefix and functionname make no URL")?;
+        base.parse::<Uri>()
+            .map_err(|_| "appname, hostdomain, routeprefix and functionname make no URL")?;
         let timeout = milliseconds(fields.timeout);
         Ok(Self {
             base,
@@ -134,7 +135,8 @@ impl AzureFunctions {
         *call.uri_mut() = uri;
         *call.headers_mut() = self.headers.clone();
         if let Some(kind) = request.headers.get(header::CONTENT_TYPE) {
-            call.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+            call.headers_mut()
+                .insert(header::CONTENT_TYPE, kind.clone());
         }
         let state = request.state::<Self>();
         match state.caller.call(self.way, self.bounds, call).await {

@@ -35,14 +35,19 @@ fn relay(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Answer {
     Answer {
         status,
         content: Content::Bytes(body),
-        headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        headers: headers
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
     }
 }
 
 /// What the client gets if a function could not be called.
 fn failed(plugin: &'static str, error: &CallError) -> Answer {
     tracing::warn!(plugin, %error, "a function could not be called");
-    Answer::message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred")
+    Answer::message(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "An unexpected error occurred",
+    )
 }
 
 fn relay_whole(answer: Response<Bytes>) -> Answer {

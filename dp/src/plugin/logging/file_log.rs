@@ -52,7 +52,12 @@ impl Plugin for FileLog {
             reopen: fields.reopen,
             opened: Mutex::default(),
         });
-        Ok(Self(Outlet::new(entity, Self::NAME, parameters, Lines(place))))
+        Ok(Self(Outlet::new(
+            entity,
+            Self::NAME,
+            parameters,
+            Lines(place),
+        )))
     }
 
     fn changed(outlets: &Outlets, change: Change<'_, Self>) {
@@ -60,7 +65,8 @@ impl Plugin for FileLog {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.0.push(record.state::<Self>(), Entry::of(record).line(b"\n"));
+        self.0
+            .push(record.state::<Self>(), Entry::of(record).line(b"\n"));
     }
 }
 
@@ -84,7 +90,10 @@ impl Place {
         let file = opened.take().filter(|_| !self.reopen);
         let file = match file {
             Some(file) => file,
-            None => OpenOptions::new().create(true).append(true).open(&self.path)?,
+            None => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)?,
         };
         write_all(&file, bytes)?;
         *opened = Some(file);

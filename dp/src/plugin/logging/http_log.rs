@@ -79,7 +79,8 @@ impl Plugin for HttpLog {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.0.push(record.state::<Self>(), Entry::of(record).json());
+        self.0
+            .push(record.state::<Self>(), Entry::of(record).json());
     }
 }
 
@@ -151,7 +152,9 @@ pub(crate) fn accepted(
     if status.as_u16() < 400 {
         return Ok(());
     }
-    Err(Undelivered::later(format_args!("the server answered {status}")))
+    Err(Undelivered::later(format_args!(
+        "the server answered {status}"
+    )))
 }
 
 /// Entries as a JSON list.
@@ -179,7 +182,8 @@ pub(crate) fn headers<'a>(
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let refused = |_| format!("header `{name}` cannot be sent");
-        let value = HeaderValue::from_str(value).map_err(|_| format!("header `{name}` cannot be sent"))?;
+        let value =
+            HeaderValue::from_str(value).map_err(|_| format!("header `{name}` cannot be sent"))?;
         headers.insert(HeaderName::try_from(name).map_err(refused)?, value);
     }
     Ok(headers)
@@ -200,7 +204,9 @@ pub(crate) fn endpoint(url: &str) -> Result<(Uri, Option<HeaderValue>), String> 
     };
     let target = target.split('#').next().unwrap_or_default();
     let slash = if target.starts_with('/') { "" } else { "/" };
-    let uri: Uri = format!("{scheme}://{host}{slash}{target}").parse().map_err(|_| refused())?;
+    let uri: Uri = format!("{scheme}://{host}{slash}{target}")
+        .parse()
+        .map_err(|_| refused())?;
     let user = user.map(|user| {
         let user: Vec<u8> = percent_decode_str(user).collect();
         let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(user)));
@@ -227,7 +233,11 @@ mod tests {
         check("http://a.test", "http://a.test/", None);
         check("https://a.test:1/b?c=@", "https://a.test:1/b?c=@", None);
         check("http://a.test?b", "http://a.test/?b", None);
-        check("http://u:p%40@a.test/x#y", "http://a.test/x", Some("Basic dTpwQA=="));
+        check(
+            "http://u:p%40@a.test/x#y",
+            "http://a.test/x",
+            Some("Basic dTpwQA=="),
+        );
         assert!(endpoint("a.test").is_err());
     }
 

@@ -22,7 +22,10 @@ pub(super) type LuaFields = Option<std::collections::BTreeMap<String, String>>;
 /// Says once for each form of a plugin that fields will be missing.
 pub(super) fn warn_of_lua(plugin: &'static str, fields: &LuaFields) {
     if fields.as_ref().is_some_and(|fields| !fields.is_empty()) {
-        tracing::warn!(plugin, "custom_fields_by_lua is not honoured: there is no Lua here");
+        tracing::warn!(
+            plugin,
+            "custom_fields_by_lua is not honoured: there is no Lua here"
+        );
     }
 }
 

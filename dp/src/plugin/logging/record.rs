@@ -127,8 +127,13 @@ impl<'a> Entry<'a> {
     /// Of a request that has ended.
     pub(crate) fn of(record: &'a Record<'_>) -> Self {
         let seen = record.request;
-        let target = seen.uri.path_and_query().map_or("/", |target| target.as_str());
-        let workspace = record.route.map_or("default", |route| route.workspace.as_str());
+        let target = seen
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        let workspace = record
+            .route
+            .map_or("default", |route| route.workspace.as_str());
         let identity = &record.context.identity;
         let asked = !record.tries.is_empty();
         let latencies = record.latencies;
@@ -142,10 +147,14 @@ impl<'a> Entry<'a> {
                 querystring: Query(seen.uri.query().unwrap_or_default()),
                 headers: Headers(&seen.headers, &REDACTED),
                 size: request_bytes(record),
-                tls: seen.tls.then_some(Tls { client_verify: "NONE" }),
+                tls: seen.tls.then_some(Tls {
+                    client_verify: "NONE",
+                }),
             },
             upstream_uri: record.upstream_uri.map_or("", upstream_target),
-            upstream_status: record.upstream_status().map_or_else(String::new, |status| status.as_str().to_owned()),
+            upstream_status: record
+                .upstream_status()
+                .map_or_else(String::new, |status| status.as_str().to_owned()),
             response: Response {
                 status: record.status.as_u16(),
                 headers: Headers(record.headers, &[]),
@@ -154,8 +163,16 @@ impl<'a> Entry<'a> {
             latencies: Latencies {
                 request: latencies.request,
                 kong: latencies.kong,
-                proxy: if asked { i64::try_from(latencies.proxy).unwrap_or(i64::MAX) } else { -1 },
-                receive: if asked { latencies.request.saturating_sub(known) } else { 0 },
+                proxy: if asked {
+                    i64::try_from(latencies.proxy).unwrap_or(i64::MAX)
+                } else {
+                    -1
+                },
+                receive: if asked {
+                    latencies.request.saturating_sub(known)
+                } else {
+                    0
+                },
             },
             tries: Tries(record.tries),
             client_ip: seen.client,
@@ -163,7 +180,9 @@ impl<'a> Entry<'a> {
             route: record.route.map(|route| RouteFields::of(route)),
             service: record.service.map(|service| ServiceFields::of(service)),
             consumer: identity.consumer.as_deref().map(ConsumerFields::of),
-            authenticated_entity: identity.credential.map(|credential| Reference { id: credential.id }),
+            authenticated_entity: identity
+                .credential
+                .map(|credential| Reference { id: credential.id }),
             workspace,
             workspace_name: workspace,
             source: match record.origin {
@@ -193,17 +212,29 @@ fn upstream_target(uri: &http::Uri) -> &str {
 
 fn url(record: &Record<'_>, target: &str) -> String {
     let seen = record.request;
-    let (scheme, usual) = if seen.tls { ("https", 443) } else { ("http", 80) };
-    let host = seen.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let (scheme, usual) = if seen.tls {
+        ("https", 443)
+    } else {
+        ("http", 80)
+    };
+    let host = seen
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
-    let port = authority.and_then(|authority| authority.port_u16()).unwrap_or(usual);
+    let port = authority
+        .and_then(|authority| authority.port_u16())
+        .unwrap_or(usual);
     format!("{scheme}://{}:{port}{target}", seen.host)
 }
 
 /// The bytes of a request, its head as HTTP/1.1 writes it.
 pub(crate) fn request_bytes(record: &Record<'_>) -> u64 {
     let seen = record.request;
-    let target = seen.uri.path_and_query().map_or(1, |target| target.as_str().len());
+    let target = seen
+        .uri
+        .path_and_query()
+        .map_or(1, |target| target.as_str().len());
     // Method, target, version, their two spaces and two ends of lines.
     let line = seen.method.as_str().len() + target + b"  HTTP/1.1\r\n\r\n".len();
     record.received + (line + headers_bytes(&seen.headers)) as u64
@@ -217,7 +248,9 @@ pub(crate) fn response_bytes(record: &Record<'_>) -> u64 {
 }
 
 fn headers_bytes(headers: &HeaderMap) -> usize {
-    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_EXTRA_BYTES);
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + HEADER_EXTRA_BYTES);
     bytes.sum()
 }
 
@@ -302,7 +335,10 @@ impl Serialize for Headers<'_> {
                 continue;
             }
             let values = self.0.get_all(name);
-            let texts: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+            let texts: Vec<_> = values
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                .collect();
             match &*texts {
                 [one] => map.serialize_entry(name.as_str(), one)?,
                 several => map.serialize_entry(name.as_str(), several)?,
@@ -330,7 +366,11 @@ impl Serialize for Query<'_> {
             let Some((name, value)) = form_urlencoded::parse(pair.as_bytes()).next() else {
                 continue;
             };
-            let value = if flag { Argument::Flag(true) } else { Argument::Text(value) };
+            let value = if flag {
+                Argument::Flag(true)
+            } else {
+                Argument::Text(value)
+            };
             match arguments.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, values)) => values.push(value),
                 None => arguments.push((name, vec![value])),
@@ -388,7 +428,11 @@ mod tests {
     #[test]
     fn a_query_is_an_object() {
         let check = |query: &str, expected: serde_json::Value| {
-            assert_eq!(serde_json::to_value(Query(query)).unwrap(), expected, "{query}");
+            assert_eq!(
+                serde_json::to_value(Query(query)).unwrap(),
+                expected,
+                "{query}"
+            );
         };
         check("", json!({}));
         check("a=1&b=%20x", json!({ "a": "1", "b": " x" }));
@@ -403,6 +447,9 @@ mod tests {
         headers.append("x-b", "3".parse().unwrap());
         headers.append("authorization", "Basic x".parse().unwrap());
         let shown = serde_json::to_value(Headers(&headers, &REDACTED)).unwrap();
-        assert_eq!(shown, json!({ "x-a": ["1", "2"], "x-b": "3", "authorization": "REDACTED" }));
+        assert_eq!(
+            shown,
+            json!({ "x-a": ["1", "2"], "x-b": "3", "authorization": "REDACTED" })
+        );
     }
 }

@@ -61,7 +61,9 @@ impl Datagrams {
             return Ok(());
         };
         let mut datagram = Vec::new();
-        let lines = batch.iter().flat_map(|entry| entry.split(|byte| *byte == b'\n'));
+        let lines = batch
+            .iter()
+            .flat_map(|entry| entry.split(|byte| *byte == b'\n'));
         for line in lines.filter(|line| !line.is_empty()) {
             if !datagram.is_empty() && datagram.len() + 1 + line.len() > shared_bytes {
                 send_one(&socket, &datagram).await?;

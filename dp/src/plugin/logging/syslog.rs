@@ -134,7 +134,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let server = UnixDatagram::bind(&path).unwrap();
-        send(&path, &["<14>a".into(), "<14>b".into()]).await.unwrap();
+        send(&path, &["<14>a".into(), "<14>b".into()])
+            .await
+            .unwrap();
         let mut buffer = [0; 64];
         for expected in ["<14>a", "<14>b"] {
             let bytes = server.recv(&mut buffer).await.unwrap();

@@ -74,6 +74,7 @@ impl Plugin for TcpLog {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.0.push(record.state::<Self>(), Entry::of(record).line(b"\r\n"));
+        self.0
+            .push(record.state::<Self>(), Entry::of(record).line(b"\r\n"));
     }
 }

@@ -44,7 +44,12 @@ impl Plugin for UdpLog {
         };
         let sink = Datagrams::new(place, milliseconds(fields.timeout));
         // A datagram each: a batch that is tried again would send some of them twice.
-        Ok(Self(Outlet::new(entity, Self::NAME, Parameters::default(), sink)))
+        Ok(Self(Outlet::new(
+            entity,
+            Self::NAME,
+            Parameters::default(),
+            sink,
+        )))
     }
 
     fn changed(outlets: &Outlets, change: Change<'_, Self>) {
@@ -52,6 +57,7 @@ impl Plugin for UdpLog {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.0.push(record.state::<Self>(), Entry::of(record).json());
+        self.0
+            .push(record.state::<Self>(), Entry::of(record).json());
     }
 }

@@ -4,7 +4,7 @@ pub(super) mod datadog;
 #[cfg(feature = "opentelemetry")]
 pub(super) mod opentelemetry;
 pub(super) mod prometheus;
-pub(super) mod statsd;
 mod stats;
+pub(super) mod statsd;
 mod trace;
 pub(super) mod zipkin;

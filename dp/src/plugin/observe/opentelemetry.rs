@@ -7,7 +7,9 @@
 //! and of name resolution are not made; `send_timeout` and `read_timeout` together bound a call; `batch_span_count` and
 //! `batch_flush_delay` mean nothing, as in Kong 3.
 
-use super::trace::{Format, Incoming, Outgoing, Propagation, PropagationFields, SpanId, TraceId, sampled, span_id};
+use super::trace::{
+    Format, Incoming, Outgoing, Propagation, PropagationFields, SpanId, TraceId, sampled, span_id,
+};
 use crate::plugin::call::{Bounds, Caller, Way, milliseconds};
 use crate::plugin::logging::http_log::{accepted, endpoint, headers};
 use crate::plugin::queue::{Outlet, Outlets, Parameters, QueueFields, Sink, Undelivered};
@@ -102,7 +104,10 @@ impl Plugin for OpenTelemetry {
         }
         let shown_in = fields.http_response_header_for_traceid.as_deref();
         let shown_in = shown_in.map(HeaderName::try_from).transpose();
-        let server = fields.traces_endpoint.as_ref().map(|url| Server::new(url, &fields, entity));
+        let server = fields
+            .traces_endpoint
+            .as_ref()
+            .map(|url| Server::new(url, &fields, entity));
         let server = server.transpose()?;
         let parameters = Parameters::from(&fields.queue);
         let header_type = fields.header_type.as_deref().unwrap_or("preserve");
@@ -110,7 +115,8 @@ impl Plugin for OpenTelemetry {
             outlet: server.map(|server| Outlet::new(entity, Self::NAME, parameters, server)),
             propagation: Propagation::new(fields.propagation, header_type, None)?,
             sampling_rate: fields.sampling_rate.unwrap_or(SAMPLING_RATE),
-            shown_in: shown_in.map_err(|_| "http_response_header_for_traceid is no header's name")?,
+            shown_in: shown_in
+                .map_err(|_| "http_response_header_for_traceid is no header's name")?,
         })
     }
 
@@ -120,7 +126,8 @@ impl Plugin for OpenTelemetry {
 
     fn access(&self, request: &mut Access<'_>) -> Step {
         let (came, context) = self.begin(request.headers);
-        self.propagation.inject(request.headers, came, &context.span);
+        self.propagation
+            .inject(request.headers, came, &context.span);
         if let Some(name) = &self.shown_in {
             let shown = self.propagation.shown(came, &context.span);
             if let Ok(shown) = HeaderValue::try_from(shown) {
@@ -145,7 +152,10 @@ impl Plugin for OpenTelemetry {
             }
         };
         if context.span.sampled {
-            outlet.push(record.state::<Self>(), spans(record, context).encode_to_vec());
+            outlet.push(
+                record.state::<Self>(),
+                spans(record, context).encode_to_vec(),
+            );
         }
     }
 }
@@ -153,7 +163,9 @@ impl Plugin for OpenTelemetry {
 impl OpenTelemetry {
     fn begin(&self, headers: &HeaderMap) -> (Option<Format>, Context) {
         let found = self.propagation.extract(headers);
-        let (came, incoming) = found.map_or((None, Incoming::default()), |(came, incoming)| (Some(came), incoming));
+        let (came, incoming) = found.map_or((None, Incoming::default()), |(came, incoming)| {
+            (Some(came), incoming)
+        });
         let span = Outgoing {
             trace: incoming.trace.unwrap_or_else(|| TraceId::new(16)),
             span: span_id(),
@@ -179,7 +191,10 @@ fn spans(record: &Record<'_>, context: &Context) -> ScopeSpans {
 fn request_span(record: &Record<'_>, context: &Context) -> Span {
     let seen = record.request;
     let scheme = if seen.tls { "https" } else { "http" };
-    let target = seen.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = seen
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let mut attributes = vec![
         text("http.method", seen.method.as_str()),
         text("http.url", format!("{scheme}://{}{target}", seen.host)),
@@ -191,16 +206,30 @@ fn request_span(record: &Record<'_>, context: &Context) -> Span {
         text("kong.request.id", seen.id.to_str().unwrap_or_default()),
     ];
     if let Some(route) = record.route {
-        attributes.push(text("kong.route", route.name.as_deref().map_or_else(|| route.id.to_string(), str::to_owned)));
+        attributes.push(text(
+            "kong.route",
+            route
+                .name
+                .as_deref()
+                .map_or_else(|| route.id.to_string(), str::to_owned),
+        ));
     }
     if let Some(service) = record.service {
-        attributes.push(text("kong.service", service.name.as_deref().map_or_else(|| service.id.to_string(), str::to_owned)));
+        attributes.push(text(
+            "kong.service",
+            service
+                .name
+                .as_deref()
+                .map_or_else(|| service.id.to_string(), str::to_owned),
+        ));
     }
     if let Some(consumer) = &record.context.identity.consumer {
         attributes.push(text("kong.consumer", consumer.id.to_string()));
     }
     Span {
-        parent_span_id: context.parent.map_or_else(Vec::new, |parent| parent.to_be_bytes().to_vec()),
+        parent_span_id: context
+            .parent
+            .map_or_else(Vec::new, |parent| parent.to_be_bytes().to_vec()),
         span_id: context.span.span.to_be_bytes().to_vec(),
         name: "kong".into(),
         kind: SpanKind::Server.into(),
@@ -216,7 +245,10 @@ fn try_span(number_of: usize, one: &Try, context: &Context) -> Span {
     let mut attributes = vec![
         text("net.peer.ip", one.address.ip().to_string()),
         number("net.peer.port", one.address.port().into()),
-        text("net.peer.name", String::from_utf8_lossy(one.host.as_bytes())),
+        text(
+            "net.peer.name",
+            String::from_utf8_lossy(one.host.as_bytes()),
+        ),
         number("try_count", i64::try_from(number_of).unwrap_or(i64::MAX)),
     ];
     if let Some(status) = one.status {
@@ -313,10 +345,15 @@ impl Server {
                 keepalive: KEEPALIVE,
             },
             bounds: Bounds {
-                timeout: milliseconds(fields.connect_timeout + fields.send_timeout + fields.read_timeout),
+                timeout: milliseconds(
+                    fields.connect_timeout + fields.send_timeout + fields.read_timeout,
+                ),
                 bytes_max: ANSWER_BYTES_MAX,
             },
-            resource: resource.into_iter().map(|(name, value)| text(name, value)).collect(),
+            resource: resource
+                .into_iter()
+                .map(|(name, value)| text(name, value))
+                .collect(),
         })
     }
 

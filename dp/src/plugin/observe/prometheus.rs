@@ -84,13 +84,27 @@ struct Labels {
 
 impl Labels {
     fn of(record: &Record<'_>, per_consumer: bool) -> Self {
-        let name = |name: Option<&str>, id: Uuid| name.map_or_else(|| id.to_string(), str::to_owned);
-        let consumer = record.context.identity.consumer.as_ref().filter(|_| per_consumer);
+        let name =
+            |name: Option<&str>, id: Uuid| name.map_or_else(|| id.to_string(), str::to_owned);
+        let consumer = record
+            .context
+            .identity
+            .consumer
+            .as_ref()
+            .filter(|_| per_consumer);
         Self {
-            service: record.service.map_or_else(String::new, |service| name(service.name.as_deref(), service.id)),
-            route: record.route.map_or_else(String::new, |route| name(route.name.as_deref(), route.id)),
-            workspace: record.route.map_or_else(String::new, |route| route.workspace.to_string()),
-            consumer: consumer.map_or_else(String::new, |consumer| name(consumer.username.as_deref(), consumer.id)),
+            service: record.service.map_or_else(String::new, |service| {
+                name(service.name.as_deref(), service.id)
+            }),
+            route: record
+                .route
+                .map_or_else(String::new, |route| name(route.name.as_deref(), route.id)),
+            workspace: record
+                .route
+                .map_or_else(String::new, |route| route.workspace.to_string()),
+            consumer: consumer.map_or_else(String::new, |consumer| {
+                name(consumer.username.as_deref(), consumer.id)
+            }),
         }
     }
 }
@@ -98,16 +112,27 @@ impl Labels {
 impl Bandwidth {
     fn count(&self, record: &Record<'_>, per_consumer: bool) {
         let route = record.route.map(|route| route.id).unwrap_or_default();
-        let consumer = record.context.identity.consumer.as_ref().filter(|_| per_consumer);
+        let consumer = record
+            .context
+            .identity
+            .consumer
+            .as_ref()
+            .filter(|_| per_consumer);
         let mut key = (route, consumer.map(|consumer| consumer.id));
         let hash = self.hash.hash_one(std::thread::current().id());
         let place = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
-        let mut shard = self.shards[place].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards[place]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if shard.len() >= SERIES_MAX && !shard.contains_key(&key) {
             key = (Uuid::nil(), None);
         }
         let make = || {
-            let labels = if key.0.is_nil() { Labels::default() } else { Labels::of(record, per_consumer) };
+            let labels = if key.0.is_nil() {
+                Labels::default()
+            } else {
+                Labels::of(record, per_consumer)
+            };
             (labels, [0; 2])
         };
         let (_, bytes) = shard.entry(key).or_insert_with(make);
@@ -130,7 +155,11 @@ impl Lasting for Bandwidth {
         if sums.is_empty() {
             return;
         }
-        writer.metric(NAME, "counter", "Bytes of requests (ingress) and responses (egress)");
+        writer.metric(
+            NAME,
+            "counter",
+            "Bytes of requests (ingress) and responses (egress)",
+        );
         for (labels, bytes) in &sums {
             for (direction, bytes) in ["ingress", "egress"].into_iter().zip(bytes) {
                 let pairs = [

@@ -152,7 +152,13 @@ fn join(tags: &[(String, String)], (begin, between, end): (&str, &str, &str), en
 
 /// Names come from the configuration and values from consumers: neither may end a metric.
 fn word(text: &str, entry: &mut String) {
-    let safe = |c: char| if c.is_control() || c == '|' || c == '#' { '_' } else { c };
+    let safe = |c: char| {
+        if c.is_control() || c == '|' || c == '#' {
+            '_'
+        } else {
+            c
+        }
+    };
     entry.extend(text.chars().map(safe));
 }
 
@@ -167,7 +173,10 @@ mod tests {
 
     #[test]
     fn lines_have_their_tags_in_each_style() {
-        let tags = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x|\ny".to_owned())];
+        let tags = [
+            ("a".to_owned(), "1".to_owned()),
+            ("b".to_owned(), "x|\ny".to_owned()),
+        ];
         let check = |style: Option<TagStyle>, expected: &str| {
             let line = Line {
                 name: "latency",

@@ -150,7 +150,11 @@ impl Plugin for Statsd {
             Outlet::new(entity, Self::NAME, parameters, stream)
         } else {
             let bytes = fields.udp_packet_size.clamp(0.0, DATAGRAM_MAX as f64);
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within a datagram's size")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is within a datagram's size"
+            )]
             let datagrams = Datagrams::new(place, TIMEOUT).of_lines(bytes as usize);
             Outlet::new(entity, Self::NAME, parameters, datagrams)
         };
@@ -206,17 +210,26 @@ impl Statsd {
 
     fn consumer(&self, metric: &Metric, record: &Record<'_>) -> Option<String> {
         let consumer = record.context.identity.consumer.as_deref()?;
-        metric.consumer_identifier.unwrap_or(self.consumer).of(consumer)
+        metric
+            .consumer_identifier
+            .unwrap_or(self.consumer)
+            .of(consumer)
     }
 
     /// With all that a metric is about in its name.
     fn named(&self, metric: &Metric, record: &Record<'_>, entry: &mut String) {
         let status = record.status.as_u16();
         let service = record.service.map(|service| {
-            let name = metric.service_identifier.unwrap_or(self.service).of(service);
+            let name = metric
+                .service_identifier
+                .unwrap_or(self.service)
+                .of(service);
             without_dots(&name.unwrap_or_else(|| "unnamed".into()))
         });
-        let scope = service.map_or_else(|| "global.unmatched".into(), |service| format!("service.{service}"));
+        let scope = service.map_or_else(
+            || "global.unmatched".into(),
+            |service| format!("service.{service}"),
+        );
         let consumer = || self.consumer(metric, record);
         let counted = match metric.name {
             Name::Number(number) => {
@@ -253,7 +266,9 @@ impl Statsd {
             }
             Name::Other(Other::StatusCountPerUserPerRoute) => {
                 let consumer = consumer().zip(record.route);
-                consumer.map(|(consumer, route)| format!("route.{}.user.{consumer}.status.{status}", route.id))
+                consumer.map(|(consumer, route)| {
+                    format!("route.{}.user.{consumer}.status.{status}", route.id)
+                })
             }
         };
         if let Some(name) = counted {
@@ -285,7 +300,10 @@ impl Statsd {
         };
         let mut tags = vec![("service".to_owned(), service)];
         if let Some(route) = record.route {
-            let name = route.name.as_deref().map_or_else(|| route.id.to_string(), str::to_owned);
+            let name = route
+                .name
+                .as_deref()
+                .map_or_else(|| route.id.to_string(), str::to_owned);
             tags.push(("route".into(), name));
             tags.push(("workspace".into(), route.workspace.to_string()));
         }

@@ -6,7 +6,9 @@
 //! Deviations: there is no tag `kong.node.id`; of the phases only the ends of access, of the response's head and of its
 //! body are known; `send_timeout` and `read_timeout` together bound a call; streams that are no HTTP are not traced.
 
-use super::trace::{Format, Incoming, Outgoing, Propagation, PropagationFields, SpanId, TraceId, sampled, span_id};
+use super::trace::{
+    Format, Incoming, Outgoing, Propagation, PropagationFields, SpanId, TraceId, sampled, span_id,
+};
 use crate::plugin::call::{Bounds, Caller, Way, milliseconds};
 use crate::plugin::logging::http_log::{accepted, endpoint, list};
 use crate::plugin::queue::{Outlet, Outlets, Parameters, QueueFields, Sink, Undelivered};
@@ -159,7 +161,10 @@ impl Plugin for Zipkin {
     fn compile(fields: Fields, entity: &Entity<'_>) -> Result<Self, String> {
         let shown_in = fields.http_response_header_for_traceid.as_deref();
         let shown_in = shown_in.map(HeaderName::try_from).transpose();
-        let server = fields.http_endpoint.as_ref().map(|url| Server::new(url, &fields));
+        let server = fields
+            .http_endpoint
+            .as_ref()
+            .map(|url| Server::new(url, &fields));
         let server = server.transpose()?;
         let parameters = Parameters::from(&fields.queue);
         let default_type = fields.default_header_type.or(Some(Format::B3));
@@ -168,8 +173,10 @@ impl Plugin for Zipkin {
             propagation: Propagation::new(fields.propagation, &fields.header_type, default_type)?,
             sample_ratio: fields.sample_ratio.unwrap_or_default(),
             trace_bytes: fields.traceid_byte_count,
-            shown_in: shown_in.map_err(|_| "http_response_header_for_traceid is no header's name")?,
-            tags_header: HeaderName::try_from(&fields.tags_header).map_err(|_| "tags_header is no header's name")?,
+            shown_in: shown_in
+                .map_err(|_| "http_response_header_for_traceid is no header's name")?,
+            tags_header: HeaderName::try_from(&fields.tags_header)
+                .map_err(|_| "tags_header is no header's name")?,
             static_tags: fields.static_tags.unwrap_or_default(),
             local_name: fields.local_service_name,
             default_name: fields.default_service_name,
@@ -185,7 +192,8 @@ impl Plugin for Zipkin {
 
     fn access(&self, request: &mut Access<'_>) -> Step {
         let (came, context) = self.begin(request.headers);
-        self.propagation.inject(request.headers, came, &context.proxy);
+        self.propagation
+            .inject(request.headers, came, &context.proxy);
         if let Some(name) = &self.shown_in {
             let shown = self.propagation.shown(came, &context.proxy);
             if let Ok(shown) = HeaderValue::try_from(shown) {
@@ -221,15 +229,21 @@ impl Plugin for Zipkin {
 impl Zipkin {
     fn begin(&self, headers: &HeaderMap) -> (Option<Format>, Context) {
         let found = self.propagation.extract(headers);
-        let (came, incoming) = found.map_or((None, Incoming::default()), |(came, incoming)| (Some(came), incoming));
+        let (came, incoming) = found.map_or((None, Incoming::default()), |(came, incoming)| {
+            (Some(came), incoming)
+        });
         let own = incoming.span.unwrap_or_else(span_id);
         let proxy = Outgoing {
-            trace: incoming.trace.unwrap_or_else(|| TraceId::new(self.trace_bytes)),
+            trace: incoming
+                .trace
+                .unwrap_or_else(|| TraceId::new(self.trace_bytes)),
             span: span_id(),
             parent: Some(own),
             sampled: sampled(&incoming, self.sample_ratio),
         };
-        let tags = headers.get(&self.tags_header).and_then(|value| value.to_str().ok());
+        let tags = headers
+            .get(&self.tags_header)
+            .and_then(|value| value.to_str().ok());
         let context = Context {
             own,
             above: incoming.parent,
@@ -277,7 +291,13 @@ impl Zipkin {
         spans
     }
 
-    fn request_span(&self, record: &Record<'_>, context: &Context, name: &str, times: &Times) -> Value {
+    fn request_span(
+        &self,
+        record: &Record<'_>,
+        context: &Context,
+        name: &str,
+        times: &Times,
+    ) -> Value {
         let seen = record.request;
         let mut tags = Map::new();
         let mut tag = |name: &str, value: String| _ = tags.insert(name.to_owned(), value.into());
@@ -313,7 +333,13 @@ impl Zipkin {
         span
     }
 
-    fn proxy_span(&self, record: &Record<'_>, context: &Context, name: &str, times: &Times) -> Value {
+    fn proxy_span(
+        &self,
+        record: &Record<'_>,
+        context: &Context,
+        name: &str,
+        times: &Times,
+    ) -> Value {
         let mut tags = self.service_tags(record);
         let mut annotations = Vec::new();
         match self.flavor {
@@ -326,7 +352,9 @@ impl Zipkin {
                     ("kbs", times.head),
                     ("kbf", times.ended),
                 ];
-                annotations.extend(points.map(|(value, at)| json!({ "value": value, "timestamp": micros(at) })));
+                annotations.extend(
+                    points.map(|(value, at)| json!({ "value": value, "timestamp": micros(at) })),
+                );
             }
             Flavor::Tags => {
                 let mut millis = |name: &str, from: SystemTime, to: SystemTime| {
@@ -400,7 +428,10 @@ impl Times {
         let head = last.map_or(ended, |last| (last.began + last.took).min(ended));
         Self {
             began,
-            access: record.tries.first().map_or(head, |first| began + first.after),
+            access: record
+                .tries
+                .first()
+                .map_or(head, |first| began + first.after),
             head,
             ended,
         }
@@ -460,7 +491,9 @@ impl Server {
                 keepalive: KEEPALIVE,
             },
             bounds: Bounds {
-                timeout: milliseconds(fields.connect_timeout + fields.send_timeout + fields.read_timeout),
+                timeout: milliseconds(
+                    fields.connect_timeout + fields.send_timeout + fields.read_timeout,
+                ),
                 bytes_max: ANSWER_BYTES_MAX,
             },
         })
@@ -478,7 +511,10 @@ impl Sink for Server {
             *request.method_mut() = Method::POST;
             *request.uri_mut() = self.uri.clone();
             let headers = request.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
             if let Some(user) = &self.user {
                 headers.insert(header::AUTHORIZATION, user.clone());
             }

@@ -93,7 +93,12 @@ async fn hand_over(queue: Arc<Queue>, batch: Vec<Bytes>) {
     let entries = batch.len();
     match lost {
         Some(counter) => queue.lose(counter, entries),
-        None => _ = queue.counts.delivered.fetch_add(entries as u64, Ordering::Relaxed),
+        None => {
+            _ = queue
+                .counts
+                .delivered
+                .fetch_add(entries as u64, Ordering::Relaxed)
+        }
     }
     queue.lock().done(&batch);
 }

@@ -44,7 +44,12 @@ pub(crate) struct Outlet {
 
 impl Outlet {
     /// The end of an entity's queue.
-    pub(crate) fn new(entity: &Entity<'_>, plugin: &'static str, parameters: Parameters, sink: impl Sink) -> Self {
+    pub(crate) fn new(
+        entity: &Entity<'_>,
+        plugin: &'static str,
+        parameters: Parameters,
+        sink: impl Sink,
+    ) -> Self {
         Self {
             id: entity.id,
             plugin,
@@ -118,7 +123,12 @@ impl Outlets {
         let form = (outlet.parameters, Arc::clone(&outlet.sink));
         let runtime = self.thread.get_or_init(Thread::start).as_ref();
         let runtime = runtime.map(|thread| thread.runtime.clone());
-        Queue::new((outlet.id, outlet.plugin), form, Arc::clone(&self.caller), runtime)
+        Queue::new(
+            (outlet.id, outlet.plugin),
+            form,
+            Arc::clone(&self.caller),
+            runtime,
+        )
     }
 
     /// What waits is still handed over.
@@ -172,7 +182,11 @@ impl Lasting for Outlets {
             return;
         }
         let name = "sluice_dp_plugin_queue_entries";
-        writer.metric(name, "gauge", "Entries of plugins that wait or are being handed over");
+        writer.metric(
+            name,
+            "gauge",
+            "Entries of plugins that wait or are being handed over",
+        );
         for queue in &queues {
             let count = queue.lock().count();
             writer.value(name, &labels(queue, &queue.id.to_string()), count);

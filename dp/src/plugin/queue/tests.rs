@@ -39,7 +39,9 @@ impl Sink for Fake {
                     Undelivered::later("not now")
                 });
             }
-            let texts = batch.iter().map(|entry| String::from_utf8_lossy(entry).into_owned());
+            let texts = batch
+                .iter()
+                .map(|entry| String::from_utf8_lossy(entry).into_owned());
             log.taken.lock().unwrap().push(texts.collect());
             Ok(())
         })
@@ -59,7 +61,12 @@ impl Log {
     }
 
     fn asked(&self) -> Vec<u128> {
-        self.asked.lock().unwrap().iter().map(Duration::as_millis).collect()
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .map(Duration::as_millis)
+            .collect()
     }
 }
 
@@ -71,7 +78,12 @@ fn sink(log: Log) -> (Arc<Log>, Arc<dyn Sink>) {
 fn queue(parameters: Parameters, log: Log) -> (Arc<Log>, Arc<Queue>) {
     let (log, sink) = sink(log);
     let form = (parameters, sink);
-    let queue = Queue::new((Uuid::nil(), "test"), form, Arc::default(), Some(Handle::current()));
+    let queue = Queue::new(
+        (Uuid::nil(), "test"),
+        form,
+        Arc::default(),
+        Some(Handle::current()),
+    );
     (log, queue)
 }
 
@@ -98,7 +110,13 @@ fn push(queue: &Arc<Queue>, entries: &[&'static str]) {
 
 fn counts(queue: &Queue) -> [u64; 4] {
     let counts = &queue.counts;
-    [&counts.delivered, &counts.overflowed, &counts.failed, &counts.abandoned].map(|count| count.load(Ordering::Relaxed))
+    [
+        &counts.delivered,
+        &counts.overflowed,
+        &counts.failed,
+        &counts.abandoned,
+    ]
+    .map(|count| count.load(Ordering::Relaxed))
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,7 +94,9 @@ fn b3_single(text: &str) -> Option<Incoming> {
 
 /// `<trace>:<span>:<parent>:<flags>`, perhaps with colons as `%3A`.
 fn jaeger(headers: &HeaderMap) -> Option<Incoming> {
-    let value = text(headers, "uber-trace-id")?.replace("%3A", ":").replace("%3a", ":");
+    let value = text(headers, "uber-trace-id")?
+        .replace("%3A", ":")
+        .replace("%3a", ":");
     let mut parts = value.split(':');
     let trace = TraceId::parse(parts.next()?)?;
     let span = span_hex(parts.next()?)?;
@@ -120,7 +122,12 @@ fn ot(headers: &HeaderMap) -> Option<Incoming> {
 
 /// Numbers in decimal; half a trace's id.
 fn datadog(headers: &HeaderMap) -> Option<Incoming> {
-    let number = |name| text(headers, name)?.parse::<u64>().ok().filter(|number| *number != 0);
+    let number = |name| {
+        text(headers, name)?
+            .parse::<u64>()
+            .ok()
+            .filter(|number| *number != 0)
+    };
     let trace = number("x-datadog-trace-id")?;
     let priority = text(headers, "x-datadog-sampling-priority");
     let priority = priority.and_then(|text| text.parse::<i32>().ok());
@@ -181,7 +188,9 @@ fn instana(headers: &HeaderMap) -> Option<Incoming> {
     let level = level.and_then(|level| flag(level.split([',', ';']).next()?));
     let found = Incoming {
         trace,
-        span: text(headers, "x-instana-s").and_then(span_hex).filter(|_| trace.is_some()),
+        span: text(headers, "x-instana-s")
+            .and_then(span_hex)
+            .filter(|_| trace.is_some()),
         parent: None,
         sampled: level,
     };

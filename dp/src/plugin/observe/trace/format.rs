@@ -72,11 +72,21 @@ pub(crate) struct Propagation {
 impl Propagation {
     /// By `propagation` if that says anything, otherwise by the older `header_type`, of which `preserve` writes the format
     /// that came, `ignore` reads none, and any other is written beside the format that came.
-    pub(crate) fn new(fields: PropagationFields, header_type: &str, default_type: Option<Format>) -> Result<Self, String> {
+    pub(crate) fn new(
+        fields: PropagationFields,
+        header_type: &str,
+        default_type: Option<Format>,
+    ) -> Result<Self, String> {
         let told = fields.extract.is_some() || fields.clear.is_some() || fields.inject.is_some();
-        let default = fields.default_format.or(default_type).unwrap_or(Format::W3c);
+        let default = fields
+            .default_format
+            .or(default_type)
+            .unwrap_or(Format::W3c);
         let clear = fields.clear.unwrap_or_default();
-        let clear = clear.iter().map(|name| HeaderName::try_from(name)).collect::<Result<_, _>>();
+        let clear = clear
+            .iter()
+            .map(|name| HeaderName::try_from(name))
+            .collect::<Result<_, _>>();
         let clear = clear.map_err(|_| "propagation.clear has what is no header's name")?;
         if told {
             return Ok(Self {
@@ -105,7 +115,9 @@ impl Propagation {
 
     /// What a request says, and in which format.
     pub(crate) fn extract(&self, headers: &HeaderMap) -> Option<(Format, Incoming)> {
-        self.extract.iter().find_map(|format| format.extract(headers))
+        self.extract
+            .iter()
+            .find_map(|format| format.extract(headers))
     }
 
     /// Tells the upstream.
@@ -131,7 +143,9 @@ impl Propagation {
         match came.unwrap_or(self.default) {
             Format::W3c | Format::Aws | Format::Gcp => span.trace.long_hex(),
             Format::Datadog => span.trace.low().to_string(),
-            Format::B3 | Format::B3Single | Format::Jaeger | Format::Ot | Format::Instana => span.trace.hex(),
+            Format::B3 | Format::B3Single | Format::Jaeger | Format::Ot | Format::Instana => {
+                span.trace.hex()
+            }
         }
     }
 }

@@ -20,7 +20,10 @@ impl Format {
             }
         };
         match self {
-            Self::W3c => set("traceparent", format!("00-{}-{id:016x}-{bit:02x}", trace.long_hex())),
+            Self::W3c => set(
+                "traceparent",
+                format!("00-{}-{id:016x}-{bit:02x}", trace.long_hex()),
+            ),
             Self::B3 => {
                 set("x-b3-traceid", trace.hex());
                 set("x-b3-spanid", format!("{id:016x}"));
@@ -35,7 +38,10 @@ impl Format {
             }
             Self::Jaeger => {
                 let parent = parent.unwrap_or_default();
-                set("uber-trace-id", format!("{}:{id:016x}:{parent:016x}:{bit:02x}", trace.hex()));
+                set(
+                    "uber-trace-id",
+                    format!("{}:{id:016x}:{parent:016x}:{bit:02x}", trace.hex()),
+                );
             }
             Self::Ot => {
                 set("ot-tracer-traceid", trace.hex());
@@ -50,9 +56,15 @@ impl Format {
             Self::Aws => {
                 let digits = trace.long_hex();
                 let (time, rest) = digits.split_at(8);
-                set("x-amzn-trace-id", format!("Root=1-{time}-{rest};Parent={id:016x};Sampled={bit}"));
+                set(
+                    "x-amzn-trace-id",
+                    format!("Root=1-{time}-{rest};Parent={id:016x};Sampled={bit}"),
+                );
             }
-            Self::Gcp => set("x-cloud-trace-context", format!("{}/{id};o={bit}", trace.long_hex())),
+            Self::Gcp => set(
+                "x-cloud-trace-context",
+                format!("{}/{id};o={bit}", trace.long_hex()),
+            ),
             Self::Instana => {
                 set("x-instana-t", trace.hex());
                 set("x-instana-s", format!("{id:016x}"));

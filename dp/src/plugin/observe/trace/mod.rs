@@ -56,7 +56,10 @@ impl TraceId {
     }
 
     /// The lower half.
-    #[allow(clippy::cast_possible_truncation, reason = "the upper half is left out")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the upper half is left out"
+    )]
     pub(super) fn low(self) -> u64 {
         self.value as u64
     }
@@ -92,7 +95,8 @@ pub(super) fn span_id() -> SpanId {
 
 /// Up to so many hex digits that are not all zero.
 fn hex(text: &str, digits_max: usize) -> Option<u128> {
-    let fits = (1..=digits_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let fits =
+        (1..=digits_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let value = u128::from_str_radix(text, 16).ok().filter(|_| fits);
     value.filter(|value| *value != 0)
 }
@@ -103,7 +107,9 @@ fn span_hex(text: &str) -> Option<SpanId> {
 
 /// The decision of a trace for a request: the client's, or by chance.
 pub(super) fn sampled(incoming: &Incoming, rate: f64) -> bool {
-    incoming.sampled.unwrap_or_else(|| rand::random::<f64>() < rate)
+    incoming
+        .sampled
+        .unwrap_or_else(|| rand::random::<f64>() < rate)
 }
 
 #[cfg(test)]

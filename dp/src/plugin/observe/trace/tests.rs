@@ -32,31 +32,111 @@ fn span() -> Outgoing {
 fn read(pairs: &[(&str, &str)]) -> Option<(Format, Option<String>, Option<SpanId>, Option<bool>)> {
     let found = propagation(json!({}), "preserve").extract(&headers(pairs));
     let (format, found) = found?;
-    Some((format, found.trace.map(TraceId::hex), found.span, found.sampled))
+    Some((
+        format,
+        found.trace.map(TraceId::hex),
+        found.span,
+        found.sampled,
+    ))
 }
 
 #[test]
 fn each_format_is_read() {
     let (trace, span) = (Some(TRACE.to_owned()), span_hex(SPAN));
     let check = |pairs: &[(&str, &str)], format, sampled| {
-        assert_eq!(read(pairs), Some((format, trace.clone(), span, sampled)), "{pairs:?}");
+        assert_eq!(
+            read(pairs),
+            Some((format, trace.clone(), span, sampled)),
+            "{pairs:?}"
+        );
     };
-    check(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01"))], Format::W3c, Some(true));
-    check(&[("traceparent", &format!("00-{TRACE}-{SPAN}-00"))], Format::W3c, Some(false));
-    check(&[("b3", &format!("{TRACE}-{SPAN}-1-{SPAN}"))], Format::B3Single, Some(true));
-    check(&[("b3", &format!("{TRACE}-{SPAN}"))], Format::B3Single, None);
-    check(&[("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", "0")], Format::B3, Some(false));
-    check(&[("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-flags", "1")], Format::B3, Some(true));
-    check(&[("uber-trace-id", &format!("{TRACE}:{SPAN}:0:1"))], Format::Jaeger, Some(true));
-    check(&[("ot-tracer-traceid", TRACE), ("ot-tracer-spanid", SPAN), ("ot-tracer-sampled", "true")], Format::Ot, Some(true));
-    let root = format!("Root=1-{}-{};Parent={SPAN};Sampled=0", &TRACE[..8], &TRACE[8..]);
+    check(
+        &[("traceparent", &format!("00-{TRACE}-{SPAN}-01"))],
+        Format::W3c,
+        Some(true),
+    );
+    check(
+        &[("traceparent", &format!("00-{TRACE}-{SPAN}-00"))],
+        Format::W3c,
+        Some(false),
+    );
+    check(
+        &[("b3", &format!("{TRACE}-{SPAN}-1-{SPAN}"))],
+        Format::B3Single,
+        Some(true),
+    );
+    check(
+        &[("b3", &format!("{TRACE}-{SPAN}"))],
+        Format::B3Single,
+        None,
+    );
+    check(
+        &[
+            ("x-b3-traceid", TRACE),
+            ("x-b3-spanid", SPAN),
+            ("x-b3-sampled", "0"),
+        ],
+        Format::B3,
+        Some(false),
+    );
+    check(
+        &[
+            ("x-b3-traceid", TRACE),
+            ("x-b3-spanid", SPAN),
+            ("x-b3-flags", "1"),
+        ],
+        Format::B3,
+        Some(true),
+    );
+    check(
+        &[("uber-trace-id", &format!("{TRACE}:{SPAN}:0:1"))],
+        Format::Jaeger,
+        Some(true),
+    );
+    check(
+        &[
+            ("ot-tracer-traceid", TRACE),
+            ("ot-tracer-spanid", SPAN),
+            ("ot-tracer-sampled", "true"),
+        ],
+        Format::Ot,
+        Some(true),
+    );
+    let root = format!(
+        "Root=1-{}-{};Parent={SPAN};Sampled=0",
+        &TRACE[..8],
+        &TRACE[8..]
+    );
     check(&[("x-amzn-trace-id", &root)], Format::Aws, Some(false));
     let gcp = format!("{TRACE}/{};o=1", span_hex(SPAN).unwrap());
     check(&[("x-cloud-trace-context", &gcp)], Format::Gcp, Some(true));
-    check(&[("x-instana-t", TRACE), ("x-instana-s", SPAN), ("x-instana-l", "1")], Format::Instana, Some(true));
-    let datadog = read(&[("x-datadog-trace-id", "255"), ("x-datadog-parent-id", "3"), ("x-datadog-sampling-priority", "-1")]);
-    assert_eq!(datadog, Some((Format::Datadog, Some("00000000000000ff".into()), Some(3), Some(false))));
-    assert_eq!(read(&[("b3", "0")]), Some((Format::B3Single, None, None, Some(false))));
+    check(
+        &[
+            ("x-instana-t", TRACE),
+            ("x-instana-s", SPAN),
+            ("x-instana-l", "1"),
+        ],
+        Format::Instana,
+        Some(true),
+    );
+    let datadog = read(&[
+        ("x-datadog-trace-id", "255"),
+        ("x-datadog-parent-id", "3"),
+        ("x-datadog-sampling-priority", "-1"),
+    ]);
+    assert_eq!(
+        datadog,
+        Some((
+            Format::Datadog,
+            Some("00000000000000ff".into()),
+            Some(3),
+            Some(false)
+        ))
+    );
+    assert_eq!(
+        read(&[("b3", "0")]),
+        Some((Format::B3Single, None, None, Some(false)))
+    );
 }
 
 #[test]
@@ -83,15 +163,39 @@ fn what_is_malformed_is_not_there() {
 
 #[test]
 fn what_is_written_is_read_the_same() {
-    for name in ["w3c", "b3", "b3-single", "jaeger", "ot", "aws", "gcp", "instana", "datadog"] {
+    for name in [
+        "w3c",
+        "b3",
+        "b3-single",
+        "jaeger",
+        "ot",
+        "aws",
+        "gcp",
+        "instana",
+        "datadog",
+    ] {
         let propagation = propagation(json!({ "inject": [name] }), "preserve");
         let mut sent = HeaderMap::new();
         propagation.inject(&mut sent, None, &span());
-        let pairs: Vec<_> = sent.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let pairs: Vec<_> = sent
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         let (format, trace, id, sampled) = read(&pairs).unwrap();
-        assert_eq!(serde_json::from_value::<Format>(name.into()).unwrap(), format);
-        let expected = if name == "datadog" { "a3ce929d0e0e4736" } else { TRACE };
-        assert_eq!((trace.as_deref(), id, sampled), (Some(expected), Some(0xff), Some(true)), "{name}");
+        assert_eq!(
+            serde_json::from_value::<Format>(name.into()).unwrap(),
+            format
+        );
+        let expected = if name == "datadog" {
+            "a3ce929d0e0e4736"
+        } else {
+            TRACE
+        };
+        assert_eq!(
+            (trace.as_deref(), id, sampled),
+            (Some(expected), Some(0xff), Some(true)),
+            "{name}"
+        );
     }
 }
 
@@ -109,12 +213,42 @@ fn the_header_type_and_the_lists_say_what_is_written() {
     };
     check(json!({}), "preserve", &b3, &["b3", "x-old"]);
     check(json!({}), "preserve", &[], &["traceparent"]);
-    check(json!({ "default_format": "gcp" }), "preserve", &[], &["x-cloud-trace-context"]);
+    check(
+        json!({ "default_format": "gcp" }),
+        "preserve",
+        &[],
+        &["x-cloud-trace-context"],
+    );
     check(json!({}), "w3c", &b3, &["b3", "traceparent", "x-old"]);
     check(json!({}), "jaeger", &[], &["uber-trace-id"]);
-    check(json!({ "default_format": "ot" }), "ignore", &[], &["ot-tracer-sampled", "ot-tracer-spanid", "ot-tracer-traceid"]);
-    let lists = json!({ "extract": ["w3c", "b3"], "clear": ["x-old", "b3"], "inject": ["datadog"] });
-    check(lists, "preserve", &b3, &["x-datadog-parent-id", "x-datadog-sampling-priority", "x-datadog-trace-id"]);
-    check(json!({ "extract": ["w3c"], "inject": ["preserve"] }), "preserve", &b3[1..], &["traceparent", "x-old"]);
-    check(json!({ "extract": ["b3"] }), "preserve", &b3, &["b3", "x-old"]);
+    check(
+        json!({ "default_format": "ot" }),
+        "ignore",
+        &[],
+        &["ot-tracer-sampled", "ot-tracer-spanid", "ot-tracer-traceid"],
+    );
+    let lists =
+        json!({ "extract": ["w3c", "b3"], "clear": ["x-old", "b3"], "inject": ["datadog"] });
+    check(
+        lists,
+        "preserve",
+        &b3,
+        &[
+            "x-datadog-parent-id",
+            "x-datadog-sampling-priority",
+            "x-datadog-trace-id",
+        ],
+    );
+    check(
+        json!({ "extract": ["w3c"], "inject": ["preserve"] }),
+        "preserve",
+        &b3[1..],
+        &["traceparent", "x-old"],
+    );
+    check(
+        json!({ "extract": ["b3"] }),
+        "preserve",
+        &b3,
+        &["b3", "x-old"],
+    );
 }

@@ -1,0 +1,3 @@
+//! What requests and responses look like.
+
+pub(super) mod correlation_id;
