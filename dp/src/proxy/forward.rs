@@ -85,11 +85,11 @@ impl Plan<'_> {
         let tls = self.speech.is_tls();
         if let Some(tries) = &mut self.tries {
             let took = began.elapsed();
-            tries.push(Try {
+            tries.all.push(Try {
                 address: picked.address(),
                 host: picked.host(tls).clone(),
                 began: SystemTime::now() - took,
-                after: began.into_std().duration_since(self.started),
+                after: began.into_std().duration_since(tries.started),
                 took,
                 status: reply.map(|reply| reply.response.status()),
             });

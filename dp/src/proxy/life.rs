@@ -82,7 +82,7 @@ pub(super) fn serve(
                         let begun = Instant::now();
                         let reply = forward::forward(&worker, plan, begun.into()).await;
                         if let (Some(later), Some(tries)) = (&mut trail.later, plan.tries.take()) {
-                            later.tries = tries;
+                            later.tries = tries.all;
                         }
                         trail.upstream = Some((begun, Instant::now()));
                         Some(reply)

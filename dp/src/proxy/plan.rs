@@ -47,9 +47,26 @@ pub(super) struct Plan<'a> {
     /// The client wants another protocol on its connection.
     pub(super) upgrade: Option<Box<Upgrade>>,
     /// Tries so far, where a plugin wants to know of them.
-    pub(super) tries: Option<Vec<Try>>,
+    pub(super) tries: Option<Tries>,
+}
+
+/// The tries to have a request answered.
+pub(super) struct Tries {
     /// When the request began.
     pub(super) started: Instant,
+    pub(super) all: Vec<Try>,
+}
+
+impl Tries {
+    /// None yet of a request that goes to this target. `None` if no plugin wants to know of them.
+    fn of(trail: &mut Trail, target: &Uri) -> Option<Self> {
+        let later = trail.later.as_mut().filter(|later| later.logs())?;
+        later.upstream_uri = Some(target.clone());
+        Some(Self {
+            started: trail.started,
+            all: Vec::new(),
+        })
+    }
 }
 
 /// What of a [`Way`] does not depend on the endpoint.
@@ -210,14 +227,7 @@ fn complete<'a>(mut draft: Draft<'a>, trail: &mut Trail) -> Result<Plan<'a>, Fai
     let has_body = !outgoing.is_end_stream();
     write_framing(&mut parts, upgrade.as_deref(), &speech, has_body);
     parts.uri = uri;
-    let tries = trail
-        .later
-        .as_mut()
-        .filter(|later| later.logs())
-        .map(|later| {
-            later.upstream_uri = Some(parts.uri.clone());
-            Vec::new()
-        });
+    let tries = Tries::of(trail, &parts.uri);
     let route = &found.route;
     let host = target
         .host
@@ -234,7 +244,6 @@ fn complete<'a>(mut draft: Draft<'a>, trail: &mut Trail) -> Result<Plan<'a>, Fai
         speech,
         upgrade,
         tries,
-        started: trail.started,
     })
 }
 

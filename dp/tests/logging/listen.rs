@@ -111,9 +111,9 @@ impl HttpSink {
             .texts()
             .into_iter()
             .map(|text| serde_json::from_str(&text).unwrap());
-        let flat = values.flat_map(|value| match value {
-            Value::Array(list) => list,
-            one => vec![one],
+        let flat = values.flat_map(|value: Value| match value.as_array() {
+            Some(list) => list.clone(),
+            None => vec![value],
         });
         flat.collect()
     }
@@ -193,7 +193,7 @@ pub(crate) async fn metrics(gateway: &Gateway) -> String {
 }
 
 /// The value of the first metric that begins so.
-pub(crate) fn value(metrics: &str, begins: &str) -> f64 {
+pub(crate) fn value(metrics: &str, begins: &str) -> u64 {
     let line = metrics.lines().find(|line| line.starts_with(begins));
     let line = line.unwrap_or_else(|| panic!("no {begins} in {metrics}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../plugins/support.rs"]
+#[allow(dead_code, reason = "plugins of other families use the rest")]
 mod support;
 
 mod functions;

@@ -39,7 +39,7 @@ fn queue_value(metrics: &str, name: &str, reason: &str) -> u64 {
     };
     let id = uuid::Uuid::from_u128(30);
     let line = format!("sluice_dp_plugin_queue_{name}{{plugin=\"http-log\",id=\"{id}\"{reason}}}");
-    value(metrics, &line) as u64
+    value(metrics, &line)
 }
 
 #[tokio::test]

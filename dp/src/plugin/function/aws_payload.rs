@@ -135,18 +135,21 @@ fn gateway(request: &Access<'_>, body: &[u8], base64: bool) -> Value {
     let query = arguments(request.query().unwrap_or_default());
     let all_headers = headers(request.headers);
     let one = |map: &Map<String, Value>| -> Map<String, Value> {
-        let last = |value: &Value| match value {
-            Value::Array(list) => list.last().cloned().unwrap_or_default(),
-            one => one.clone(),
+        let last = |value: &Value| match value.as_array() {
+            Some(list) => list.last().cloned().unwrap_or_default(),
+            None => value.clone(),
         };
         map.iter()
             .map(|(name, value)| (name.clone(), last(value)))
             .collect()
     };
     let many = |map: &Map<String, Value>| -> Map<String, Value> {
-        let list = |value: &Value| match value {
-            Value::Array(_) => value.clone(),
-            one => json!([one]),
+        let list = |value: &Value| {
+            if value.is_array() {
+                value.clone()
+            } else {
+                json!([value])
+            }
         };
         map.iter()
             .map(|(name, value)| (name.clone(), list(value)))
@@ -190,9 +193,10 @@ fn gateway(request: &Access<'_>, body: &[u8], base64: bool) -> Value {
 /// Why it describes none.
 pub(super) fn described(content: &[u8], around: &HeaderMap) -> Result<Answer, String> {
     let value: Value = serde_json::from_slice(content).map_err(|error| error.to_string())?;
-    let status = match &value["statusCode"] {
-        Value::String(text) => text.parse::<u16>().ok(),
-        number => number.as_u64().and_then(|number| number.try_into().ok()),
+    let status = &value["statusCode"];
+    let status = match status.as_str() {
+        Some(text) => text.parse::<u16>().ok(),
+        None => status.as_u64().and_then(|number| number.try_into().ok()),
     };
     let status = status.filter(|status| (100..600).contains(status));
     let status = status
@@ -229,15 +233,13 @@ fn set(headers: &mut HeaderMap, name: &str, value: &Value) {
     let Ok(name) = HeaderName::try_from(name) else {
         return;
     };
-    let text = |value: &Value| match value {
-        Value::String(text) => HeaderValue::from_str(text).ok(),
-        other => HeaderValue::try_from(other.to_string()).ok(),
+    let text = |value: &Value| match value.as_str() {
+        Some(text) => HeaderValue::from_str(text).ok(),
+        None => HeaderValue::try_from(value.to_string()).ok(),
     };
     headers.remove(&name);
-    let values = match value {
-        Value::Array(list) => &list[..],
-        one => std::slice::from_ref(one),
-    };
+    let list = value.as_array().map(Vec::as_slice);
+    let values = list.unwrap_or(std::slice::from_ref(value));
     for value in values.iter().filter_map(text) {
         headers.append(name.clone(), value);
     }

@@ -43,7 +43,7 @@ pub(crate) struct Fields {
     #[serde(default)]
     consumer_identifier_default: ConsumerName,
     #[serde(default)]
-    service_identifier_default: ServiceName,
+    service_identifier_default: Naming,
     #[serde(default)]
     tag_style: Option<TagStyle>,
     #[serde(default)]
@@ -72,7 +72,7 @@ struct Metric {
     #[serde(default)]
     consumer_identifier: Option<ConsumerName>,
     #[serde(default)]
-    service_identifier: Option<ServiceName>,
+    service_identifier: Option<Naming>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -97,23 +97,26 @@ enum Other {
 
 /// How services are named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ServiceName {
-    ServiceId,
-    ServiceName,
-    ServiceHost,
+enum Naming {
+    #[serde(rename = "service_id")]
+    Id,
+    #[serde(rename = "service_name")]
+    Name,
+    #[serde(rename = "service_host")]
+    Host,
     #[default]
-    ServiceNameOrHost,
+    #[serde(rename = "service_name_or_host")]
+    NameOrHost,
 }
 
-impl ServiceName {
+impl Naming {
     fn of(self, service: &Service) -> Option<String> {
         let name = service.name.as_deref();
         match self {
-            Self::ServiceId => Some(service.id.to_string()),
-            Self::ServiceName => name.map(str::to_owned),
-            Self::ServiceHost => Some(service.host.to_string()),
-            Self::ServiceNameOrHost => Some(name.unwrap_or(&service.host).to_owned()),
+            Self::Id => Some(service.id.to_string()),
+            Self::Name => name.map(str::to_owned),
+            Self::Host => Some(service.host.to_string()),
+            Self::NameOrHost => Some(name.unwrap_or(&service.host).to_owned()),
         }
     }
 }
@@ -128,7 +131,7 @@ pub(crate) struct Statsd {
     /// `None` lets all through.
     statuses: Option<Vec<RangeInclusive<u16>>>,
     consumer: ConsumerName,
-    service: ServiceName,
+    service: Naming,
     tags: Option<TagStyle>,
 }
 

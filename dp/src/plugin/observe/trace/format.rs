@@ -85,7 +85,7 @@ impl Propagation {
         let clear = fields.clear.unwrap_or_default();
         let clear = clear
             .iter()
-            .map(|name| HeaderName::try_from(name))
+            .map(HeaderName::try_from)
             .collect::<Result<_, _>>();
         let clear = clear.map_err(|_| "propagation.clear has what is no header's name")?;
         if told {

@@ -28,8 +28,10 @@ fn span() -> Outgoing {
     }
 }
 
+type Read = (Format, Option<String>, Option<SpanId>, Option<bool>);
+
 /// What is read of these headers: format, trace, span, sampled.
-fn read(pairs: &[(&str, &str)]) -> Option<(Format, Option<String>, Option<SpanId>, Option<bool>)> {
+fn read(pairs: &[(&str, &str)]) -> Option<Read> {
     let found = propagation(json!({}), "preserve").extract(&headers(pairs));
     let (format, found) = found?;
     Some((
@@ -40,102 +42,59 @@ fn read(pairs: &[(&str, &str)]) -> Option<(Format, Option<String>, Option<SpanId
     ))
 }
 
-#[test]
-fn each_format_is_read() {
+fn check_read(pairs: &[(&str, &str)], format: Format, sampled: Option<bool>) {
     let (trace, span) = (Some(TRACE.to_owned()), span_hex(SPAN));
-    let check = |pairs: &[(&str, &str)], format, sampled| {
-        assert_eq!(
-            read(pairs),
-            Some((format, trace.clone(), span, sampled)),
-            "{pairs:?}"
-        );
-    };
-    check(
-        &[("traceparent", &format!("00-{TRACE}-{SPAN}-01"))],
-        Format::W3c,
-        Some(true),
+    assert_eq!(
+        read(pairs),
+        Some((format, trace, span, sampled)),
+        "{pairs:?}"
     );
-    check(
-        &[("traceparent", &format!("00-{TRACE}-{SPAN}-00"))],
-        Format::W3c,
-        Some(false),
-    );
-    check(
-        &[("b3", &format!("{TRACE}-{SPAN}-1-{SPAN}"))],
-        Format::B3Single,
-        Some(true),
-    );
-    check(
-        &[("b3", &format!("{TRACE}-{SPAN}"))],
-        Format::B3Single,
-        None,
-    );
-    check(
-        &[
-            ("x-b3-traceid", TRACE),
-            ("x-b3-spanid", SPAN),
-            ("x-b3-sampled", "0"),
-        ],
-        Format::B3,
-        Some(false),
-    );
-    check(
-        &[
-            ("x-b3-traceid", TRACE),
-            ("x-b3-spanid", SPAN),
-            ("x-b3-flags", "1"),
-        ],
-        Format::B3,
-        Some(true),
-    );
-    check(
-        &[("uber-trace-id", &format!("{TRACE}:{SPAN}:0:1"))],
-        Format::Jaeger,
-        Some(true),
-    );
-    check(
-        &[
-            ("ot-tracer-traceid", TRACE),
-            ("ot-tracer-spanid", SPAN),
-            ("ot-tracer-sampled", "true"),
-        ],
-        Format::Ot,
-        Some(true),
-    );
-    let root = format!(
-        "Root=1-{}-{};Parent={SPAN};Sampled=0",
-        &TRACE[..8],
-        &TRACE[8..]
-    );
-    check(&[("x-amzn-trace-id", &root)], Format::Aws, Some(false));
+}
+
+#[test]
+fn formats_of_one_header_are_read() {
+    let check = |name, value: &str, format, sampled| check_read(&[(name, value)], format, sampled);
+    let (yes, no) = (Some(true), Some(false));
+    let w3c = format!("00-{TRACE}-{SPAN}-");
+    check("traceparent", &format!("{w3c}01"), Format::W3c, yes);
+    check("traceparent", &format!("{w3c}00"), Format::W3c, no);
+    let b3 = format!("{TRACE}-{SPAN}");
+    check("b3", &format!("{b3}-1-{SPAN}"), Format::B3Single, yes);
+    check("b3", &b3, Format::B3Single, None);
+    let jaeger = format!("{TRACE}:{SPAN}:0:1");
+    check("uber-trace-id", &jaeger, Format::Jaeger, yes);
+    let (time, rest) = TRACE.split_at(8);
+    let aws = format!("Root=1-{time}-{rest};Parent={SPAN};Sampled=0");
+    check("x-amzn-trace-id", &aws, Format::Aws, no);
     let gcp = format!("{TRACE}/{};o=1", span_hex(SPAN).unwrap());
-    check(&[("x-cloud-trace-context", &gcp)], Format::Gcp, Some(true));
-    check(
-        &[
-            ("x-instana-t", TRACE),
-            ("x-instana-s", SPAN),
-            ("x-instana-l", "1"),
-        ],
-        Format::Instana,
-        Some(true),
-    );
+    check("x-cloud-trace-context", &gcp, Format::Gcp, yes);
+    let alone = Some((Format::B3Single, None, None, no));
+    assert_eq!(read(&[("b3", "0")]), alone);
+}
+
+#[test]
+fn formats_of_several_headers_are_read() {
+    let check = |names: [&str; 3], last: &str, format, sampled| {
+        let values = [TRACE, SPAN, last];
+        let pairs: Vec<_> = names.into_iter().zip(values).collect();
+        check_read(&pairs, format, sampled);
+    };
+    let b3 = |last| ["x-b3-traceid", "x-b3-spanid", last];
+    check(b3("x-b3-sampled"), "0", Format::B3, Some(false));
+    check(b3("x-b3-flags"), "1", Format::B3, Some(true));
+    let ot = ["ot-tracer-traceid", "ot-tracer-spanid", "ot-tracer-sampled"];
+    check(ot, "true", Format::Ot, Some(true));
+    let instana = ["x-instana-t", "x-instana-s", "x-instana-l"];
+    check(instana, "1", Format::Instana, Some(true));
     let datadog = read(&[
         ("x-datadog-trace-id", "255"),
         ("x-datadog-parent-id", "3"),
         ("x-datadog-sampling-priority", "-1"),
     ]);
+    let trace = Some("00000000000000ff".into());
     assert_eq!(
         datadog,
-        Some((
-            Format::Datadog,
-            Some("00000000000000ff".into()),
-            Some(3),
-            Some(false)
-        ))
-    );
-    assert_eq!(
-        read(&[("b3", "0")]),
-        Some((Format::B3Single, None, None, Some(false)))
+        Some((Format::Datadog, trace, Some(3), Some(false)))
     );
 }
 
