@@ -58,6 +58,7 @@ impl AllSeries {
         if self.all.get(self.last).is_none_or(|(last, _)| *last != key) {
             if self.all.len() >= SERIES_MAX && !self.places.contains_key(&key) {
                 key.route = Uuid::nil();
+                key.consumer = None;
             }
             let next = self.all.len();
             self.last = *self.places.entry(key).or_insert(next);
@@ -85,6 +86,7 @@ struct Key {
     route: Uuid,
     status: u16,
     source: Source,
+    consumer: Option<Uuid>,
 }
 
 /// Who made an answer.
@@ -105,6 +107,8 @@ pub struct Labels {
     pub service: String,
     /// The workspace.
     pub workspace: String,
+    /// The consumer's name, or its id; empty where consumers are not counted apart.
+    pub consumer: String,
 }
 
 /// One finished request.
@@ -120,6 +124,8 @@ pub struct Sample {
     pub request_ms: u32,
     /// Of these, spent waiting for the upstream.
     pub upstream_ms: u32,
+    /// The consumer, where consumers are counted apart.
+    pub consumer: Option<Uuid>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -185,6 +191,7 @@ impl Shard {
             route: sample.route,
             status: sample.status,
             source: sample.source,
+            consumer: sample.consumer,
         };
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let series = all.find(key, labels);

@@ -7,6 +7,7 @@ mod time;
 mod writer;
 
 pub use record::{Latencies, Record, Request, Session};
+pub(crate) use time::Date;
 pub use writer::Writer;
 pub(crate) use writer::{Ended, Log};
 

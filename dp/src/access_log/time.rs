@@ -8,14 +8,14 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// A point in time, taken apart.
-pub(super) struct Date {
+pub(crate) struct Date {
     day: calendar::Date,
     second: u64,
     millisecond: u32,
 }
 
 impl Date {
-    pub(super) fn of(time: SystemTime) -> Self {
+    pub(crate) fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = since.as_secs();
         Self {
@@ -31,7 +31,7 @@ impl Date {
     }
 
     /// `2026-11-23T08:00:00.000Z`
-    pub(super) fn rfc3339(&self) -> String {
+    pub(crate) fn rfc3339(&self) -> String {
         let calendar::Date { year, month, day } = self.day;
         format!(
             "{year:04}-{month:02}-{day:02}T{}.{:03}Z",
@@ -40,17 +40,30 @@ impl Date {
         )
     }
 
-    /// `23/Nov/2026:08:00:00 +0000`
-    pub(super) fn common(&self) -> String {
+    /// `20261123T080000Z`
+    pub(crate) fn compact(&self) -> String {
         let calendar::Date { year, month, day } = self.day;
-        let month = usize::try_from(month - 1)
-            .ok()
-            .and_then(|month| MONTHS.get(month));
         format!(
-            "{day:02}/{}/{year:04}:{} +0000",
-            month.unwrap_or(&"-"),
-            self.clock()
+            "{year:04}{month:02}{day:02}T{}Z",
+            self.clock().replace(':', "")
         )
+    }
+
+    /// `Nov 23 08:00:00`
+    pub(crate) fn bsd(&self) -> String {
+        let day = self.day.day;
+        format!("{} {day:>2} {}", self.month(), self.clock())
+    }
+
+    /// `23/Nov/2026:08:00:00 +0000`
+    pub(crate) fn common(&self) -> String {
+        let calendar::Date { year, day, .. } = self.day;
+        format!("{day:02}/{}/{year:04}:{} +0000", self.month(), self.clock())
+    }
+
+    fn month(&self) -> &'static str {
+        let month = usize::try_from(self.day.month - 1);
+        month.ok().and_then(|place| MONTHS.get(place)).unwrap_or(&"-")
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn requests(writer: &mut Writer, sums: &[((Labels, u16, Source), Seri
     let help = "HTTP requests by route, service and status";
     writer.metric("kong_http_requests_total", "counter", help);
     // Series with nil routes are counted only.
-    let mut routes: BTreeMap<&Labels, Series> = BTreeMap::new();
+    let mut routes: BTreeMap<Labels, Series> = BTreeMap::new();
     for ((labels, status, source), series) in sums {
         let source = match source {
             Source::Service => "service",
@@ -67,10 +67,14 @@ pub(super) fn requests(writer: &mut Writer, sums: &[((Labels, u16, Source), Seri
             ("code", &*status.to_string()),
             ("source", source),
             ("workspace", &*labels.workspace),
-            ("consumer", ""),
+            ("consumer", &*labels.consumer),
         ];
         writer.value("kong_http_requests_total", &pairs, series.count);
         if !labels.route.is_empty() {
+            let labels = Labels {
+                consumer: String::new(),
+                ..labels.clone()
+            };
             routes.entry(labels).or_default().add(series);
         }
     }

@@ -11,7 +11,7 @@ use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
 /// What the plugins of a request know together.
@@ -98,6 +98,23 @@ pub struct Seen {
     pub started: Instant,
 }
 
+/// One try to have a request answered by an upstream.
+#[derive(Clone, Debug)]
+pub struct Try {
+    /// The address that was tried.
+    pub address: SocketAddr,
+    /// What that address is called: the target or the service's host.
+    pub host: HeaderValue,
+    /// When it began.
+    pub began: SystemTime,
+    /// From the beginning of the request to that of this try.
+    pub after: Duration,
+    /// Until the response's head or the failure.
+    pub took: Duration,
+    /// The status of its response; `None` if there was none.
+    pub status: Option<StatusCode>,
+}
+
 /// A request and its response, at their end.
 #[derive(Debug)]
 pub struct Record<'a> {
@@ -117,6 +134,10 @@ pub struct Record<'a> {
     pub origin: Origin,
     /// The upstream that answered.
     pub upstream: Option<SocketAddr>,
+    /// The target as it went upstream; `None` if none was asked.
+    pub upstream_uri: Option<&'a Uri>,
+    /// The tries to have it answered, the first one first.
+    pub tries: &'a [Try],
     /// Bytes of the request's body.
     pub received: u64,
     /// Bytes of the response's body.
@@ -131,6 +152,11 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// The status of the upstream's response, which plugins may have changed since.
+    pub fn upstream_status(&self) -> Option<StatusCode> {
+        self.tries.last()?.status
+    }
+
     /// What outlives configuration.
     pub fn state<P: Plugin>(&self) -> &P::State {
         self.state.of()

@@ -8,10 +8,15 @@
 
 mod auth;
 mod cache;
+mod call;
 mod change;
 mod context;
+mod function;
+mod logging;
+mod observe;
 mod phase;
 mod protocols;
+mod queue;
 mod registry;
 mod reply;
 mod request;
@@ -21,7 +26,8 @@ mod transform;
 
 pub use cache::{Cache, Stamp};
 pub use change::Change;
-pub use context::{Context, Credential, Identity, Record, Seen, Shared};
+pub use context::{Context, Credential, Identity, Record, Seen, Shared, Try};
+pub(crate) use observe::prometheus::CountConsumer;
 pub use phase::{Answer, Content, Flow, Phases, Plugin, Step, Waiting};
 pub use protocols::Protocols;
 pub use registry::{CompileError, Entity, Instance, Registered, Registry};
@@ -46,6 +52,20 @@ pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<traffic::cors::Cors>(),
     Registered::of::<traffic::ip_restriction::IpRestriction>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
+    Registered::of::<logging::file_log::FileLog>(),
+    Registered::of::<logging::http_log::HttpLog>(),
+    Registered::of::<logging::loggly::Loggly>(),
+    Registered::of::<logging::syslog::Syslog>(),
+    Registered::of::<logging::tcp_log::TcpLog>(),
+    Registered::of::<logging::udp_log::UdpLog>(),
+    Registered::of::<observe::datadog::Datadog>(),
+    #[cfg(feature = "opentelemetry")]
+    Registered::of::<observe::opentelemetry::OpenTelemetry>(),
+    Registered::of::<observe::prometheus::Prometheus>(),
+    Registered::of::<observe::statsd::Statsd>(),
+    Registered::of::<observe::zipkin::Zipkin>(),
+    Registered::of::<function::aws_lambda::AwsLambda>(),
+    Registered::of::<function::azure_functions::AzureFunctions>(),
     Registered::of::<traffic::redirect::Redirect>(),
     Registered::of::<traffic::request_size_limiting::RequestSizeLimiting>(),
     Registered::of::<traffic::request_termination::RequestTermination>(),

@@ -208,7 +208,11 @@ fn own_answer(failure: Failure) -> Result<Response<Body>, Failure> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::SERVER, headers::SERVER);
-    add_headers(headers, added);
+    for (name, _) in &added {
+        headers.remove(name);
+    }
+    // What a plugin says more than once is sent more than once.
+    headers.extend(added);
     Ok(response)
 }
 

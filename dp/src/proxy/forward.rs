@@ -7,6 +7,7 @@ use super::link::{ConnectError, Link};
 use super::plan::Plan;
 use super::worker::Worker;
 use crate::balance::{Choice, Flight, Outcome, Picked, Source};
+use crate::plugin::Try;
 use crate::table::Service;
 use http::uri::PathAndQuery;
 use http::uri::Scheme;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// Room for the headers of a usual request.
@@ -55,7 +57,9 @@ pub(super) async fn forward(
     let mut tried = Vec::new();
     loop {
         let picked = pick(worker, (plan.source, plan.hash), &tried).await?;
-        let failure = match try_endpoint(worker, plan, &picked, now).await {
+        let tried_now = try_endpoint(worker, plan, &picked, now).await;
+        plan.note_try(&picked, now, tried_now.as_ref().ok());
+        let failure = match tried_now {
             Ok(reply) => {
                 let status = reply.response.status().as_u16();
                 picked.answered(status, now, &worker.balance);
@@ -72,6 +76,24 @@ pub(super) async fn forward(
         left -= 1;
         now = Instant::now();
         tried.push(picked.address());
+    }
+}
+
+impl Plan<'_> {
+    /// Notes a try, where a plugin wants to know of it.
+    fn note_try(&mut self, picked: &Picked, began: Instant, reply: Option<&Reply>) {
+        let tls = self.speech.is_tls();
+        if let Some(tries) = &mut self.tries {
+            let took = began.elapsed();
+            tries.all.push(Try {
+                address: picked.address(),
+                host: picked.host(tls).clone(),
+                began: SystemTime::now() - took,
+                after: began.into_std().duration_since(tries.started),
+                took,
+                status: reply.map(|reply| reply.response.status()),
+            });
+        }
     }
 }
 

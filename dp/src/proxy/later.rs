@@ -5,9 +5,11 @@ use super::body::{Body, Upload};
 use super::filtered::Filtered;
 use super::worker::Worker;
 use crate::access_log::Latencies;
-use crate::plugin::{Context, Instance, Origin, Phases, Protocols, Record, Reply, Seen};
-use crate::table::{Chain, Route, Service, Table};
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use crate::plugin::{
+    Context, CountConsumer, Instance, Origin, Phases, Protocols, Record, Reply, Seen, Try,
+};
+use crate::table::{Chain, Consumer, Route, Service, Table};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,10 @@ pub(super) struct Later {
     pub(super) upstream: Option<SocketAddr>,
     /// How much of the request's body has come.
     pub(super) upload: Option<Upload>,
+    /// The target as it goes upstream.
+    pub(super) upstream_uri: Option<Uri>,
+    /// The tries to have it answered.
+    pub(super) tries: Vec<Try>,
 }
 
 fn may_have_body(method: &Method, status: StatusCode) -> bool {
@@ -64,12 +70,20 @@ impl Later {
             origin: Origin::Gateway,
             upstream: None,
             upload: None,
+            upstream_uri: None,
+            tries: Vec::new(),
         })
     }
 
     /// What the request's plugins know.
     pub(super) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// The consumer, if requests are counted for each.
+    pub(super) fn counted_consumer(&self) -> Option<&Consumer> {
+        self.context.shared.get::<CountConsumer>()?;
+        self.context.identity.consumer.as_deref()
     }
 
     /// The request's method.
@@ -148,6 +162,8 @@ impl Later {
             headers: &self.headers,
             origin: self.origin,
             upstream: self.upstream,
+            upstream_uri: self.upstream_uri.as_ref(),
+            tries: &self.tries,
             received: self.upload.as_ref().map_or(0, Upload::bytes),
             sent: end.sent,
             whole: end.whole,

@@ -17,7 +17,7 @@ use super::upgrade::{self, Upgrade};
 use super::worker::Worker;
 use crate::metrics::{Labels, Sample, Source};
 use crate::plugin::Origin;
-use crate::table::{Route, Service, Table};
+use crate::table::{Consumer, Route, Service, Table};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
@@ -81,6 +81,9 @@ pub(super) fn serve(
                     Ok(()) => {
                         let begun = Instant::now();
                         let reply = forward::forward(&worker, plan, begun.into()).await;
+                        if let (Some(later), Some(tries)) = (&mut trail.later, plan.tries.take()) {
+                            later.tries = tries.all;
+                        }
                         trail.upstream = Some((begun, Instant::now()));
                         Some(reply)
                     }
@@ -181,6 +184,7 @@ fn finish(
         headers::strip_for_http2(headers);
     }
     headers.insert(headers::REQUEST_ID, trail.request_id.clone());
+    let consumer = trail.later.as_deref().and_then(Later::counted_consumer);
     let sample = Sample {
         route: trail
             .route
@@ -191,10 +195,11 @@ fn finish(
         source,
         request_ms: millis(total),
         upstream_ms: millis(upstream),
+        consumer: consumer.map(|consumer| consumer.id),
     };
     worker
         .metrics
-        .record(sample, || labels(table, trail.route.as_deref()));
+        .record(sample, || labels(table, trail.route.as_deref(), consumer));
     if trail.notes.is_none() && trail.later.is_none() {
         return response;
     }
@@ -213,7 +218,7 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn labels(table: &Table, route: Option<&Route>) -> Labels {
+fn labels(table: &Table, route: Option<&Route>, consumer: Option<&Consumer>) -> Labels {
     let Some(route) = route else {
         return Labels::default();
     };
@@ -226,6 +231,9 @@ fn labels(table: &Table, route: Option<&Route>) -> Labels {
             .map(|service| name(service.name.as_deref(), service.id))
             .unwrap_or_default(),
         workspace: route.workspace.to_string(),
+        consumer: consumer
+            .map(|consumer| name(consumer.username.as_deref(), consumer.id))
+            .unwrap_or_default(),
     }
 }
 

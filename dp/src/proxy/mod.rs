@@ -47,6 +47,7 @@ pub use listen::{Listen, ListenError};
 pub(crate) use plan::is_grpc;
 pub use pool::PoolLimits;
 pub use sockets::Inherited;
+pub(crate) use tls::client::tls_to_callee;
 pub(crate) use tls::{AnyCertificate, provider};
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 

@@ -14,7 +14,7 @@ use super::tls::client::{Client, server_name};
 use super::upgrade::Upgrade;
 use super::worker::Worker;
 use crate::balance::Source;
-use crate::plugin::{Context, Flow};
+use crate::plugin::{Context, Flow, Try};
 use crate::table::{Protocol, Service, Table, Upstream, upstream_path};
 use bytes::Bytes;
 use http::request::Parts;
@@ -27,6 +27,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A request ready to go.
 pub(super) struct Plan<'a> {
@@ -45,6 +46,27 @@ pub(super) struct Plan<'a> {
     pub(super) speech: Speech,
     /// The client wants another protocol on its connection.
     pub(super) upgrade: Option<Box<Upgrade>>,
+    /// Tries so far, where a plugin wants to know of them.
+    pub(super) tries: Option<Tries>,
+}
+
+/// The tries to have a request answered.
+pub(super) struct Tries {
+    /// When the request began.
+    pub(super) started: Instant,
+    pub(super) all: Vec<Try>,
+}
+
+impl Tries {
+    /// None yet of a request that goes to this target. `None` if no plugin wants to know of them.
+    fn of(trail: &mut Trail, target: &Uri) -> Option<Self> {
+        let later = trail.later.as_mut().filter(|later| later.logs())?;
+        later.upstream_uri = Some(target.clone());
+        Some(Self {
+            started: trail.started,
+            all: Vec::new(),
+        })
+    }
 }
 
 /// What of a [`Way`] does not depend on the endpoint.
@@ -205,6 +227,7 @@ fn complete<'a>(mut draft: Draft<'a>, trail: &mut Trail) -> Result<Plan<'a>, Fai
     let has_body = !outgoing.is_end_stream();
     write_framing(&mut parts, upgrade.as_deref(), &speech, has_body);
     parts.uri = uri;
+    let tries = Tries::of(trail, &parts.uri);
     let route = &found.route;
     let host = target
         .host
@@ -220,6 +243,7 @@ fn complete<'a>(mut draft: Draft<'a>, trail: &mut Trail) -> Result<Plan<'a>, Fai
         upload,
         speech,
         upgrade,
+        tries,
     })
 }
 

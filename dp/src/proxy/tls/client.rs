@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 
 /// Certificates between an upstream's own and an authority's where the service does not say; nginx's number.
 const VERIFY_DEPTH_DEFAULT: u8 = 1;
-/// The same for checks of health, for which nothing can be said.
+/// The same for checks of health and calls of plugins, for which nothing can be said.
 const CHECK_VERIFY_DEPTH: usize = 10;
 /// Forms nobody asked for since this are forgotten, with the sessions that could be resumed.
 const UNUSED: Duration = Duration::from_secs(600);
@@ -175,20 +175,28 @@ fn config(
     Ok(config)
 }
 
+/// TLS for calls of plugins; `trusted` verify if anybody does.
+pub(crate) fn tls_to_callee(trusted: Option<&[Authority]>) -> Result<ClientConfig, rustls::Error> {
+    config(verifier(trusted), None, false)
+}
+
 /// TLS for checks of health; `trusted` verify if anybody does.
 pub(in super::super) fn checker(
     trusted: Option<&[Authority]>,
     certificate: Option<&Arc<Certificate>>,
     http2: bool,
 ) -> Result<TlsConnector, rustls::Error> {
-    let verifier: Arc<dyn ServerCertVerifier> = match trusted {
+    Ok(Arc::new(config(verifier(trusted), certificate, http2)?).into())
+}
+
+fn verifier(trusted: Option<&[Authority]>) -> Arc<dyn ServerCertVerifier> {
+    match trusted {
         Some(trusted) => {
             let anchors = trusted.iter().map(|authority| authority.anchor.clone());
             Arc::new(Chain::new(anchors.collect(), CHECK_VERIFY_DEPTH))
         }
         None => Arc::new(Anyone),
-    };
-    Ok(Arc::new(config(verifier, certificate, http2)?).into())
+    }
 }
 
 fn depth(service: &Service) -> u8 {
