@@ -27,11 +27,11 @@ pub use registry::{CompileError, Entity, Instance, Registered, Registry};
 pub use reply::{BodyFilter, Collect, Origin, Reply};
 pub(crate) use request::RequestBody;
 pub use request::{Access, BodyFault, Rewrite, Target};
-pub use state::{Lasting, State};
-pub use traffic::counters::Counters;
+pub use state::{Lasting, State, Surroundings};
 
 /// The plugins of this build, a line each.
 pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<auth::key_auth::KeyAuth>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
+    Registered::of::<traffic::response_ratelimiting::ResponseRatelimiting>(),
 ]);

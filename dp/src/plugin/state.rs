@@ -2,9 +2,11 @@
 
 use super::registry::Registry;
 use crate::metrics::Writer;
+use crate::table::Authority;
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// State of plugins that outlives configuration: keyed by identity (a plugin's id, a credential's), bounded, shared by all
@@ -16,6 +18,9 @@ pub struct State {
 
 /// A type of which [`State`] holds one value.
 pub trait Lasting: Any + Send + Sync {
+    /// Called once, before the first request.
+    fn start(&self, _node: &Surroundings) {}
+
     /// Called about once a second by each worker: drops what is over. `now` is in seconds since the Unix epoch.
     fn tick(&self, _now: u64) {}
 
@@ -29,6 +34,13 @@ pub trait Lasting: Any + Send + Sync {
 }
 
 impl Lasting for () {}
+
+/// What state may use of its node.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The authorities that verify servers for which the configuration names no others.
+    pub trusted: Arc<[Authority]>,
+}
 
 impl State {
     /// The state of these plugins.
@@ -65,6 +77,11 @@ impl State {
     /// All values.
     pub(crate) fn all(&self) -> impl Iterator<Item = &dyn Lasting> {
         self.kept.iter().map(|(_, kept)| &**kept)
+    }
+
+    /// Gives all values what they may use.
+    pub(crate) fn start(&self, node: &Surroundings) {
+        self.all().for_each(|kept| kept.start(node));
     }
 
     /// Hands over what waits.

@@ -46,6 +46,7 @@ pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
 pub use sockets::Inherited;
+pub(crate) use tls::client::checker;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
 use crate::access_log::Ended;
@@ -213,6 +214,9 @@ impl Proxy {
             log_ended,
             state: Arc::clone(&shared.state),
         };
+        shared.state.start(&plugin::Surroundings {
+            trusted: Arc::clone(&options.tls.trusted),
+        });
         let (working, workers_end) = mpsc::channel(1);
         let keeper = Keeper {
             upstreams: Arc::clone(&shared.upstreams),

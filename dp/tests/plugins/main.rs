@@ -9,4 +9,6 @@ mod support;
 mod key_auth;
 mod phases;
 mod rate_limiting;
+mod redis;
+mod response_ratelimiting;
 mod scopes;

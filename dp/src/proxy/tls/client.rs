@@ -175,8 +175,8 @@ fn config(
     Ok(config)
 }
 
-/// TLS for checks of health; `trusted` verify if anybody does.
-pub(in super::super) fn checker(
+/// TLS beside requests, for checks of health and for plugins; `trusted` verify if anybody does.
+pub(crate) fn checker(
     trusted: Option<&[Authority]>,
     certificate: Option<&Arc<Certificate>>,
     http2: bool,
