@@ -373,3 +373,12 @@ async fn several_workers_share_one_port() {
     gateway.shutdown.cancel();
     gateway.running.stopped().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_route_may_ask_for_arguments_of_the_query() {
+    let origin = Origin::echo().await;
+    let expression = json!({ "expression": r#"http.queries.a == "b""#, "priority": 1 });
+    let gateway = Gateway::start(&[service(1, origin.address, json!({})), route(2, expression)]);
+    assert_eq!(gateway.get("/x?c=d&a=b").await.status, 200);
+    assert_eq!(gateway.get("/x?a=c").await.status, 404);
+}

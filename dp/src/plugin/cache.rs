@@ -13,13 +13,31 @@ const ENTRIES_MAX: usize = 64 * 1024;
 /// How many entries of a full shard are looked at for the one that ends first.
 const EVICTION_SAMPLE: usize = 8;
 
-/// One version of one entity: what is kept under it is of that form of the configuration.
+/// One form of one entity: what is kept under it is of that form of the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Stamp {
     /// The entity.
     pub id: Uuid,
     /// The event that last wrote it.
     pub version: Version,
+    /// Of what the event wrote: a log that is restored may use versions again.
+    pub content: u64,
+}
+
+impl Stamp {
+    /// The stamp of an entity with this body.
+    pub fn of(id: Uuid, version: Version, body: &[u8]) -> Self {
+        let mut content = [0; 8];
+        blake3::Hasher::new()
+            .update(body)
+            .finalize_xof()
+            .fill(&mut content);
+        Self {
+            id,
+            version,
+            content: u64::from_le_bytes(content),
+        }
+    }
 }
 
 type Key = (Stamp, [u8; 16]);
@@ -134,6 +152,7 @@ mod tests {
         Stamp {
             id: Uuid::from_u128(1),
             version: Version(version),
+            content: 0,
         }
     }
 

@@ -17,6 +17,7 @@ mod reply;
 mod request;
 mod state;
 mod traffic;
+mod transform;
 
 pub use cache::{Cache, Stamp};
 pub use change::Change;
@@ -31,7 +32,18 @@ pub use state::{Lasting, State, Surroundings};
 
 /// The plugins of this build, a line each.
 pub const STANDARD: Registry = Registry::new(&[
+    Registered::of::<auth::basic_auth::BasicAuth>(),
     Registered::of::<auth::key_auth::KeyAuth>(),
+    Registered::of::<traffic::acl::Acl>(),
+    Registered::of::<traffic::bot_detection::BotDetection>(),
+    Registered::of::<traffic::cors::Cors>(),
+    Registered::of::<traffic::ip_restriction::IpRestriction>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
     Registered::of::<traffic::response_ratelimiting::ResponseRatelimiting>(),
+    Registered::of::<traffic::redirect::Redirect>(),
+    Registered::of::<traffic::request_size_limiting::RequestSizeLimiting>(),
+    Registered::of::<traffic::request_termination::RequestTermination>(),
+    Registered::of::<transform::correlation_id::CorrelationId>(),
+    Registered::of::<transform::request_transformer::RequestTransformer>(),
+    Registered::of::<transform::response_transformer::ResponseTransformer>(),
 ]);

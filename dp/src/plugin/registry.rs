@@ -11,7 +11,6 @@ use super::state::{Lasting, State};
 use serde_json::Value;
 use sluice_schema::entity::Workspace;
 use sluice_schema::kind;
-use sluice_schema::version::Version;
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
@@ -99,30 +98,20 @@ impl fmt::Debug for Registered {
 pub struct Entity<'a> {
     /// Its id.
     pub id: Uuid,
-    /// The event that last wrote it.
-    pub version: Version,
+    /// What must not outlive this form of it is kept under.
+    pub stamp: Stamp,
     /// Its workspace.
     pub workspace: &'a Workspace,
     /// Its fields.
     pub fields: &'a kind::Plugin,
 }
 
-impl Entity<'_> {
-    /// For what must not outlive this form of the entity.
-    pub fn stamp(&self) -> Stamp {
-        Stamp {
-            id: self.id,
-            version: self.version,
-        }
-    }
-}
-
 /// A plugin entity compiled for requests. Only enabled entities are compiled.
 pub struct Instance {
     /// The entity.
     pub id: Uuid,
-    /// The event that last wrote it.
-    pub version: Version,
+    /// Which form of it.
+    pub stamp: Stamp,
     /// Which plugin. At most one instance of a name runs per request.
     pub name: &'static str,
     /// Higher runs earlier; equal priorities run by name, descending.
@@ -153,13 +142,13 @@ impl Instance {
 /// The same form of the same entity, even if it was compiled twice.
 impl PartialEq for Instance {
     fn eq(&self, other: &Self) -> bool {
-        (self.id, self.version, self.name) == (other.id, other.version, other.name)
+        (self.stamp, self.name) == (other.stamp, other.name)
     }
 }
 
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({} at {})", self.name, self.id, self.version)
+        write!(f, "{}({} at {})", self.name, self.id, self.stamp.version)
     }
 }
 
@@ -236,7 +225,7 @@ fn compile<P: Plugin>(entity: &Entity<'_>) -> Result<Instance, CompileError> {
     let id = |reference: Option<kind::Reference>| reference.map(|reference| reference.id);
     Ok(Instance {
         id: entity.id,
-        version: entity.version,
+        stamp: entity.stamp,
         name: P::NAME,
         priority: P::PRIORITY,
         phases: P::PHASES,

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use sluice_schema::entity::Workspace;
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,6 +77,12 @@ pub struct Access<'a> {
     pub captures: Option<&'a Captures>,
     /// The client's address.
     pub client: IpAddr,
+    /// Where the connection comes from: the client, or a proxy in front.
+    pub remote: SocketAddr,
+    /// Where the connection came to.
+    pub local: SocketAddr,
+    /// What the client says to proxies; it is never passed on.
+    pub proxy_authorization: Option<&'a HeaderValue>,
     /// Seconds since the Unix epoch.
     pub now: u64,
     /// When the request began.
@@ -188,6 +194,12 @@ impl<'a> Access<'a> {
         self.body.replace(body);
     }
 
+    /// Breaks the request off when its body turns out to have more bytes than this: 413, unless the upstream has answered
+    /// by then.
+    pub fn limit_body(&mut self, bytes_max: u64) {
+        self.body.limit(bytes_max);
+    }
+
     fn set_length(&mut self, bytes: usize) {
         self.headers.remove(header::TRANSFER_ENCODING);
         self.headers
@@ -211,6 +223,9 @@ pub(crate) trait RequestBody {
 
     /// Reads it to its end, for at most so many bytes. What was read goes upstream all the same.
     fn read(&mut self, bytes_max: usize) -> LocalBoxFuture<'_, Result<Bytes, BodyFault>>;
+
+    /// Breaks it off after so many bytes.
+    fn limit(&mut self, bytes_max: u64);
 
     /// Puts another in its place.
     fn replace(&mut self, body: Bytes);

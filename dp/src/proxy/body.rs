@@ -30,13 +30,26 @@ pub(super) enum Outgoing {
 }
 
 /// How far a request's body has come; shared with the one who waits for the response.
-#[derive(Default)]
 pub(super) struct Progress {
+    bytes_max: Cell<u64>,
     finished: Cell<bool>,
     frames: Cell<u64>,
     bytes: Cell<u64>,
     waits_for_client: Cell<bool>,
     broken: Cell<bool>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            bytes_max: Cell::new(u64::MAX),
+            finished: Cell::default(),
+            frames: Cell::default(),
+            bytes: Cell::default(),
+            waits_for_client: Cell::default(),
+            broken: Cell::default(),
+        }
+    }
 }
 
 impl Progress {
@@ -93,6 +106,20 @@ impl Upload {
             .is_some_and(|progress| progress.waits_for_client.get())
     }
 
+    /// Lets no more than so many bytes pass.
+    pub(super) fn limit(&self, bytes_max: u64) {
+        if let Some(progress) = &self.0 {
+            let before = progress.bytes_max.get();
+            progress.bytes_max.set(before.min(bytes_max));
+        }
+    }
+
+    /// Whether there are more bytes than may pass.
+    pub(super) fn is_too_large(&self) -> bool {
+        let over = |progress: &Rc<Progress>| progress.bytes.get() > progress.bytes_max.get();
+        self.0.as_ref().is_some_and(over)
+    }
+
     /// Whether the client broke its body.
     pub(super) fn is_broken(&self) -> bool {
         self.0
@@ -131,22 +158,38 @@ impl Outgoing {
     }
 }
 
+/// A request's body that stopped before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    /// The client broke it off.
+    #[error("the client broke its request")]
+    Client(#[source] hyper::Error),
+    /// It has more bytes than may pass.
+    #[error("the request is too large")]
+    TooLarge,
+}
+
 impl http_body::Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (body, progress) = match self.get_mut() {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let (polled, progress) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
-            Self::Client { body, progress } => (body, progress),
-            Self::Buffered(buffered) => return buffered.poll(cx),
+            Self::Client { body, progress } => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                progress.polled(&polled, body.is_end_stream());
+                (polled, &**progress)
+            }
+            Self::Buffered(buffered) => (buffered.poll(cx), buffered.progress()),
         };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
-        progress.polled(&polled, body.is_end_stream());
-        polled
+        if progress.bytes.get() > progress.bytes_max.get() {
+            return Poll::Ready(Some(Err(UploadError::TooLarge)));
+        }
+        polled.map_err(UploadError::Client)
     }
 
     fn is_end_stream(&self) -> bool {

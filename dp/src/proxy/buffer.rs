@@ -115,6 +115,10 @@ impl RequestBody for Intake<'_> {
         Box::pin(self.gather(bytes_max))
     }
 
+    fn limit(&mut self, bytes_max: u64) {
+        self.upload.limit(bytes_max);
+    }
+
     fn replace(&mut self, body: Bytes) {
         (self.outgoing, self.upload) = Outgoing::whole(body);
     }
@@ -246,6 +250,10 @@ impl Buffered {
                 Poll::Ready(None)
             }
         }
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     pub(super) fn is_end_stream(&self) -> bool {

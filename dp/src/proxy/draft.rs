@@ -3,7 +3,7 @@
 use super::buffer::Intake;
 use super::errors::Failure;
 use super::forwarded::Client as Sender;
-use super::headers;
+use super::headers::{self, Hop};
 use super::later::{Later, runs};
 use super::life::Trail;
 use super::peer::Peer;
@@ -57,7 +57,8 @@ pub(super) struct Draft<'a> {
     pub(super) target: Target,
     /// What its plugins know.
     pub(super) context: Context,
-    expects_continue: bool,
+    /// What was said to this hop only.
+    hop: Hop,
     chain: Chain,
     /// The place in the chain of the plugin that comes next.
     next: usize,
@@ -74,17 +75,15 @@ pub(super) enum Progress {
 }
 
 impl<'a> Around<'a> {
-    /// Looks at a request up to its route.
+    /// Looks at a request up to its route. Takes its target, whether or not it is in order.
     pub(super) fn receive(
         self,
         trail: &mut Trail,
         (parts, uri): (&mut Parts, &mut Uri),
         context: &mut Context,
     ) -> Result<Arrived, Failure> {
-        // The checks look at the target where it came.
-        std::mem::swap(&mut parts.uri, uri);
         let authority = request::check(parts, self.worker.options.clients.uri_bytes_max);
-        std::mem::swap(&mut parts.uri, uri);
+        *uri = std::mem::take(&mut parts.uri);
         let authority = authority?;
         let client = Sender::of(self.peer, &parts.headers, &self.worker.options.trust);
         if let Some(notes) = &mut trail.notes {
@@ -210,7 +209,7 @@ impl<'a> Draft<'a> {
             service,
             target: Target::default(),
             context,
-            expects_continue: false,
+            hop: Hop::default(),
             chain: around.table.chain(route, None),
             next: 0,
             arrived,
@@ -240,7 +239,7 @@ impl<'a> Draft<'a> {
         let has_body = !self.intake.upload.is_finished();
         self.upgrade = Upgrade::take(&mut self.parts, has_body, &self.around.peer.tunnel);
         self.check_protocol()?;
-        self.expects_continue = headers::strip_request(&mut self.parts.headers);
+        self.hop = headers::strip_request(&mut self.parts.headers);
         if self.parts.version == Version::HTTP_2 {
             headers::join_cookies(&mut self.parts.headers);
         }
@@ -294,7 +293,7 @@ impl<'a> Draft<'a> {
             service,
             target,
             context,
-            expects_continue,
+            hop,
             chain,
             next,
             upgrade: _,
@@ -310,9 +309,12 @@ impl<'a> Draft<'a> {
             path: arrived.canonical.as_deref().unwrap_or_else(|| uri.path()),
             host: arrived.authority.host(),
             tls: arrived.client.tls,
-            expects_continue: *expects_continue,
+            expects_continue: hop.expects,
+            proxy_authorization: hop.proxy_authorization.as_ref(),
             captures: arrived.found.captures.as_ref(),
             client: arrived.client.address,
+            remote: around.peer.remote,
+            local: around.peer.local,
             now: (worker.options.clock)(),
             started: trail.started,
             request_id: &trail.request_id,

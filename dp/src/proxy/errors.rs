@@ -21,6 +21,8 @@ pub(super) enum Failure {
     UriTooLong,
     /// The client stopped sending its body.
     RequestTimeout,
+    /// The request's body is longer than a plugin allows.
+    TooLarge,
     /// No route matches.
     NoRoute,
     /// The route wants TLS: 426, or a redirect to `location`.
@@ -57,6 +59,7 @@ impl Failure {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::HttpsRequired { status, .. } => *status,
             Self::NotGrpc => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -80,6 +83,7 @@ impl Failure {
             | Self::MethodNotAllowed
             | Self::UriTooLong
             | Self::RequestTimeout
+            | Self::TooLarge
             | Self::NoRoute
             | Self::HttpsRequired { .. }
             | Self::NotGrpc
@@ -100,6 +104,7 @@ impl Failure {
             Self::MethodNotAllowed => "Method not allowed",
             Self::UriTooLong => "URI too long",
             Self::RequestTimeout => "Request timeout",
+            Self::TooLarge => "Request size limit exceeded",
             Self::NoRoute => "no Route matched with those values",
             Self::HttpsRequired { .. } => "Please use HTTPS protocol",
             Self::NotGrpc => "Non-gRPC request matched gRPC route",
@@ -143,7 +148,11 @@ impl Failure {
                 (header::UPGRADE, HeaderValue::from_static("HTTP/2")),
             ],
             // What follows on such a connection cannot be trusted to be a request.
-            Self::BadRequest | Self::MethodNotAllowed | Self::UriTooLong | Self::RequestTimeout => {
+            Self::BadRequest
+            | Self::MethodNotAllowed
+            | Self::UriTooLong
+            | Self::RequestTimeout
+            | Self::TooLarge => {
                 vec![close]
             }
             Self::NoRoute

@@ -106,6 +106,7 @@ fn outcome(failure: &Failure) -> Option<Outcome> {
         | Failure::MethodNotAllowed
         | Failure::UriTooLong
         | Failure::RequestTimeout
+        | Failure::TooLarge
         | Failure::NoRoute
         | Failure::HttpsRequired { .. }
         | Failure::NotGrpc
@@ -237,7 +238,9 @@ async fn send(
             tracing::debug!(error = %error.error(), "the upstream did not answer");
             plan.request = unsent.or_else(|| spare.and_then(Spare::request));
             let broken = plan.upload.is_broken();
-            let failure = if broken {
+            let failure = if plan.upload.is_too_large() {
+                Failure::TooLarge
+            } else if broken {
                 Failure::BadRequest
             } else {
                 Failure::InvalidResponse

@@ -48,7 +48,8 @@ impl fmt::Display for Network {
 }
 
 impl Network {
-    fn contains(self, address: IpAddr) -> bool {
+    /// Whether an address is in it.
+    pub fn contains(self, address: IpAddr) -> bool {
         let shift = |width: u32| width - u32::from(self.bits);
         match (self.address, address) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {

@@ -32,6 +32,7 @@ enum Passage {
     Connection,
     Te,
     Expect,
+    ProxyAuthorization,
 }
 
 /// Headers about one hop only go, and what a client may not say: identities, and names with `_`, which upstreams may
@@ -41,10 +42,10 @@ fn request_passage(name: &str) -> Passage {
         "connection" => Passage::Connection,
         "te" => Passage::Te,
         "expect" => Passage::Expect,
+        "proxy-authorization" => Passage::ProxyAuthorization,
         "http2-settings"
         | "keep-alive"
         | "proxy"
-        | "proxy-authorization"
         | "proxy-connection"
         | "trailer"
         | "transfer-encoding"
@@ -68,23 +69,34 @@ fn response_passage(name: &str) -> Passage {
     }
 }
 
+/// What a message says to the next hop only.
+#[derive(Default)]
+pub(super) struct Hop {
+    /// To be asked for the body.
+    pub(super) expects: bool,
+    /// Who it is, to proxies.
+    pub(super) proxy_authorization: Option<HeaderValue>,
+}
+
 /// Removes from a client's headers what does not pass. Runs before plugins add theirs, so that neither a forged
-/// identity passes nor a client's `Connection` removes a true one. Gives whether the client expects to be asked for its body.
-pub(super) fn strip_request(headers: &mut HeaderMap) -> bool {
+/// identity passes nor a client's `Connection` removes a true one. Gives what of it plugins may want to know.
+pub(super) fn strip_request(headers: &mut HeaderMap) -> Hop {
     strip(headers, request_passage)
 }
 
 /// One look at each name, because nearly all are kept.
-fn strip(headers: &mut HeaderMap, passage: fn(&str) -> Passage) -> bool {
+fn strip(headers: &mut HeaderMap, passage: fn(&str) -> Passage) -> Hop {
     let mut removed = Vec::new();
-    let (mut connection, mut te, mut expect) = (false, false, false);
+    let (mut connection, mut te) = (false, false);
+    let (mut expects, mut authorization) = (false, false);
     for name in headers.keys() {
         match passage(name.as_str()) {
             Passage::Kept => {}
             Passage::Removed => removed.push(name.clone()),
             Passage::Connection => connection = true,
             Passage::Te => te = true,
-            Passage::Expect => expect = true,
+            Passage::Expect => expects = true,
+            Passage::ProxyAuthorization => authorization = true,
         }
     }
     let trailers = te && headers.get_all(header::TE).iter().any(accepts_trailers);
@@ -95,13 +107,19 @@ fn strip(headers: &mut HeaderMap, passage: fn(&str) -> Passage) -> bool {
     if te {
         headers.remove(header::TE);
     }
-    if expect {
+    if expects {
         headers.remove(header::EXPECT);
     }
+    let proxy_authorization = authorization
+        .then(|| headers.remove(header::PROXY_AUTHORIZATION))
+        .flatten();
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    expect
+    Hop {
+        expects,
+        proxy_authorization,
+    }
 }
 
 fn accepts_trailers(value: &HeaderValue) -> bool {

@@ -102,7 +102,7 @@ pub(super) fn plan<'a>(
     request: Request<Incoming>,
 ) -> Result<Plan<'a>, Halt<'a>> {
     let (mut parts, body) = request.into_parts();
-    let mut uri = std::mem::take(&mut parts.uri);
+    let mut uri = Uri::default();
     let mut context = Context::default();
     let arrived = match around.receive(trail, (&mut parts, &mut uri), &mut context) {
         Ok(arrived) => arrived,

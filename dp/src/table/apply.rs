@@ -5,7 +5,7 @@ use super::entity::{Consumer, Origin, Service};
 use super::route::Route;
 use super::upstream::{Target, Upstream};
 use super::{Rejected, Table, Touched};
-use crate::plugin::{Entity, Protocols};
+use crate::plugin::{Entity, Protocols, Stamp};
 use serde::Deserialize;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::kind::{self, Kind};
@@ -109,7 +109,9 @@ impl Table {
             }
             Kind::Target => self.put_target(origin, &decode(entry)?, refill)?,
             Kind::Consumer => self.put_consumer(Consumer::compile(origin, decode(entry)?)),
-            Kind::Plugin => self.put_plugin(origin, &decode_secret(entry)?)?,
+            Kind::Plugin => {
+                self.put_plugin(origin, &decode_secret(entry)?, entry.body.as_bytes())?;
+            }
             Kind::KeyauthCredential => held.keys.insert(origin, decode_secret(entry)?),
             Kind::BasicauthCredential => held.basic.insert(origin, decode_secret(entry)?),
             Kind::JwtSecret => held.jwt.insert(origin, decode_secret(entry)?),
@@ -172,14 +174,19 @@ impl Table {
         self.router.insert(&route);
     }
 
-    fn put_plugin(&mut self, origin: Origin<'_>, fields: &kind::Plugin) -> Result<(), String> {
+    fn put_plugin(
+        &mut self,
+        origin: Origin<'_>,
+        fields: &kind::Plugin,
+        body: &[u8],
+    ) -> Result<(), String> {
         if !fields.enabled {
             self.plugins.remove(origin.id);
             return Ok(());
         }
         let entity = Entity {
             id: origin.id,
-            version: origin.version,
+            stamp: Stamp::of(origin.id, origin.version, body),
             workspace: origin.workspace,
             fields,
         };

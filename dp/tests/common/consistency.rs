@@ -108,6 +108,7 @@ where
         last = progress.done.load(Ordering::SeqCst);
         let oldest = progress.active.load(Ordering::SeqCst);
         let reply = ask(&mut client).await;
+        let closes = reply.header("connection") == Some("close");
         let newest = progress.begun.load(Ordering::SeqCst);
         let shown = shown(&reply);
         assert!(!shown.is_empty(), "a response shows no edit: {reply:?}");
@@ -117,6 +118,10 @@ where
             one && possible.contains(&shown[0]),
             "a response shows {shown:?} where {possible:?} were active: {reply:?}"
         );
+        if closes || !reply.status.is_success() {
+            // What was not read of a refused request ends the connection.
+            client = gateway.client().await;
+        }
         count += 1;
     }
     count

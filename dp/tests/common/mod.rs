@@ -106,8 +106,12 @@ impl Gateway {
 
     /// The next version, with nothing but these entities, made anew from all of them.
     pub(crate) fn reload(&self, entities: &[Entity]) {
+        self.reload_as(self.tables.load().version().next(), entities);
+    }
+
+    /// The same as this version, as after a log was restored.
+    pub(crate) fn reload_as(&self, version: Version, entities: &[Entity]) {
         let before = self.tables.load_full();
-        let version = before.version().next();
         let all: Vec<_> = entities
             .iter()
             .map(|entity| entity.change(version))

@@ -6,9 +6,19 @@
 mod common;
 mod support;
 
+mod acl;
+mod basic_auth;
+mod bot_detection;
+mod correlation_id;
+mod cors;
+mod ip_restriction;
 mod key_auth;
 mod phases;
 mod rate_limiting;
+mod redirect;
 mod redis;
+mod request_size_limiting;
+mod request_termination;
 mod response_ratelimiting;
 mod scopes;
+mod visits;

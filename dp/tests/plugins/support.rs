@@ -64,3 +64,59 @@ pub(crate) fn numbers(texts: &[Option<String>], prefix: &str) -> Vec<u64> {
 pub(crate) fn sent(reply: &Reply, name: &str) -> Option<String> {
     reply.header(name).map(str::to_owned)
 }
+
+/// Sends a request without a body on a connection of its own.
+pub(crate) async fn ask(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Reply {
+    send(gateway, method, path, headers, empty()).await
+}
+
+/// The same with a body.
+pub(crate) async fn send(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: ClientBody,
+) -> Reply {
+    let request = http::Request::builder().method(method).uri(path);
+    let request = headers.iter().fold(
+        request.header("host", "a.test"),
+        |request, (name, value)| request.header(*name, *value),
+    );
+    gateway
+        .client()
+        .await
+        .send(request.body(body).unwrap())
+        .await
+}
+
+/// Fails unless the response is a refusal with this message.
+pub(crate) fn is_refused(reply: &Reply, status: u16, message: &str) {
+    assert_eq!(
+        (reply.status.as_u16(), &*reply.message()),
+        (status, message),
+        "{reply:?}"
+    );
+}
+
+/// Makes every response, refusals too, say which version it is of: for plugins that cannot say it themselves.
+pub(crate) fn stamp(n: u64) -> Entity {
+    let config =
+        json!({ "header_name": format!("x-v{n}"), "generator": "uuid", "echo_downstream": true });
+    global(90, "correlation-id", config)
+}
+
+/// The numbers that [`stamp`] has put on a response.
+pub(crate) fn stamped(reply: &Reply) -> Vec<u64> {
+    let names = reply.headers.keys().map(http::HeaderName::as_str);
+    let names = names.filter(|name| name.starts_with("x-v"));
+    numbers(
+        &names.map(|name| Some(name.to_owned())).collect::<Vec<_>>(),
+        "x-v",
+    )
+}

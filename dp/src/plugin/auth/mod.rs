@@ -1,4 +1,5 @@
 //! Who the client is.
 
+pub(super) mod basic_auth;
 pub(super) mod identify;
 pub(super) mod key_auth;

@@ -150,7 +150,9 @@ impl Json {
         let rename = self.rename.iter();
         let edits = Edits {
             remove: &self.remove,
-            rename: rename.map(|(old, new)| (old.as_str(), new.clone())).collect(),
+            rename: rename
+                .map(|(old, new)| (old.as_str(), new.clone()))
+                .collect(),
             replace: pairs(&self.replace),
             add: pairs(&self.add),
             append: pairs(&self.append),
@@ -162,7 +164,9 @@ impl Json {
 
 fn pairs(pairs: &[(String, Value)]) -> Vec<(&str, Value)> {
     let pairs = pairs.iter();
-    pairs.map(|(name, value)| (name.as_str(), value.clone())).collect()
+    pairs
+        .map(|(name, value)| (name.as_str(), value.clone()))
+        .collect()
 }
 
 /// Moves all values of a header.

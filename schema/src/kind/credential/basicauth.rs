@@ -48,7 +48,11 @@ const FIELDS: &[Field] = &[
 
 /// Whether `stored` is the hash of this consumer's `password`.
 pub fn is_password(stored: &str, consumer: Uuid, password: &str) -> bool {
-    hash(consumer, password) == stored
+    let hash = hash(consumer, password);
+    // In a time that does not tell how much of it is right.
+    let pairs = hash.bytes().zip(stored.bytes());
+    let difference = pairs.fold(0, |difference, (one, two)| difference | (one ^ two));
+    hash.len() == stored.len() && std::hint::black_box(difference) == 0
 }
 
 /// Kong's hash: SHA-1 of the password and the consumer's id, in hex.
