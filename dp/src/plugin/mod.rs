@@ -38,6 +38,7 @@ pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<traffic::bot_detection::BotDetection>(),
     Registered::of::<traffic::cors::Cors>(),
     Registered::of::<traffic::ip_restriction::IpRestriction>(),
+    Registered::of::<traffic::proxy_cache::ProxyCache>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
     Registered::of::<traffic::response_ratelimiting::ResponseRatelimiting>(),
     Registered::of::<traffic::redirect::Redirect>(),

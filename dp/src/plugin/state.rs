@@ -1,8 +1,10 @@
 //! What outlives configuration.
 
+use super::phase::Answer;
 use super::registry::Registry;
 use crate::metrics::Writer;
 use crate::table::Authority;
+use http::Method;
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::pin::Pin;
@@ -26,6 +28,11 @@ pub trait Lasting: Any + Send + Sync {
 
     /// Writes its numbers for whoever scrapes.
     fn metrics(&self, _writer: &mut Writer) {}
+
+    /// The answer to a request to the status listener, from this machine; `None` if it is about something else.
+    fn answer(&self, _method: &Method, _path: &str) -> Option<Answer> {
+        None
+    }
 
     /// Called once, when the workers have ended: hands over what waits, in that time at most.
     fn stop(&self, _patience: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -82,6 +89,11 @@ impl State {
     /// Gives all values what they may use.
     pub(crate) fn start(&self, node: &Surroundings) {
         self.all().for_each(|kept| kept.start(node));
+    }
+
+    /// The answer of the value that a request to the status listener is about.
+    pub(crate) fn answer(&self, method: &Method, path: &str) -> Option<Answer> {
+        self.all().find_map(|kept| kept.answer(method, path))
     }
 
     /// Hands over what waits.

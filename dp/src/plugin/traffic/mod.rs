@@ -8,6 +8,7 @@ pub(super) mod cors;
 mod counters;
 pub(super) mod ip_restriction;
 mod limiter;
+pub(super) mod proxy_cache;
 pub(super) mod rate_limiting;
 pub(super) mod redirect;
 #[cfg(feature = "redis")]
