@@ -11,6 +11,7 @@ mod basic_auth;
 mod bot_detection;
 mod correlation_id;
 mod cors;
+mod grpc_web;
 mod ip_restriction;
 mod key_auth;
 mod phases;

@@ -2,6 +2,7 @@
 
 pub(super) mod correlation_id;
 mod edits;
+pub(super) mod grpc_web;
 mod multipart;
 mod parameters;
 pub(super) mod request_transformer;
