@@ -176,9 +176,14 @@ async fn redis_is_reached_as_configured() {
         "--tls-auth-clients",
         "no",
         "--user",
-        "alice on >secret ~* &* +@all",
-        "--user",
-        "default on >other ~* &* +@all",
+        "alice",
+        "on",
+        ">secret",
+        "~*",
+        "&*",
+        "+@all",
+        "--requirepass",
+        "other",
     ];
     let Some(redis) = Redis::start(&arguments) else {
         return;
@@ -187,7 +192,7 @@ async fn redis_is_reached_as_configured() {
     options.tls.trusted = load_authorities(&[trusted.path().to_owned()]).unwrap();
     let check = async |server: Value, reached: bool| {
         for tolerant in [true, false] {
-            let config = json!({ "minute": 5, "fault_tolerant": tolerant });
+            let config = json!({ "minute": 50, "fault_tolerant": tolerant });
             let plugin = global(10, "rate-limiting", limited(&redis, config, server.clone()));
             let origin = Origin::echo().await;
             let base = [

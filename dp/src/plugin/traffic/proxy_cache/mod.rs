@@ -117,7 +117,7 @@ impl Plugin for ProxyCache {
             params.sort();
         }
         Ok(Self {
-            stamp: entity.stamp(),
+            stamp: entity.stamp,
             codes: fields.response_code,
             methods: methods.collect(),
             types: types.collect(),
@@ -196,7 +196,11 @@ impl Plugin for ProxyCache {
             }
             return;
         };
-        let headers = reply.headers.iter().filter(|(name, _)| is_kept(name));
+        let head = reply.request.method == Method::HEAD;
+        // What a HEAD says of a body that is not there.
+        let length = |name: &HeaderName| head && *name == header::CONTENT_LENGTH;
+        let headers = reply.headers.iter();
+        let headers = headers.filter(|(name, _)| is_kept(name) || length(name));
         let headers = headers.map(|(name, value)| (name.clone(), value.clone()));
         let kept = Kept {
             status: *reply.status,
@@ -206,6 +210,14 @@ impl Plugin for ProxyCache {
             ttl,
             ends: reply.now.saturating_add(self.storage_ttl.unwrap_or(ttl)),
         };
+        let empty = reply.headers.get(header::CONTENT_LENGTH);
+        let empty = empty.is_some_and(|length| length == "0");
+        let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        if head || empty || bodiless.contains(reply.status) {
+            // Nobody will ask for its end.
+            store.put(key, kept);
+            return;
+        }
         reply.filter(Gather {
             store: store.clone(),
             kept: Some((key, kept)),
