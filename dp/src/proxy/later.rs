@@ -35,6 +35,13 @@ pub(super) struct Later {
     pub(super) upload: Option<Upload>,
 }
 
+fn may_have_body(method: &Method, status: StatusCode) -> bool {
+    let bodiless = status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    !bodiless && *method != Method::HEAD
+}
+
 /// What is known of a response at its end.
 pub(super) struct End<'a> {
     pub(super) worker: &'a Worker,
@@ -108,6 +115,10 @@ impl Later {
             if runs(instance, Phases::RESPONSE) {
                 instance.run.response(&mut reply);
             }
+        }
+        if !may_have_body(&self.seen.method, status) {
+            // `Content-Length` is of the body that there would be.
+            filters.clear();
         }
         if !filters.iter().all(|filter| filter.keeps_length()) {
             headers.remove(header::CONTENT_LENGTH);

@@ -2,6 +2,7 @@
 
 use crate::common::consistency::is_consistent_with;
 use crate::common::*;
+use crate::support::ask;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use serde::Deserialize;
@@ -316,6 +317,17 @@ async fn a_plugin_may_change_the_responses_body() {
         "{body}"
     );
     assert_eq!(reply.header("content-length"), None);
+    // One that has none keeps what is said of it.
+    let (_plain_origin, plain) = gateway_with(&[]).await;
+    let lengths = [&gateway, &plain].map(async |gateway: &Gateway| {
+        let reply = ask(gateway, "HEAD", "/a", &[]).await;
+        (
+            reply.body.len(),
+            reply.header("content-length").map(str::to_owned),
+        )
+    });
+    let [filtered, plain] = lengths;
+    assert_eq!(filtered.await, plain.await);
     // The gateway's own, too.
     let reply = gateway.get("/none").await;
     let body = String::from_utf8(reply.body.to_vec()).unwrap();

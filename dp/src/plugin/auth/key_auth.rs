@@ -209,7 +209,7 @@ impl KeyAuth {
                 Some(Ok(key)) if key.is_empty() => return Search::Refused(Refusal::Missing),
                 Some(Ok(key)) => return Search::Found(name, key),
                 Some(Err(refusal)) => return Search::Refused(refusal),
-                None if self.in_body && form.is_none() && request.has_body() => {
+                None if self.in_body && form.is_none() && Form::may_be(request) => {
                     return Search::Body;
                 }
                 None => {}
@@ -258,6 +258,13 @@ fn is_named(pair: &str, name: &str) -> bool {
     first.is_some_and(|(found, _)| found == name)
 }
 
+/// The type of the body, without its parameters.
+fn content_type<'a>(request: &'a Access<'_>) -> &'a str {
+    let kind = request.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
 /// What a body says by names.
 enum Form<'b> {
     None,
@@ -265,15 +272,22 @@ enum Form<'b> {
     Json(Map<String, Value>),
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
 impl<'b> Form<'b> {
+    /// Whether the body has a type that can be read. Others may be streams without an end.
+    fn may_be(request: &Access<'_>) -> bool {
+        let is = |name: &str| content_type(request).eq_ignore_ascii_case(name);
+        request.has_body() && (is(FORM) || is(JSON))
+    }
+
     fn parse(request: &Access<'_>, body: &'b [u8]) -> Self {
-        let kind = request.headers.get(header::CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        let kind = content_type(request);
+        if kind.eq_ignore_ascii_case(FORM) {
             return Self::Pairs(String::from_utf8_lossy(body));
         }
-        if kind.eq_ignore_ascii_case("application/json") {
+        if kind.eq_ignore_ascii_case(JSON) {
             return serde_json::from_slice(body).map_or(Self::None, Self::Json);
         }
         Self::None

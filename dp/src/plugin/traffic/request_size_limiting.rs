@@ -44,6 +44,12 @@ pub(crate) struct RequestSizeLimiting {
     needs_length: bool,
 }
 
+/// Whether the body may be a stream that is answered before its end.
+fn is_grpc(request: &Access<'_>) -> bool {
+    let kind = request.headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 impl Plugin for RequestSizeLimiting {
     const NAME: &'static str = "request-size-limiting";
     const PRIORITY: i32 = 951;
@@ -78,7 +84,7 @@ impl Plugin for RequestSizeLimiting {
                 Step::Answer(Answer::message(StatusCode::LENGTH_REQUIRED, message))
             }
             None if !request.has_body() => Step::Continue,
-            None if self.bytes_max <= READ_BYTES_MAX => Step::Wait,
+            None if self.bytes_max <= READ_BYTES_MAX && !is_grpc(request) => Step::Wait,
             None => {
                 request.limit_body(self.bytes_max);
                 Step::Continue
