@@ -157,16 +157,16 @@ async fn data_planes_that_share_a_redis_let_exactly_the_limit_pass_together() {
     assert_eq!(reply.header("x-ratelimit-remaining-hour"), Some("80"));
 }
 
-#[tokio::test]
-async fn redis_is_reached_as_configured() {
-    let ca = Ca::new();
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// A server with TLS, the user alice, and a password for others.
+fn guarded(ca: &Ca) -> Option<Redis> {
     let pair = ca.issue(&["redis.test"]);
-    let file = |text: &str| {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        file
-    };
-    let (cert, key, trusted) = (file(&pair.cert), file(&pair.key), file(&ca.pem));
+    let (cert, key) = (file(&pair.cert), file(&pair.key));
     let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
     let arguments = [
         "--tls-cert-file",
@@ -185,9 +185,17 @@ async fn redis_is_reached_as_configured() {
         "--requirepass",
         "other",
     ];
-    let Some(redis) = Redis::start(&arguments) else {
+    // It has read its files when it takes connections.
+    Redis::start(&arguments)
+}
+
+#[tokio::test]
+async fn redis_is_reached_as_configured() {
+    let ca = Ca::new();
+    let Some(redis) = guarded(&ca) else {
         return;
     };
+    let trusted = file(&ca.pem);
     let mut options = options();
     options.tls.trusted = load_authorities(&[trusted.path().to_owned()]).unwrap();
     let check = async |server: Value, reached: bool| {

@@ -21,10 +21,37 @@ async fn post(gateway: &Gateway, target: &str, content_type: &str, body: &str) -
     gateway.client().await.send(request).await
 }
 
+/// Configuration, target that is sent, and what the service receives: method, target, headers.
+type Case = (
+    Value,
+    &'static str,
+    &'static str,
+    &'static str,
+    Vec<(&'static str, Option<&'static str>)>,
+);
+
+async fn check(cases: Vec<Case>) {
+    for (config, target, method, expected, headers) in cases {
+        let (_origin, gateway) = gateway(config.clone()).await;
+        let sent = [
+            ("x-gone", "1"),
+            ("x-from", "from"),
+            ("x-replaced", "old"),
+            ("x-kept", "kept"),
+        ];
+        let reply = gateway.client().await.get_with(target, &sent).await;
+        let received = reply.json();
+        assert_eq!(received["method"], method, "{config}");
+        assert_eq!(received["uri"], expected, "{config}");
+        for (name, value) in headers {
+            assert_eq!(reply.received(name).as_deref(), value, "{config} {name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn heads_are_changed_as_configured() {
-    // Configuration, target that is sent, and what the service receives: method, target, headers.
-    let cases = [
+    let cases = vec![
         (
             json!({ "http_method": "PUT" }),
             "/a?b=c",
@@ -64,6 +91,13 @@ async fn heads_are_changed_as_configured() {
             "/?c=2&d=new&d=4&e=x+y&e=3",
             vec![],
         ),
+    ];
+    check(cases).await;
+}
+
+#[tokio::test]
+async fn values_may_be_templates() {
+    let cases = vec![
         (
             json!({
                 "replace": { "uri": "/v2/$(uri_captures.id)/$(uri_captures[2])", "headers": ["host:$(uri_captures['id']).test"] },
@@ -90,22 +124,7 @@ async fn heads_are_changed_as_configured() {
             vec![("x-kept", None), ("x-tpl", Some("kept1"))],
         ),
     ];
-    for (config, target, method, expected, headers) in cases {
-        let (_origin, gateway) = gateway(config.clone()).await;
-        let sent = [
-            ("x-gone", "1"),
-            ("x-from", "from"),
-            ("x-replaced", "old"),
-            ("x-kept", "kept"),
-        ];
-        let reply = gateway.client().await.get_with(target, &sent).await;
-        let received = reply.json();
-        assert_eq!(received["method"], method, "{config}");
-        assert_eq!(received["uri"], expected, "{config}");
-        for (name, value) in headers {
-            assert_eq!(reply.received(name).as_deref(), value, "{config} {name}");
-        }
-    }
+    check(cases).await;
 }
 
 #[tokio::test]
