@@ -46,6 +46,7 @@ pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub use pool::PoolLimits;
 pub use sockets::Inherited;
+#[cfg(feature = "redis")]
 pub(crate) use tls::client::checker;
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 

@@ -273,6 +273,10 @@ impl Counters {
     }
 
     /// Takes the mark away: what this node has counted.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "what is told Redis")
+    )]
     pub(crate) fn unmark(&self, key: Key) -> Option<Windows> {
         let mut shard = self.lock(&key);
         let windows = shard.get_mut(&key)?;
@@ -282,6 +286,10 @@ impl Counters {
 
     /// Notes that others know of so much more from this node, of the window of a period that began then, and what they and
     /// this node have counted together.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "what is told Redis")
+    )]
     pub(crate) fn told(&self, key: Key, (index, start): (usize, u32), more: u32, all: u64) {
         let mut shard = self.lock(&key);
         let windows = shard.get_mut(&key);

@@ -188,6 +188,10 @@ fn usage(limits: &Limits, counts: &[u64]) -> Usage {
 }
 
 /// One count of Redis.
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, reason = "what is told Redis")
+)]
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     /// Its key there. All of one identity are in one slot of a cluster.
