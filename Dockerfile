@@ -1,10 +1,12 @@
 # One image with the three programs: sluice-cp, sluice-dp, sluice.
 FROM rust:1.95-bookworm AS builder
 WORKDIR /src
-# aws-lc-rs needs cmake for some targets.
-RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+# aws-lc-rs needs cmake for some targets, scripts/nats-server needs Python.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake python3 && rm -rf /var/lib/apt/lists/*
+# What the profile is made with.
+COPY --from=nats:2.14-alpine /usr/local/bin/nats-server /usr/local/bin/nats-server
 COPY . .
-RUN cargo build --profile dist --locked --bins
+RUN scripts/dist
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl \

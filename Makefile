@@ -1,13 +1,13 @@
 # Recipes are plain commands: copy one and run it by hand if you like.
 
-.PHONY: run test soak fuzz lint fmt doc bench ci clean
+.PHONY: run test soak fuzz lint fmt doc dist bench instructions ci clean
 
 # Builds, starts control plane and data plane in one process with an example shop, and says what to try.
 run:
 	cargo run --bin sluice -- up --demo
 
-# All tests. They run real nats-server processes; scripts/nats-server finds one or says why not. nginx and node, which one test compares
-# the proxy with, are installed if that is possible (scripts/upstreams); else it says that this test is not run.
+# All tests. They run real nats-server processes; scripts/nats-server finds one or says why not. nginx, node, h2load and
+# Chromium, which the proxy is tested with, are installed if that is possible (scripts/upstreams); else it says what is not run.
 test:
 	@scripts/upstreams
 	@server=$$(scripts/nats-server) && export SLUICE_TEST_NATS_SERVER="$$server" && \
@@ -40,12 +40,24 @@ fmt:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
 
-# From a POST to the first request that shows it, back from a restart, and the Admin API at size, on a real NATS server.
+# The programs as they are shipped, in target/dist: the data plane by a profile of it under load.
+dist:
+	scripts/dist
+
+# From a POST to the first request that shows it, back from a restart, the Admin API at size, and proxying, on a real NATS server and
+# beside the other proxies that are installed (docs/reference/benchmarks.md). Takes long; sluice bench --help tells of its parts.
 bench:
+	scripts/dist
+	target/dist/sluice bench propagate
+	target/dist/sluice bench recover
+	target/dist/sluice bench admin
+	target/dist/sluice bench proxy peers shapes memory connections
+	target/dist/sluice bench proxy churn --seconds 20
+
+# Whether a request takes more instructions than docs/reference/instructions.txt says. Needs valgrind.
+instructions:
 	cargo build --release --bins
-	target/release/sluice bench propagate
-	target/release/sluice bench recover
-	target/release/sluice bench admin
+	target/release/sluice bench proxy instructions --check
 
 # What a change must pass.
 ci:

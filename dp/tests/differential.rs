@@ -10,14 +10,13 @@
 mod common;
 mod inputs;
 
+use common::programs::{Program, find, not_run};
 use common::*;
 use inputs::{Fate, Framing, Input, SMUGGLED};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Says which requests it sees, a line of JSON each: method, target, length, coding, and for Node the body.
@@ -27,7 +26,7 @@ const server = http.createServer((request, response) => {
   let body = '';
   request.on('data', (data) => { body += data; });
   const say = (whole) => console.log(JSON.stringify({
-    method: request.method, target: request.url, whole, body,
+    method: request.method, target: request.url, whole, body, id: request.headers['x-kong-request-id'],
     length: request.headers['content-length'] || '', coding: request.headers['transfer-encoding'] || '',
     lengths: request.rawHeaders.filter((name) => name.toLowerCase() === 'content-length').length,
   }));
@@ -42,56 +41,29 @@ server.listen(0, '127.0.0.1', () => console.log(server.address().port));
 struct Upstream {
     name: &'static str,
     address: SocketAddr,
-    process: Child,
-    lines: Receiver<String>,
+    program: Program,
     _files: tempfile::TempDir,
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    places
-        .map(|place| place.join(name))
-        .find(|file| file.is_file())
-}
-
-fn lines(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
 }
 
 impl Upstream {
     fn node(program: &Path) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let mut process = Command::new(program)
-            .args(["-e", NODE])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
+        let program = Program::start(
+            Command::new(program)
+                .args(["-e", NODE])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null()),
+        );
+        let port: u16 = program
+            .lines
+            .recv_timeout(PATIENCE)
+            .unwrap()
+            .parse()
             .unwrap();
-        let lines = lines(process.stdout.take().unwrap());
-        let port: u16 = lines.recv_timeout(PATIENCE).unwrap().parse().unwrap();
         Self {
             name: "node",
             address: SocketAddr::from(([127, 0, 0, 1], port)),
-            process,
-            lines,
+            program,
             _files: files,
         }
     }
@@ -119,7 +91,7 @@ impl Upstream {
             events {{ worker_connections 64; }}
             http {{
                 {temporary}
-                log_format seen escape=json '{{"method":"$request_method","target":"$request_uri","length":"$http_content_length","coding":"$http_transfer_encoding","status":"$status"}}';
+                log_format seen escape=json '{{"method":"$request_method","target":"$request_uri","length":"$http_content_length","coding":"$http_transfer_encoding","status":"$status","id":"$http_x_kong_request_id"}}';
                 access_log /dev/stdout seen;
                 large_client_header_buffers 4 64k;
                 server {{
@@ -129,20 +101,17 @@ impl Upstream {
             }}"#
         );
         std::fs::write(files.path().join("conf"), config).unwrap();
-        let mut process = Command::new(program)
-            .args(["-e", "stderr", "-p"])
-            .arg(files.path())
-            .arg("-c")
-            .arg(files.path().join("conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let lines = lines(process.stdout.take().unwrap());
+        let mut program = Program::start(
+            Command::new(program)
+                .args(["-e", "stderr", "-p"])
+                .arg(files.path())
+                .arg("-c")
+                .arg(files.path().join("conf"))
+                .stdin(Stdio::null()),
+        );
         let until = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(port).is_err() {
-            if process.try_wait().unwrap().is_some() {
+            if program.process.try_wait().unwrap().is_some() {
                 return None;
             }
             assert!(Instant::now() < until, "nginx does not listen");
@@ -151,8 +120,7 @@ impl Upstream {
         Some(Self {
             name: "nginx",
             address: port,
-            process,
-            lines,
+            program,
             _files: files,
         })
     }
@@ -165,6 +133,7 @@ impl Upstream {
         let mut seen = Vec::new();
         loop {
             let line = self
+                .program
                 .lines
                 .recv_timeout(PATIENCE)
                 .expect("it says what it sees");
@@ -240,10 +209,13 @@ async fn differ_as(upstream: &Upstream, buffered: bool) {
         let bytes = [&input.bytes, SMUGGLED.as_bytes()].concat();
         let received = raw(gateway.address, &bytes).await;
         let mut seen = upstream.seen(number).await;
-        if input.fate == Fate::Broken {
-            // A connection that was cut off may be noticed after the mark.
-            seen.retain(|line| line["error"].is_null() && line["status"] != "400");
-        }
+        // A connection that was cut off may be noticed after its input's mark.
+        let late = |line: &Value| {
+            let cut = line["whole"] == false || !line["error"].is_null() || line["status"] == "400";
+            let own = line["id"].as_str().is_some_and(|id| received.contains(id));
+            cut && !own
+        };
+        seen.retain(|line| !late(line));
         if let Err(why) = judge(upstream.name, input, buffered, &seen) {
             wrong.push(format!(
                 "{why}: {} {:?}\n  got {received:?}\n  saw {seen:?}",
@@ -259,17 +231,6 @@ async fn differ_as(upstream: &Upstream, buffered: bool) {
         wrong.join("\n")
     );
     println!("{name} and the gateway agree on {count} inputs");
-}
-
-/// Says on the terminal, past the test's own capture, that something is not tested here.
-fn not_run(name: &str) {
-    use std::io::Write;
-    let required = std::env::var("SLUICE_TEST_UPSTREAMS").is_ok_and(|value| value == "required");
-    assert!(!required, "{name} is not installed; see scripts/upstreams");
-    let _ = writeln!(
-        std::io::stderr(),
-        "NOT RUN: {name} is not installed; see scripts/upstreams"
-    );
 }
 
 #[tokio::test]

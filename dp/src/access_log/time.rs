@@ -1,17 +1,15 @@
 //! Points in time as text, in UTC.
 
+use crate::calendar::{self, DAY_SECONDS};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const DAY_SECONDS: u64 = 86_400;
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
 /// A point in time, taken apart.
 pub(super) struct Date {
-    year: u64,
-    month: u64,
-    day: u64,
+    day: calendar::Date,
     second: u64,
     millisecond: u32,
 }
@@ -20,22 +18,8 @@ impl Date {
     pub(super) fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = since.as_secs();
-        // Years from March on, so that the leap day is the last (Howard Hinnant, chrono-compatible low-level date
-        // algorithms).
-        let days = seconds / DAY_SECONDS + 719_468;
-        let (era, of_era) = (days / 146_097, days % 146_097);
-        let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let shifted = (5 * of_year + 2) / 153;
-        let month = if shifted < 10 {
-            shifted + 3
-        } else {
-            shifted - 9
-        };
         Self {
-            year: era * 400 + year + u64::from(month <= 2),
-            month,
-            day: of_year - (153 * shifted + 2) / 5 + 1,
+            day: calendar::date(seconds / DAY_SECONDS),
             second: seconds % DAY_SECONDS,
             millisecond: since.subsec_millis(),
         }
@@ -48,7 +32,7 @@ impl Date {
 
     /// `2026-11-23T08:00:00.000Z`
     pub(super) fn rfc3339(&self) -> String {
-        let (year, month, day) = (self.year, self.month, self.day);
+        let calendar::Date { year, month, day } = self.day;
         format!(
             "{year:04}-{month:02}-{day:02}T{}.{:03}Z",
             self.clock(),
@@ -58,14 +42,13 @@ impl Date {
 
     /// `23/Nov/2026:08:00:00 +0000`
     pub(super) fn common(&self) -> String {
-        let month = usize::try_from(self.month - 1)
+        let calendar::Date { year, month, day } = self.day;
+        let month = usize::try_from(month - 1)
             .ok()
             .and_then(|month| MONTHS.get(month));
         format!(
-            "{:02}/{}/{:04}:{} +0000",
-            self.day,
+            "{day:02}/{}/{year:04}:{} +0000",
             month.unwrap_or(&"-"),
-            self.year,
             self.clock()
         )
     }

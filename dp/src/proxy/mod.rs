@@ -44,6 +44,7 @@ pub use addresses::Addresses;
 pub use forwarded::{Network, NetworkError, Trust};
 pub use limits::Limits;
 pub use listen::{Listen, ListenError};
+pub(crate) use plan::is_grpc;
 pub use pool::PoolLimits;
 pub use sockets::Inherited;
 #[cfg(feature = "redis")]

@@ -268,7 +268,7 @@ fn speech(
 }
 
 /// A type of content that gRPC has.
-pub(super) fn is_grpc(content_type: &HeaderValue) -> bool {
+pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
     content_type.as_bytes().starts_with(b"application/grpc")
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod consistency;
 pub(crate) mod dns;
+pub(crate) mod programs;
 pub(crate) mod secure;
 
 use arc_swap::ArcSwap;

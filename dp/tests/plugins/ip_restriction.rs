@@ -52,12 +52,7 @@ async fn ip_restriction_is_consistent() {
             vec![global(10, "ip-restriction", config)]
         },
         async |client: &mut Client| client.get("/").await,
-        |reply| {
-            vec![
-                numbers(&[Some(reply.message())], "v")[0],
-                u64::from(reply.status.as_u16()) - 400,
-            ]
-        },
+        refused_as,
     )
     .await;
 }

@@ -103,12 +103,7 @@ async fn request_termination_is_consistent() {
             )]
         },
         async |client: &mut Client| client.get("/").await,
-        |reply| {
-            vec![
-                numbers(&[Some(reply.message())], "v")[0],
-                u64::from(reply.status.as_u16()) - 400,
-            ]
-        },
+        refused_as,
     )
     .await;
 }

@@ -111,6 +111,14 @@ pub(crate) fn stamp(n: u64) -> Entity {
     global(90, "correlation-id", config)
 }
 
+/// The versions that a refusal with the message `v1` and the status 401, and so on, is of.
+pub(crate) fn refused_as(reply: &Reply) -> Vec<u64> {
+    vec![
+        numbers(&[Some(reply.message())], "v")[0],
+        u64::from(reply.status.as_u16()) - 400,
+    ]
+}
+
 /// The numbers that [`stamp`] has put on a response.
 pub(crate) fn stamped(reply: &Reply) -> Vec<u64> {
     let names = reply.headers.keys().map(http::HeaderName::as_str);

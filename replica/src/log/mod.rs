@@ -38,7 +38,7 @@ pub struct Page {
 
 impl Page {
     /// Whether the records begin later than at `from`.
-    pub(crate) fn begins_late(&self, from: Version) -> bool {
+    pub fn begins_late(&self, from: Version) -> bool {
         let begin = self.records.first().map(|record| record.version);
         begin.is_some_and(|begin| begin > from.max(Version::GENESIS))
     }

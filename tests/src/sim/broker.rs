@@ -186,13 +186,14 @@ impl Broker {
             .take(PAGE_RECORDS_MAX)
             .map(|stored| stored.record.clone())
             .collect();
-        let begin = records.first().map(|record| record.version);
-        let first = Version(self.content.first);
-        Page {
+        let mut page = Page {
             records,
-            more: false,
-            first: begin.filter(|begin| *begin > from).map(|_| first),
-        }
+            ..Page::default()
+        };
+        page.first = page
+            .begins_late(from)
+            .then_some(Version(self.content.first));
+        page
     }
 
     /// One record, from the leader.

@@ -1,16 +1,13 @@
 //! What a snapshot costs, and how a data plane comes back: from its store with the broker down, from nothing, and after
 //! a gap.
 
-use super::rig::{Rig, SETTLE};
+use super::rig::{Rig, SETTLE, STEADY_AFTER};
 use super::{median, usage};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use sluice_replica::node::SyncMode;
-use std::time::{Duration, Instant};
-
-/// After this a data plane has given back what a load needed.
-const STEADY_AFTER: Duration = Duration::from_secs(15);
+use std::time::Instant;
 
 /// Arguments of `sluice bench recover`.
 #[derive(Debug, Args)]

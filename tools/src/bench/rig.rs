@@ -4,7 +4,7 @@ use super::relay::Relay;
 use crate::admin::Connection;
 use crate::echo;
 use crate::processes::nats::Nats;
-use crate::processes::{ControlPlane, DataPlane};
+use crate::processes::{ControlPlane, DataPlane, terminate};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sluice_replica::node::SyncMode;
@@ -19,9 +19,25 @@ use tokio_util::sync::CancellationToken;
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Long enough for what a change causes to have arrived, short enough that few heads fall into it.
 pub(super) const SETTLE: Duration = Duration::from_millis(30);
+/// After this a data plane has given back what a load needed.
+pub(super) const STEADY_AFTER: Duration = Duration::from_secs(15);
 
+/// A data plane that takes longer to end is killed.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// On each service and route.
+const TAGS: usize = 8;
 /// More go into several files, for the Admin API takes 64 MiB at a time.
 const FILE_SERVICES_MAX: usize = 25_000;
+
+/// How a data plane is started besides the usual.
+#[derive(Default)]
+pub(super) struct Start {
+    /// More flags.
+    pub(super) flags: Vec<String>,
+    /// A program that runs it, with arguments.
+    pub(super) under: Vec<String>,
+}
 
 /// Everything that runs for one row.
 pub(super) struct Rig {
@@ -31,12 +47,17 @@ pub(super) struct Rig {
     pub(super) data: DataPlane,
     pub(super) admin: Connection,
     upstream: SocketAddr,
+    start: Start,
     keys: PathBuf,
     directory: TempDir,
 }
 
 impl Rig {
     pub(super) fn start(mode: SyncMode, sync_interval: &str) -> Result<Self> {
+        Self::start_with(mode, sync_interval, Start::default())
+    }
+
+    pub(super) fn start_with(mode: SyncMode, sync_interval: &str, start: Start) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut nats = Nats::start()?;
         if sync_interval != "always" {
@@ -54,7 +75,7 @@ impl Rig {
             &keys,
             &[flag(mode), &monitor],
         )?;
-        let data = start_data(&relay, &directory.path().join("dp"), &keys, mode)?;
+        let data = start_data(&relay, &directory.path().join("dp"), &keys, mode, &start)?;
         let admin = Connection::to(control.url());
         let upstream = start_echo()?;
         Ok(Self {
@@ -64,6 +85,7 @@ impl Rig {
             data,
             admin,
             upstream,
+            start,
             keys,
             directory,
         })
@@ -73,7 +95,8 @@ impl Rig {
     pub(super) fn replace_data(&mut self, name: &str) -> Result<()> {
         let directory = self.directory.path().join(name);
         self.data.kill();
-        self.data = start_data(&self.relay, &directory, &self.keys, SyncMode::Incremental)?;
+        let mode = SyncMode::Incremental;
+        self.data = start_data(&self.relay, &directory, &self.keys, mode, &self.start)?;
         Ok(())
     }
 
@@ -81,15 +104,23 @@ impl Rig {
         self.data.process_id().context("the data plane has ended")
     }
 
-    /// Applies the configuration and waits until the data plane has it.
-    pub(super) fn load(&self, entities: usize) -> Result<()> {
+    /// Applies the configuration and waits until the data plane has it. Gives back the bytes of its JSON.
+    pub(super) fn load(&self, entities: usize) -> Result<usize> {
+        self.load_with(entities, TAGS)
+    }
+
+    /// The same with so many tags on each.
+    pub(super) fn load_with(&self, entities: usize, tags: usize) -> Result<usize> {
         let services = entities.div_ceil(2);
-        let mut version = 0;
+        let (mut version, mut bytes) = (0, 0);
         for first in (0..services).step_by(FILE_SERVICES_MAX) {
             let numbers = first..services.min(first + FILE_SERVICES_MAX);
-            version = self.apply(&configuration(numbers, self.upstream).to_string())?;
+            let file = configuration(numbers, tags, self.upstream).to_string();
+            version = self.apply(&file)?;
+            bytes += file.len();
         }
-        self.wait_for(version)
+        self.wait_for(version)?;
+        Ok(bytes)
     }
 
     /// Applies a file; gives back its version.
@@ -127,9 +158,30 @@ impl Rig {
     }
 }
 
-fn start_data(relay: &Relay, directory: &Path, keys: &Path, mode: SyncMode) -> Result<DataPlane> {
+impl Drop for Rig {
+    /// Ends the data plane as an operator would: one built to be profiled writes down its profile then.
+    fn drop(&mut self) {
+        if terminate(self.data.process_id()).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + END_MAX;
+        while self.data.is_running() && Instant::now() < deadline {
+            std::thread::sleep(SETTLE);
+        }
+    }
+}
+
+fn start_data(
+    relay: &Relay,
+    directory: &Path,
+    keys: &Path,
+    mode: SyncMode,
+    start: &Start,
+) -> Result<DataPlane> {
     let relayed = format!("nats://{}", relay.address());
-    DataPlane::start(&relayed, directory, keys, &[flag(mode), "--workers=1"])
+    let mut flags = vec![flag(mode), "--workers=1"];
+    flags.extend(start.flags.iter().map(String::as_str));
+    DataPlane::start_under(&start.under, &relayed, directory, keys, &flags)
 }
 
 fn flag(mode: SyncMode) -> &'static str {
@@ -139,10 +191,10 @@ fn flag(mode: SyncMode) -> &'static str {
     }
 }
 
-/// Services with a route each, all about 1 KB as JSON, as in Kong's own sizing.
-fn configuration(numbers: Range<usize>, upstream: SocketAddr) -> Value {
+/// Services with a route each. With the usual tags one is 460 bytes of JSON as it is applied, and about twice that as the Admin API gives it back.
+fn configuration(numbers: Range<usize>, tags: usize, upstream: SocketAddr) -> Value {
     let tags = |kind: &str, number: usize| -> Vec<String> {
-        (0..8)
+        (0..tags)
             .map(|tag| format!("{kind}-{number:07}-team-{tag}-owner-of-something"))
             .collect()
     };

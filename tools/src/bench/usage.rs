@@ -23,18 +23,50 @@ pub(super) fn cpu(process: u32) -> Result<Duration> {
 
 /// CPU time of a process so far, with threads that have ended, to the hundredth of a second.
 pub(super) fn cpu_of_all(process: u32) -> Result<Duration> {
+    ticks(process, OWN)
+}
+
+/// The same, with its children, those that have ended too.
+pub(super) fn cpu_of_family(process: u32) -> Result<Duration> {
+    let mut total = ticks(process, OWN_AND_OF_ENDED_CHILDREN)?;
+    for child in children(process) {
+        // One that ends while we look is counted by the next look.
+        total += ticks(child, OWN).unwrap_or_default();
+    }
+    Ok(total)
+}
+
+/// How many fields of `stat` to add up, from the first with CPU time.
+const OWN: usize = 2;
+const OWN_AND_OF_ENDED_CHILDREN: usize = 4;
+
+fn ticks(process: u32, fields: usize) -> Result<Duration> {
     let text =
         fs::read_to_string(format!("/proc/{process}/stat")).context("the process has ended")?;
     // The name before may hold anything but ends with the last parenthesis.
-    let fields = text.rsplit(')').next().unwrap_or_default();
-    let ticks = fields.split_whitespace().skip(11).take(2);
+    let found = text.rsplit(')').next().unwrap_or_default();
+    let ticks = found.split_whitespace().skip(11).take(fields);
     let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// The processes it has started that still run.
+pub(super) fn children(process: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let text = text.unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
 }
 
 /// Resident memory of a process, in bytes.
 pub(super) fn memory(process: u32) -> Result<u64> {
     status(process, "VmRSS:")
+}
+
+/// What of it is not of files (programs, libraries), in bytes.
+pub(super) fn anonymous_memory(process: u32) -> Result<u64> {
+    status(process, "RssAnon:")
 }
 
 /// The most resident memory a process has had, in bytes.

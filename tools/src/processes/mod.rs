@@ -16,10 +16,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Of a program that another one runs, which may be much slower.
+const START_UNDER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A program of ours that runs, or ran.
 #[derive(Debug)]
 struct Program {
+    /// A program that runs it, with arguments; empty: none does.
+    under: Vec<String>,
     binary: PathBuf,
     arguments: Vec<String>,
     log: PathBuf,
@@ -31,6 +35,7 @@ impl Program {
         std::fs::create_dir_all(directory).context("could not make a directory")?;
         let log = directory.join("log");
         Ok(Self {
+            under: Vec::new(),
             binary: binary(name)?,
             arguments,
             log,
@@ -40,7 +45,14 @@ impl Program {
 
     /// Starts it and waits for a line of its log with this message.
     fn start(&mut self, message: &str, more: &[String]) -> Result<Value> {
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.under.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name
                 .to_str()
@@ -67,7 +79,11 @@ impl Program {
         let (sender, ready) = mpsc::channel();
         let message = message.to_owned();
         std::thread::spawn(move || watch(said, log, &message, &sender));
-        match ready.recv_timeout(START_TIMEOUT) {
+        let patience = match self.under.is_empty() {
+            true => START_TIMEOUT,
+            false => START_UNDER_TIMEOUT,
+        };
+        match ready.recv_timeout(patience) {
             Ok(line) => Ok(line),
             Err(_) => bail!("{:?} did not start; it said:\n{}", self.binary, self.said()),
         }
@@ -141,7 +157,11 @@ pub fn terminate(process: Option<u32>) -> Result<()> {
     signal(process, Signal::TERM).map(drop)
 }
 
-fn signal(process: Option<u32>, signal: Signal) -> Result<Pid> {
+/// Sends a signal to a process.
+///
+/// # Errors
+/// If it does not run.
+pub(crate) fn signal(process: Option<u32>, signal: Signal) -> Result<Pid> {
     let process = process.context("the process does not run")?;
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     let process = process.context("not the id of a process")?;
@@ -254,6 +274,20 @@ impl DataPlane {
     /// # Errors
     /// If it does not start.
     pub fn start(nats: &str, directory: &Path, keys: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_under(&[], nats, directory, keys, more)
+    }
+
+    /// The same, run by another program, which must not fork: its name and its arguments come first.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_under(
+        under: &[String],
+        nats: &str,
+        directory: &Path,
+        keys: &Path,
+        more: &[&str],
+    ) -> Result<Self> {
         let mut arguments = vec![
             format!("--nats-url={nats}"),
             format!("--data-dir={}", directory.display()),
@@ -261,7 +295,8 @@ impl DataPlane {
             "--drain-timeout=5".to_owned(),
         ];
         arguments.extend(more.iter().map(ToString::to_string));
-        let program = Program::new("sluice-dp", directory, arguments)?;
+        let mut program = Program::new("sluice-dp", directory, arguments)?;
+        program.under = under.to_vec();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut data = Self {
             program,

@@ -1,6 +1,7 @@
 //! Counters of fixed windows: exact over all workers, bounded, and independent of configuration, so that neither a
 //! change of another entity nor of the limiting plugin itself resets them.
 
+use crate::calendar::{DAY_SECONDS, Date, date, days_before};
 use crate::metrics::Writer;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +46,7 @@ impl Period {
             Self::Second => 1,
             Self::Minute => 60,
             Self::Hour => 3600,
-            Self::Day => 86_400,
+            Self::Day => DAY_SECONDS,
             Self::Month => 2_592_000,
             Self::Year => 31_536_000,
         }
@@ -77,39 +78,12 @@ impl Period {
         match self {
             Self::Second | Self::Minute | Self::Hour | Self::Day => now - now % self.seconds(),
             Self::Month => {
-                let (year, month) = civil(now / 86_400);
-                days_before(year, month) * 86_400
+                let Date { year, month, .. } = date(now / DAY_SECONDS);
+                days_before(year, month) * DAY_SECONDS
             }
-            Self::Year => days_before(civil(now / 86_400).0, 1) * 86_400,
+            Self::Year => days_before(date(now / DAY_SECONDS).year, 1) * DAY_SECONDS,
         }
     }
-}
-
-/// Year and month of a day since 1970-01-01 (Howard Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month)
-}
-
-/// Days from 1970-01-01 to the first of a month.
-fn days_before(year: u64, month: u64) -> u64 {
-    let year = year - u64::from(month <= 2);
-    let era = year / 400;
-    let year_of_era = year % 400;
-    let shifted = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * shifted + 2) / 5;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }
 
 /// What is counted: one identity at one plugin instance.

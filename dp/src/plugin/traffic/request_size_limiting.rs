@@ -4,6 +4,7 @@
 //! [`READ_BYTES_MAX`]; what is longer is counted on its way, and broken off at the limit.
 
 use crate::plugin::{Access, Answer, BodyFault, Entity, Flow, Phases, Plugin, Step, Waiting};
+use crate::proxy;
 use http::{StatusCode, header};
 use serde::Deserialize;
 
@@ -47,7 +48,7 @@ pub(crate) struct RequestSizeLimiting {
 /// Whether the body may be a stream that is answered before its end.
 fn is_grpc(request: &Access<'_>) -> bool {
     let kind = request.headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    kind.is_some_and(proxy::is_grpc)
 }
 
 impl Plugin for RequestSizeLimiting {

@@ -1,6 +1,6 @@
 //! A generator of HTTP/1.1 requests and the origin that answers them, both as cheap as they can be.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -82,6 +82,7 @@ pub(super) fn run(load: &Load<'_>) -> Result<Outcome> {
                 pace: load
                     .rate
                     .map(|rate| Pace::of(number, load.connections, rate, began)),
+                due: None,
                 end,
             };
             tokio::task::spawn_local(client.run())
@@ -133,6 +134,8 @@ struct Client {
     next: Rc<Cell<usize>>,
     outcome: Rc<RefCell<Outcome>>,
     pace: Option<Pace>,
+    /// Since when a request is due that has not been sent.
+    due: Option<Instant>,
     end: Instant,
 }
 
@@ -154,11 +157,17 @@ impl Client {
     /// Requests and answers, until the time is over or the proxy ends the connection after an answer.
     async fn converse(&mut self, mut stream: TcpStream, buffer: &mut [u8]) -> Result<()> {
         loop {
-            let began = match &mut self.pace {
-                Some(pace) => pace.wait().await,
-                None => Instant::now(),
+            let began = match (self.due.take(), &mut self.pace) {
+                (Some(due), _) => due,
+                (None, Some(pace)) => pace.wait().await,
+                (None, None) => Instant::now(),
             };
             if began >= self.end {
+                return Ok(());
+            }
+            // A client that sees its idle connection closed opens another, and no request is lost.
+            if matches!(stream.try_read(buffer), Ok(0)) {
+                self.due = Some(began);
                 return Ok(());
             }
             let number = self.next.get();
@@ -177,6 +186,30 @@ impl Client {
             }
         }
     }
+}
+
+/// Sends this many requests one after the other, over each of the connections in turn, so that what the proxy does for each is the
+/// same every time.
+pub(super) async fn in_turn(
+    connections: &mut [TcpStream],
+    request: &[u8],
+    number: usize,
+    status: u16,
+) -> Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    let count = connections.len();
+    for number in 0..number {
+        let stream = &mut connections[number % count];
+        stream.write_all(request).await?;
+        let answer = read_answer(stream, &mut buffer).await?;
+        ensure!(
+            answer.status == status && !answer.last,
+            "a request was answered with {}, and its connection kept: {}",
+            answer.status,
+            !answer.last
+        );
+    }
+    Ok(())
 }
 
 struct Answer {

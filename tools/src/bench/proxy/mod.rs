@@ -1,7 +1,12 @@
-//! What proxying a request costs: beside other proxies, as the table grows, and while the configuration changes.
+//! What proxying a request costs: beside other proxies, as the table grows, while the configuration changes, beside many
+//! connections; in time, memory and instructions.
 
 mod churn;
+mod connections;
+mod held;
+mod instructions;
 mod load;
+mod memory;
 mod peers;
 mod shapes;
 
@@ -16,6 +21,7 @@ use shapes::Shape;
 use sluice_replica::node::SyncMode;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the generator, the origin, the broker and the control plane run.
@@ -31,7 +37,7 @@ const FILE_ROUTES_MAX: usize = 100_000;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// What to measure
-    #[arg(value_enum, default_values_t = [Part::Peers, Part::Shapes, Part::Churn])]
+    #[arg(value_enum, default_values_t = [Part::Peers, Part::Shapes, Part::Churn, Part::Memory, Part::Connections, Part::Instructions])]
     parts: Vec<Part>,
     /// Routes, for shapes and churn
     #[arg(long, default_value = "30000", value_name = "N")]
@@ -49,11 +55,37 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "64", value_name = "N")]
     connections: usize,
     /// Changes a second, for churn
-    #[arg(long, default_value = "100", value_name = "N")]
+    #[arg(long, default_value = "100", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     changes: u32,
-    /// Requests a second, for churn
-    #[arg(long, default_value = "10000", value_name = "N")]
+    /// Requests a second, for churn and connections
+    #[arg(long, default_value = "10000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
+    /// Connections that are idle, for connections
+    #[arg(long, default_value = "10000", value_name = "N")]
+    idle: usize,
+    /// Connections that send a byte a second, for connections
+    #[arg(long, default_value = "1000", value_name = "N")]
+    slow: usize,
+    /// Requests of each count, for instructions
+    #[arg(long, default_value = "2000", value_name = "N", value_parser = parse_positive)]
+    requests: usize,
+    /// Fail if a figure of instructions is more than 3 % above the one in the file
+    #[arg(long)]
+    check: bool,
+    /// The file with the expected instructions
+    #[arg(
+        long,
+        default_value = "docs/reference/instructions.txt",
+        value_name = "FILE"
+    )]
+    expected: PathBuf,
+}
+
+fn parse_positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("must be a number of at least 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -62,8 +94,14 @@ enum Part {
     Peers,
     /// Many routes, of several shapes
     Shapes,
-    /// Requests at a constant rate while the configuration changes
+    /// Requests at a constant rate while the configuration changes, beside nginx and Envoy
     Churn,
+    /// Memory of a data plane that is empty, with 5,000 routes, with 30,000 entities
+    Memory,
+    /// Requests at a constant rate beside many connections that are idle or slow
+    Connections,
+    /// User instructions per request, by valgrind if it is installed
+    Instructions,
 }
 
 /// Measures and prints.
@@ -80,6 +118,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             Part::Peers => peers(arguments, origin)?,
             Part::Shapes => shapes(arguments, origin)?,
             Part::Churn => churn::run(arguments, origin)?,
+            Part::Memory => memory::run(origin)?,
+            Part::Connections => connections::run(arguments, origin)?,
+            Part::Instructions => instructions::run(arguments, origin)?,
         }
     }
     Ok(())
@@ -141,6 +182,14 @@ impl Subject {
         Ok(())
     }
 
+    /// Requests at a constant rate.
+    fn steady(&self, arguments: &Arguments) -> Result<Outcome> {
+        load::run(&Load {
+            rate: Some(arguments.rate),
+            ..self.load(arguments, Duration::from_secs(arguments.seconds))
+        })
+    }
+
     fn check(&self, outcome: &Outcome) -> Result<()> {
         ensure!(
             outcome.answered > 0 && outcome.failed(self.status) == 0,
@@ -199,9 +248,17 @@ fn table(subjects: &mut [Subject], arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The middle one of the latencies that `hundredths` of the answers of each did not exceed.
+fn middle(outcomes: &mut [Outcome], hundredths: usize) -> Duration {
+    let each = outcomes
+        .iter_mut()
+        .map(|outcome| outcome.latency(hundredths));
+    super::median(&mut each.collect::<Vec<_>>())
+}
+
 fn peers(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
     println!("\none route");
-    let peers = peers::start(origin)?;
+    let peers = peers::start(origin);
     let sluice = start(Shape::One, 1, origin)?;
     let own = ("sluice", sluice.data.proxy(), sluice.process()?);
     let others = peers
@@ -245,6 +302,12 @@ fn shapes(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
 /// A data plane with these routes, and what it follows.
 fn start(shape: Shape, routes: usize, origin: SocketAddr) -> Result<Rig> {
     let rig = Rig::start(SyncMode::Incremental, "2m")?;
+    fill(&rig, shape, routes, origin)?;
+    Ok(rig)
+}
+
+/// Gives a data plane these routes.
+fn fill(rig: &Rig, shape: Shape, routes: usize, origin: SocketAddr) -> Result<()> {
     let bar = crate::apply::spinner(format!("{routes} routes: {}", shape.name()));
     for first in (0..routes).step_by(FILE_ROUTES_MAX) {
         let numbers = first..routes.min(first + FILE_ROUTES_MAX);
@@ -252,7 +315,7 @@ fn start(shape: Shape, routes: usize, origin: SocketAddr) -> Result<Rig> {
         rig.wait_for(version)?;
     }
     bar.finish_and_clear();
-    Ok(rig)
+    Ok(())
 }
 
 /// Keeps all threads that a process has now, and those that they start, on one core.

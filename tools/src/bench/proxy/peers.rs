@@ -1,11 +1,13 @@
 //! Other proxies, if they are installed: one worker each, the same upstream, no access log, connections kept.
 
 use super::load;
-use crate::processes::ports;
+use crate::bench::usage;
+use crate::processes::{ports, signal};
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -19,81 +21,91 @@ pub(super) struct Peer {
     /// The process that does the work.
     pub(super) process: u32,
     child: Child,
-    /// Where its configuration is.
-    _directory: TempDir,
+    /// Its configuration.
+    pub(super) file: PathBuf,
+    /// Where that is, and whatever else it writes.
+    pub(super) directory: TempDir,
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        let children = usage::children(self.process);
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for child in children {
+            // They end by themselves in part.
+            let _ = signal(Some(child), Signal::KILL);
+        }
     }
 }
 
-/// A kind of proxy: what its file says and how it is started.
-struct Known {
+/// A kind of proxy, and how it is started.
+pub(super) struct Known {
     name: &'static str,
     variable: &'static str,
-    config: fn(listen: u16, origin: SocketAddr, directory: &Path) -> String,
     arguments: &'static [&'static str],
 }
 
-const KNOWN: [Known; 3] = [
-    Known {
-        name: "nginx",
-        variable: "SLUICE_BENCH_NGINX",
-        config: nginx,
-        arguments: &["-e", "/dev/null", "-c", "{}"],
-    },
-    Known {
-        name: "haproxy",
-        variable: "SLUICE_BENCH_HAPROXY",
-        config: haproxy,
-        arguments: &["-db", "-f", "{}"],
-    },
-    Known {
-        name: "envoy",
-        variable: "SLUICE_BENCH_ENVOY",
-        config: envoy,
-        arguments: &[
-            "--concurrency",
-            "1",
-            "--use-dynamic-base-id",
-            "--log-level",
-            "off",
-            "-c",
-            "{}",
-        ],
-    },
-];
+pub(super) const NGINX: Known = Known {
+    name: "nginx",
+    variable: "SLUICE_BENCH_NGINX",
+    arguments: &["-e", "/dev/null", "-c", "{}"],
+};
+const HAPROXY: Known = Known {
+    name: "haproxy",
+    variable: "SLUICE_BENCH_HAPROXY",
+    arguments: &["-db", "-f", "{}"],
+};
+pub(super) const ENVOY: Known = Known {
+    name: "envoy",
+    variable: "SLUICE_BENCH_ENVOY",
+    arguments: &[
+        "--concurrency",
+        "1",
+        "--use-dynamic-base-id",
+        "--log-level",
+        "off",
+        "-c",
+        "{}",
+    ],
+};
 
-/// Starts those that are there; says of the others how they can be.
-pub(super) fn start(origin: SocketAddr) -> Result<Vec<Peer>> {
-    let mut peers = Vec::new();
-    for known in &KNOWN {
-        let binary = std::env::var(known.variable).unwrap_or_else(|_| known.name.to_owned());
-        match known.start(&binary, origin) {
-            Ok(peer) => peers.push(peer),
-            Err(error) => println!(
-                "without {}: {error:#} (install it, or name its program by {})",
-                known.name, known.variable
-            ),
-        }
-    }
-    Ok(peers)
+/// Starts those that are there, with one route.
+pub(super) fn start(origin: SocketAddr) -> Vec<Peer> {
+    let peers = [
+        NGINX.start(|listen, directory| nginx(directory, origin, ONE_PROCESS, &nginx_one(listen))),
+        HAPROXY.start(|listen, _| haproxy(listen, origin)),
+        ENVOY.start(|listen, _| envoy(listen, origin, "", ENVOY_ONE)),
+    ];
+    peers.into_iter().flatten().collect()
 }
 
 impl Known {
-    fn start(&self, binary: &str, origin: SocketAddr) -> Result<Peer> {
+    /// Starts it with what `config` gives for its port and its directory; if it is not there, says how it can be.
+    pub(super) fn start(&self, config: impl FnOnce(u16, &Path) -> String) -> Option<Peer> {
+        let binary = std::env::var(self.variable).unwrap_or_else(|_| self.name.to_owned());
+        match self.try_start(&binary, config) {
+            Ok(peer) => Some(peer),
+            Err(error) => {
+                println!(
+                    "without {}: {error:#} (install it, or name its program by {})",
+                    self.name, self.variable
+                );
+                None
+            }
+        }
+    }
+
+    fn try_start(&self, binary: &str, config: impl FnOnce(u16, &Path) -> String) -> Result<Peer> {
         let directory = tempfile::tempdir()?;
         let port = ports::free()?;
         let file = directory.path().join(format!("{}.yaml", self.name));
-        fs::write(&file, (self.config)(port, origin, directory.path()))?;
-        let file = file.display().to_string();
+        fs::write(&file, config(port, directory.path()))?;
+        let name = file.display().to_string();
         let arguments = self
             .arguments
             .iter()
-            .map(|argument| argument.replace("{}", &file));
+            .map(|argument| argument.replace("{}", &name));
         let child = Command::new(binary)
             .args(arguments)
             .stdin(Stdio::null())
@@ -107,7 +119,8 @@ impl Known {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             process,
             child,
-            _directory: directory,
+            file,
+            directory,
         };
         let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(peer.address).is_err() {
@@ -119,22 +132,30 @@ impl Known {
 }
 
 /// Without a master: the one process does the work.
-fn nginx(listen: u16, origin: SocketAddr, directory: &Path) -> String {
+const ONE_PROCESS: &str = "master_process off;";
+
+fn nginx_one(listen: u16) -> String {
+    format!("server {{ listen 127.0.0.1:{listen}; location / {{ proxy_pass http://origin; }} }}")
+}
+
+/// With these lines at the top, and within `http`; `http://origin` is where requests go.
+pub(super) fn nginx(directory: &Path, origin: SocketAddr, top: &str, http: &str) -> String {
     let directory = directory.display();
     format!(
-        "daemon off; master_process off; worker_processes 1; pid {directory}/pid; error_log /dev/null;\n\
+        "daemon off; {top} worker_processes 1; pid {directory}/pid; error_log /dev/null;\n\
          events {{ worker_connections 4096; }}\n\
          http {{ access_log off; keepalive_requests 100000000;\n\
          client_body_temp_path {directory}/b; proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f;\n\
          uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;\n\
          upstream origin {{ server {origin}; keepalive 256; keepalive_requests 100000000; }}\n\
-         server {{ listen 127.0.0.1:{listen}; location / {{ proxy_pass http://origin; proxy_http_version 1.1;\n\
+         proxy_http_version 1.1;\n\
          proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr;\n\
-         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; }} }} }}\n"
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;\n\
+         {http} }}\n"
     )
 }
 
-fn haproxy(listen: u16, origin: SocketAddr, _: &Path) -> String {
+fn haproxy(listen: u16, origin: SocketAddr) -> String {
     format!(
         "global\n  nbthread 1\n  maxconn 4096\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n\
@@ -143,10 +164,14 @@ fn haproxy(listen: u16, origin: SocketAddr, _: &Path) -> String {
     )
 }
 
-fn envoy(listen: u16, origin: SocketAddr, _: &Path) -> String {
+const ENVOY_ONE: &str = r#"route_config: { virtual_hosts: [{ name: all, domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: origin } }] }] }"#;
+
+/// With these lines at the top, and this one for its routes, which go to `origin`.
+pub(super) fn envoy(listen: u16, origin: SocketAddr, top: &str, routes: &str) -> String {
     let (ip, port) = (origin.ip(), origin.port());
     format!(
-        r#"static_resources:
+        r#"{top}
+static_resources:
   listeners:
   - address: {{ socket_address: {{ address: 127.0.0.1, port_value: {listen} }} }}
     filter_chains:
@@ -155,11 +180,7 @@ fn envoy(listen: u16, origin: SocketAddr, _: &Path) -> String {
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: all
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [{{ match: {{ prefix: "/" }}, route: {{ cluster: origin }} }}]
+          {routes}
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}

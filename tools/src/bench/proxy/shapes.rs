@@ -90,6 +90,18 @@ impl Shape {
         }
     }
 
+    /// Hosts and prefixes of paths of `routes` routes, for proxies that know no more.
+    pub(super) fn hosts(self, routes: usize) -> impl Iterator<Item = (String, String)> {
+        (0..routes).map(move |number| {
+            let route = self.route(number);
+            let first = |name: &str, otherwise: &str| {
+                let found = route[name][0].as_str();
+                found.unwrap_or(otherwise).to_owned()
+            };
+            (first("hosts", "*"), first("paths", "/"))
+        })
+    }
+
     /// Requests for `routes` routes.
     pub(super) fn requests(self, routes: usize) -> Vec<Vec<u8>> {
         let requests = (0..REQUESTS).map(|number| {
