@@ -296,7 +296,7 @@ pub(crate) struct TlsSettings {
         value_name = "FILE"
     )]
     pub(crate) ssl_cert_key: Vec<PathBuf>,
-    /// Files with authorities (PEM), separated by commas, that verify upstreams of services with tls_verify and without ca_certificates; `system`
+    /// Files with authorities (PEM), separated by commas, that verify upstreams of services with tls_verify and without ca_certificates, and servers that plugins call; `system`
     /// stands for those of the system
     #[arg(
         long,

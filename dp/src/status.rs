@@ -6,7 +6,7 @@ mod health;
 use crate::NodeId;
 use crate::balance::Upstreams;
 use crate::metrics::{Metrics, Writer};
-use crate::plugin;
+use crate::plugin::{self, Answer, Content};
 use crate::table::Rejected;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -209,6 +209,14 @@ fn answer(
     if let Some(response) = health::answer(&state.upstreams, asked, from_here) {
         return response;
     }
+    if let Some(answer) = state.state.answer(asked.0, path) {
+        // They may show what clients were answered.
+        return if from_here {
+            shown(answer)
+        } else {
+            message(StatusCode::FORBIDDEN, "this is for this machine only")
+        };
+    }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         return message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
     }
@@ -224,6 +232,16 @@ fn answer(
         }
         _ => message(StatusCode::NOT_FOUND, "Not found"),
     }
+}
+
+fn shown(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = match answer.content {
+        Content::Message(text) => message(answer.status, &text),
+        Content::Bytes(body) => Response::new(Full::new(body)),
+    };
+    *response.status_mut() = answer.status;
+    response.headers_mut().extend(answer.headers);
+    response
 }
 
 fn message(status: StatusCode, message: &str) -> Response<Full<Bytes>> {

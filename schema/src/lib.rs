@@ -23,4 +23,5 @@ pub mod plugin;
 pub mod reference;
 pub mod rejection;
 pub mod state;
+pub mod template;
 pub mod version;

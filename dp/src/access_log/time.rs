@@ -63,7 +63,10 @@ impl Date {
 
     fn month(&self) -> &'static str {
         let month = usize::try_from(self.day.month - 1);
-        month.ok().and_then(|place| MONTHS.get(place)).unwrap_or(&"-")
+        month
+            .ok()
+            .and_then(|place| MONTHS.get(place))
+            .unwrap_or(&"-")
     }
 }
 

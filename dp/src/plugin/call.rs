@@ -1,6 +1,7 @@
 //! Calls that plugins make to HTTP servers: time-outs, TLS with the verification that is asked for, kept connections.
 
-use crate::proxy::{load_authorities, tls_to_callee};
+use super::Surroundings;
+use crate::proxy::checker;
 use crate::table::Authority;
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -19,8 +20,6 @@ use std::time::Duration;
 const WAYS_MAX: usize = 256;
 /// Idle connections kept per server and way.
 const IDLE_MAX: usize = 32;
-/// The authorities of the system.
-const SYSTEM: &str = "system";
 
 type HyperClient = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -28,6 +27,7 @@ type HyperClient = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 #[derive(Default)]
 pub(crate) struct Caller {
     clients: Mutex<HashMap<Way, HyperClient>>,
+    trusted: OnceLock<Arc<[Authority]>>,
     verifying: OnceLock<Option<Arc<ClientConfig>>>,
     trusting: OnceLock<Option<Arc<ClientConfig>>>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Caller {
 /// What of a call its connection depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Way {
-    /// Whether the server's certificate is verified, by the authorities of the system.
+    /// Whether the server's certificate is verified, by the authorities that the node trusts.
     pub(crate) verify: bool,
     /// To connect, without TLS.
     pub(crate) connect_timeout: Duration,
@@ -73,6 +73,11 @@ pub(crate) enum CallError {
 }
 
 impl Caller {
+    /// Takes what verifies servers from the node.
+    pub(crate) fn start(&self, node: &Surroundings) {
+        let _ = self.trusted.set(Arc::clone(&node.trusted)); // set already only if it is started twice
+    }
+
     /// Sends a request with an absolute target and reads the answer whole.
     ///
     /// # Errors
@@ -109,10 +114,8 @@ impl Caller {
     /// The form of TLS to servers that are verified, or not.
     pub(crate) fn tls(&self, verify: bool) -> Result<Arc<ClientConfig>, CallError> {
         let made = if verify {
-            self.verifying.get_or_init(|| {
-                let trusted = load_authorities(&[SYSTEM.into()]).ok()?;
-                make_tls(Some(&trusted))
-            })
+            self.verifying
+                .get_or_init(|| make_tls(Some(self.trusted.get().map_or(&[], |trusted| trusted))))
         } else {
             self.trusting.get_or_init(|| make_tls(None))
         };
@@ -149,8 +152,8 @@ impl Caller {
 }
 
 fn make_tls(trusted: Option<&[Authority]>) -> Option<Arc<ClientConfig>> {
-    match tls_to_callee(trusted) {
-        Ok(config) => Some(Arc::new(config)),
+    match checker(trusted, None, false) {
+        Ok(connector) => Some(Arc::clone(connector.config())),
         Err(error) => {
             tracing::error!(%error, "plugins cannot call servers over TLS");
             None

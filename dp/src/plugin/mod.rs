@@ -34,8 +34,7 @@ pub use registry::{CompileError, Entity, Instance, Registered, Registry};
 pub use reply::{BodyFilter, Collect, Origin, Reply};
 pub(crate) use request::RequestBody;
 pub use request::{Access, BodyFault, Rewrite, Target};
-pub use state::{Lasting, State};
-pub use traffic::counters::Counters;
+pub use state::{Lasting, State, Surroundings};
 
 /// The plugins of this build, a line each.
 pub const STANDARD: Registry = Registry::new(&[
@@ -51,7 +50,9 @@ pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<traffic::bot_detection::BotDetection>(),
     Registered::of::<traffic::cors::Cors>(),
     Registered::of::<traffic::ip_restriction::IpRestriction>(),
+    Registered::of::<traffic::proxy_cache::ProxyCache>(),
     Registered::of::<traffic::rate_limiting::RateLimiting>(),
+    Registered::of::<traffic::response_ratelimiting::ResponseRatelimiting>(),
     Registered::of::<logging::file_log::FileLog>(),
     Registered::of::<logging::http_log::HttpLog>(),
     Registered::of::<logging::loggly::Loggly>(),
@@ -70,4 +71,7 @@ pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<traffic::request_size_limiting::RequestSizeLimiting>(),
     Registered::of::<traffic::request_termination::RequestTermination>(),
     Registered::of::<transform::correlation_id::CorrelationId>(),
+    Registered::of::<transform::grpc_web::GrpcWeb>(),
+    Registered::of::<transform::request_transformer::RequestTransformer>(),
+    Registered::of::<transform::response_transformer::ResponseTransformer>(),
 ]);

@@ -1,10 +1,14 @@
 //! What outlives configuration.
 
+use super::phase::Answer;
 use super::registry::Registry;
 use crate::metrics::Writer;
+use crate::table::Authority;
+use http::Method;
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// State of plugins that outlives configuration: keyed by identity (a plugin's id, a credential's), bounded, shared by all
@@ -16,11 +20,19 @@ pub struct State {
 
 /// A type of which [`State`] holds one value.
 pub trait Lasting: Any + Send + Sync {
+    /// Called once, before the first request.
+    fn start(&self, _node: &Surroundings) {}
+
     /// Called about once a second by each worker: drops what is over. `now` is in seconds since the Unix epoch.
     fn tick(&self, _now: u64) {}
 
     /// Writes its numbers for whoever scrapes.
     fn metrics(&self, _writer: &mut Writer) {}
+
+    /// The answer to a request to the status listener, from this machine; `None` if it is about something else.
+    fn answer(&self, _method: &Method, _path: &str) -> Option<Answer> {
+        None
+    }
 
     /// Called once, when the workers have ended: hands over what waits, in that time at most.
     fn stop(&self, _patience: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -29,6 +41,13 @@ pub trait Lasting: Any + Send + Sync {
 }
 
 impl Lasting for () {}
+
+/// What state may use of its node.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The authorities that verify servers for which the configuration names no others.
+    pub trusted: Arc<[Authority]>,
+}
 
 impl State {
     /// The state of these plugins.
@@ -65,6 +84,16 @@ impl State {
     /// All values.
     pub(crate) fn all(&self) -> impl Iterator<Item = &dyn Lasting> {
         self.kept.iter().map(|(_, kept)| &**kept)
+    }
+
+    /// Gives all values what they may use.
+    pub(crate) fn start(&self, node: &Surroundings) {
+        self.all().for_each(|kept| kept.start(node));
+    }
+
+    /// The answer of the value that a request to the status listener is about.
+    pub(crate) fn answer(&self, method: &Method, path: &str) -> Option<Answer> {
+        self.all().find_map(|kept| kept.answer(method, path))
     }
 
     /// Hands over what waits.

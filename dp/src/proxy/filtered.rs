@@ -49,7 +49,7 @@ impl Filtered {
                 Poll::Ready(None) => None,
             };
             let data = match frame.map(Frame::into_data) {
-                Some(Ok(data)) => pass(&mut self.filters, data),
+                Some(Ok(data)) => self.data(data),
                 Some(Err(frame)) => self.end(frame.into_trailers().ok()),
                 None => self.end(None),
             };
@@ -57,6 +57,19 @@ impl Filtered {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }
+    }
+
+    /// A part of the body. Of one whose length is known nobody asks for more than that: its end is at its last part.
+    fn data(&mut self, data: Bytes) -> Bytes {
+        let data = pass(&mut self.filters, data);
+        if !self.body.is_end_stream() {
+            return data;
+        }
+        let last = self.end(None);
+        if last.is_empty() {
+            return data;
+        }
+        [data, last].concat().into()
     }
 
     /// What follows the body: of each filter, through those after it.

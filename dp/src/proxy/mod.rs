@@ -47,7 +47,7 @@ pub use listen::{Listen, ListenError};
 pub(crate) use plan::is_grpc;
 pub use pool::PoolLimits;
 pub use sockets::Inherited;
-pub(crate) use tls::client::tls_to_callee;
+pub(crate) use tls::client::checker;
 pub(crate) use tls::{AnyCertificate, provider};
 pub use tls::{TlsOptions, TlsSettingsError, load_authorities, load_certificate};
 
@@ -216,6 +216,9 @@ impl Proxy {
             log_ended,
             state: Arc::clone(&shared.state),
         };
+        shared.state.start(&plugin::Surroundings {
+            trusted: Arc::clone(&options.tls.trusted),
+        });
         let (working, workers_end) = mpsc::channel(1);
         let keeper = Keeper {
             upstreams: Arc::clone(&shared.upstreams),

@@ -146,6 +146,44 @@ async fn each_identity_is_counted_by_itself() {
 }
 
 #[tokio::test]
+async fn a_group_of_consumers_has_a_limit_for_each_of_them() {
+    let mut entities = key_auth(json!({}));
+    entities.extend([
+        consumer(20, json!({ "username": "bob" })),
+        key_credential(21, 20, json!({ "key": "other" })),
+        consumer(22, json!({ "username": "eve" })),
+        key_credential(23, 22, json!({ "key": "third" })),
+        entity("consumer_group", 40, json!({ "name": "gold" })),
+        scoped(
+            50,
+            "rate-limiting",
+            json!({ "minute": 9 }),
+            &[("consumer_group", 40)],
+        ),
+        scoped(51, "rate-limiting", json!({ "minute": 3 }), &[]),
+    ]);
+    for (id, member) in [(60, 10), (61, 20)] {
+        let fields = json!({ "consumer_group": reference(40), "consumer": reference(member) });
+        entities.push(entity("consumer_group_consumer", id, fields));
+    }
+    let (_origin, gateway) = gateway_with(&entities).await;
+    let mut client = gateway.client().await;
+    for (key, remaining) in [
+        ("secret", "8"),
+        ("secret", "7"),
+        ("other", "8"),
+        ("third", "2"),
+    ] {
+        let reply = client.get_with("/", &[("apikey", key)]).await;
+        assert_eq!(
+            reply.header("ratelimit-remaining"),
+            Some(remaining),
+            "{key}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_new_window_starts_from_zero() {
     static CLOCK: AtomicU64 = AtomicU64::new(NOW);
     let origin = Origin::echo().await;

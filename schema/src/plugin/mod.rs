@@ -1,7 +1,8 @@
 //! The configuration of each plugin: tables of fields, one file per plugin or per family of small ones.
 //!
 //! The tables say what Kong's plugins of the same name take, also of those no data plane of this build runs. They
-//! hold no behaviour. What Kong checks by running Lua (code in `pre-function`, templates) is taken as text.
+//! hold no behaviour. What Kong checks by running Lua (code in `pre-function`) is taken as text; templates are those of
+//! [`template`](crate::template).
 
 mod acme;
 mod ai;

@@ -1,11 +1,12 @@
 //! Plugins that change requests on their way to the service, and answers on their way back.
 //!
-//! What to put in is written `name:value`. A value may be a template; whether it compiles is not known here.
+//! What to put in is written `name:value`. In requests a value may be a [`Template`].
 
 use super::PluginSchema;
 use super::common::{TEXT, none_by_default, texts_or_none};
 use crate::check::text::{Verdict, header_name, is_upper};
 use crate::field::Field;
+use crate::template::Template;
 
 /// Changes requests.
 pub(super) static REQUEST: PluginSchema = PluginSchema::of(
@@ -34,16 +35,20 @@ pub(super) static REQUEST: PluginSchema = PluginSchema::of(
             "replace",
             &[
                 values("body"),
-                headers(),
+                header_templates(),
                 values("querystring"),
-                Field::string("uri"),
+                Field::string("uri").text(template),
             ],
         )
         .required(),
-        Field::record("add", &[values("body"), headers(), values("querystring")]).required(),
+        Field::record(
+            "add",
+            &[values("body"), header_templates(), values("querystring")],
+        )
+        .required(),
         Field::record(
             "append",
-            &[values("body"), headers(), values("querystring")],
+            &[values("body"), header_templates(), values("querystring")],
         )
         .required(),
     ],
@@ -92,6 +97,12 @@ const fn values(name: &'static str) -> Field {
     none_by_default(Field::array(name, &NAMED_VALUE))
 }
 
+/// The same with templates.
+const fn header_templates() -> Field {
+    const HEADER: Field = PAIR.text(header_and_template);
+    none_by_default(Field::array("headers", &HEADER))
+}
+
 /// `name:value`, where the name is one of a header, and the value may be one of a header.
 const fn headers() -> Field {
     const HEADER: Field = PAIR.text(header_and_value);
@@ -109,7 +120,21 @@ fn has_value(pair: &str) -> Verdict {
     if value.is_empty() {
         return Err(format!("key '{name}' has no value"));
     }
-    Ok(())
+    template(value)
+}
+
+fn header_and_template(pair: &str) -> Verdict {
+    header_and_value(pair)?;
+    template(split(pair).1)
+}
+
+fn template(value: &str) -> Verdict {
+    match Template::parse(value) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(format!(
+            "value '{value}' is not in supported format, error: {reason}"
+        )),
+    }
 }
 
 fn named_header(pair: &str) -> Verdict {

@@ -6,7 +6,7 @@ mod aws_sign;
 pub(super) mod azure_functions;
 
 use super::call::{CallError, Caller};
-use super::{Answer, Content, Lasting};
+use super::{Answer, Content, Lasting, Surroundings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
@@ -27,7 +27,11 @@ pub(crate) struct Functions {
     caller: Caller,
 }
 
-impl Lasting for Functions {}
+impl Lasting for Functions {
+    fn start(&self, node: &Surroundings) {
+        self.caller.start(node);
+    }
+}
 
 /// A function's answer for the client.
 fn relay(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Answer {

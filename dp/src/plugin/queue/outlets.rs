@@ -3,7 +3,7 @@
 use super::{Parameters, Queue, Sink};
 use crate::metrics::Writer;
 use crate::plugin::call::Caller;
-use crate::plugin::{Change, Entity, Instance, Lasting};
+use crate::plugin::{Change, Entity, Instance, Lasting, Surroundings};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -176,6 +176,10 @@ impl Thread {
 }
 
 impl Lasting for Outlets {
+    fn start(&self, node: &Surroundings) {
+        self.caller.start(node);
+    }
+
     fn metrics(&self, writer: &mut Writer) {
         let queues = self.all();
         if queues.is_empty() {

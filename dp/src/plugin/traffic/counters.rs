@@ -3,10 +3,9 @@
 
 use crate::calendar::{DAY_SECONDS, Date, date, days_before};
 use crate::metrics::Writer;
-use crate::plugin::Lasting;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 /// The periods limits are set for, shortest first.
@@ -20,10 +19,13 @@ pub(crate) const PERIODS: [Period; 6] = [
 ];
 
 const SHARDS: usize = 64;
-/// About 100 bytes each.
+/// About 160 bytes each.
 const ENTRIES_MAX: usize = 512 * 1024;
 /// How many entries of a full shard are looked at for the one that ends first.
 const EVICTION_SAMPLE: usize = 8;
+
+/// How much is allowed in each of [`PERIODS`].
+pub(crate) type Limits = [Option<u64>; PERIODS.len()];
 
 /// A fixed window's length. Months and years follow the UTC calendar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +50,27 @@ impl Period {
             Self::Month => 2_592_000,
             Self::Year => 31_536_000,
         }
+    }
+
+    /// Kong's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// When a window is over for sure that began then: after the longest month or year.
+    pub(crate) fn end_at_most(self, start: u64) -> u64 {
+        let longest = match self {
+            Self::Second | Self::Minute | Self::Hour | Self::Day => 0,
+            Self::Month | Self::Year => 86_400,
+        };
+        start + self.seconds() + longest
     }
 
     /// The start of the window that holds `now`; both in seconds since the Unix epoch.
@@ -83,7 +106,18 @@ pub(crate) enum Subject {
     Text([u8; 16]),
 }
 
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Entity(id) => write!(f, "{id}"),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Text(hash) => write!(f, "{:032x}", u128::from_be_bytes(*hash)),
+        }
+    }
+}
+
 /// The count of each period before the request asked about.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// Whether the request was within all limits, and so was counted.
     pub(crate) allowed: bool,
@@ -91,9 +125,18 @@ pub(crate) struct Usage {
     pub(crate) before: [u64; PERIODS.len()],
 }
 
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            allowed: true,
+            before: [0; PERIODS.len()],
+        }
+    }
+}
+
 /// The counters. Cheap to share; every method takes `now` in seconds since the Unix epoch.
 #[derive(Debug)]
-pub struct Counters {
+pub(crate) struct Counters {
     shards: Vec<Mutex<HashMap<Key, Windows>>>,
     hasher: std::hash::RandomState,
     shard_entries_max: usize,
@@ -102,21 +145,58 @@ pub struct Counters {
 
 /// Starts (seconds since the epoch) and counts, in the order of [`PERIODS`].
 #[derive(Clone, Copy, Default, Debug)]
-struct Windows {
-    start: [u32; PERIODS.len()],
-    count: [u32; PERIODS.len()],
+pub(crate) struct Windows {
+    pub(crate) start: [u32; PERIODS.len()],
+    /// What this node has counted.
+    pub(crate) count: [u32; PERIODS.len()],
+    /// What others have, as far as this node knows.
+    foreign: [u32; PERIODS.len()],
+    /// How much of what this node has counted it has told.
+    pub(crate) told: [u32; PERIODS.len()],
+    /// Whether somebody has been told to tell others.
+    marked: bool,
 }
 
 impl Windows {
     fn expires(&self) -> u64 {
-        let ends = PERIODS.iter().zip(self.start).zip(self.count);
-        ends.map(|((period, start), count)| match count {
-            0 => 0,
-            // The longest month and year.
-            _ => u64::from(start) + period.seconds() + 86_400 * u64::from(*period as u8 > 3),
-        })
-        .max()
-        .unwrap_or_default()
+        let ends = PERIODS.iter().enumerate().map(|(index, period)| {
+            let empty = self.count[index] == 0 && self.foreign[index] == 0;
+            let start = u64::from(self.start[index]);
+            if empty { 0 } else { period.end_at_most(start) }
+        });
+        ends.max().unwrap_or_default()
+    }
+
+    /// Begins the windows anew that are over.
+    fn turn(&mut self, limits: &Limits, now: u64) {
+        for (index, period) in PERIODS.iter().enumerate() {
+            let start = u32::try_from(period.start(now)).unwrap_or(u32::MAX);
+            if limits[index].is_some() && self.start[index] != start {
+                self.start[index] = start;
+                self.count[index] = 0;
+                self.foreign[index] = 0;
+                self.told[index] = 0;
+            }
+        }
+    }
+
+    fn usage(&self, limits: &Limits) -> Usage {
+        let mut usage = Usage::default();
+        for (index, limit) in limits.iter().enumerate() {
+            let Some(limit) = limit else { continue };
+            usage.before[index] = u64::from(self.count[index]) + u64::from(self.foreign[index]);
+            usage.allowed &= usage.before[index] < *limit;
+        }
+        usage
+    }
+
+    fn add(&mut self, limits: &Limits, amount: u64) {
+        let amount = u32::try_from(amount).unwrap_or(u32::MAX);
+        for (count, limit) in self.count.iter_mut().zip(limits) {
+            if limit.is_some() {
+                *count = count.saturating_add(amount);
+            }
+        }
     }
 }
 
@@ -128,7 +208,7 @@ impl Default for Counters {
 
 impl Counters {
     /// Counters of at most about `entries_max` identities. Above that the ones that end soonest are forgotten.
-    pub fn with_capacity(entries_max: usize) -> Self {
+    pub(crate) fn with_capacity(entries_max: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: std::hash::RandomState::new(),
@@ -137,37 +217,84 @@ impl Counters {
         }
     }
 
-    /// Counts one request if it is within all `limits` (in the order of [`PERIODS`]). Asking and counting are one
-    /// step, so concurrent requests never pass more than the limit.
-    pub(crate) fn take(&self, key: Key, limits: &[Option<u64>; PERIODS.len()], now: u64) -> Usage {
-        let mut shard = self
-            .shard(&key)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Counts one request if it is within all `limits`. Asking and counting are one step, so concurrent requests never
+    /// pass more than the limit.
+    pub(crate) fn take(&self, key: Key, limits: &Limits, now: u64) -> Usage {
+        self.with(key, limits, now, |windows| {
+            let usage = windows.usage(limits);
+            if usage.allowed {
+                windows.add(limits, 1);
+            }
+            usage
+        })
+    }
+
+    /// What is used, without counting.
+    pub(crate) fn look(&self, key: Key, limits: &Limits, now: u64) -> Usage {
+        self.with(key, limits, now, |windows| windows.usage(limits))
+    }
+
+    /// Counts that much, whatever the limits.
+    pub(crate) fn add(&self, key: Key, limits: &Limits, amount: u64, now: u64) {
+        self.with(key, limits, now, |windows| windows.add(limits, amount));
+    }
+
+    /// Marks an identity as one of which others are to be told; whether it was not yet.
+    pub(crate) fn mark(&self, key: Key) -> bool {
+        let mut shard = self.lock(&key);
+        let windows = shard.get_mut(&key);
+        windows.is_some_and(|windows| !std::mem::replace(&mut windows.marked, true))
+    }
+
+    /// Takes the mark away: what this node has counted.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "what is told Redis")
+    )]
+    pub(crate) fn unmark(&self, key: Key) -> Option<Windows> {
+        let mut shard = self.lock(&key);
+        let windows = shard.get_mut(&key)?;
+        windows.marked = false;
+        Some(*windows)
+    }
+
+    /// Notes that others know of so much more from this node, of the window of a period that began then, and what they and
+    /// this node have counted together.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "what is told Redis")
+    )]
+    pub(crate) fn told(&self, key: Key, (index, start): (usize, u32), more: u32, all: u64) {
+        let mut shard = self.lock(&key);
+        let windows = shard.get_mut(&key);
+        if let Some(windows) = windows.filter(|windows| windows.start[index] == start) {
+            let told = windows.told[index].saturating_add(more);
+            windows.told[index] = told;
+            let foreign = all.saturating_sub(u64::from(told));
+            windows.foreign[index] = u32::try_from(foreign).unwrap_or(u32::MAX);
+        }
+    }
+
+    fn with<T>(
+        &self,
+        key: Key,
+        limits: &Limits,
+        now: u64,
+        act: impl FnOnce(&mut Windows) -> T,
+    ) -> T {
+        let mut shard = self.lock(&key);
         if !shard.contains_key(&key) {
             make_room(&mut shard, self.shard_entries_max, now);
         }
         let windows = shard.entry(key).or_default();
-        let mut usage = Usage {
-            allowed: true,
-            before: [0; PERIODS.len()],
-        };
-        for (index, period) in PERIODS.iter().enumerate() {
-            let Some(limit) = limits[index] else { continue };
-            let start = u32::try_from(period.start(now)).unwrap_or(u32::MAX);
-            if windows.start[index] != start {
-                windows.start[index] = start;
-                windows.count[index] = 0;
-            }
-            usage.before[index] = u64::from(windows.count[index]);
-            usage.allowed &= usage.before[index] < limit;
-        }
-        if usage.allowed {
-            for (count, limit) in windows.count.iter_mut().zip(limits) {
-                *count = count.saturating_add(u32::from(limit.is_some()));
-            }
-        }
-        usage
+        windows.turn(limits, now);
+        act(windows)
+    }
+
+    fn lock(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Windows>> {
+        self.shard(key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drops the expired entries of one shard, another each time.
@@ -183,17 +310,12 @@ impl Counters {
     }
 
     /// How many identities are counted.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let lengths = self
             .shards
             .iter()
             .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len());
         lengths.sum()
-    }
-
-    /// Whether nothing is counted.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Windows>> {
@@ -204,12 +326,14 @@ impl Counters {
     }
 }
 
-impl Lasting for Counters {
-    fn tick(&self, now: u64) {
+impl Counters {
+    /// Called about once a second by each worker.
+    pub(crate) fn tick(&self, now: u64) {
         self.sweep(now);
     }
 
-    fn metrics(&self, writer: &mut Writer) {
+    /// Writes its numbers.
+    pub(crate) fn metrics(&self, writer: &mut Writer) {
         let help = "Identities with rate counters";
         writer.single("sluice_dp_rate_counters", "gauge", help, self.len());
     }
@@ -306,8 +430,8 @@ mod tests {
             counters.take(key(number), &limits, 100);
         }
         assert!(counters.len() <= 640);
-        assert!(!counters.is_empty());
+        assert!(counters.len() > 0);
         (0..SHARDS).for_each(|_| counters.sweep(102));
-        assert!(counters.is_empty());
+        assert_eq!(counters.len(), 0);
     }
 }

@@ -1,11 +1,19 @@
 //! Which requests may pass, and how many.
 
+#[cfg(not(feature = "redis"))]
+mod absent;
 pub(super) mod acl;
 pub(super) mod bot_detection;
 pub(super) mod cors;
-pub(super) mod counters;
+mod counters;
 pub(super) mod ip_restriction;
+mod limiter;
+pub(super) mod proxy_cache;
 pub(super) mod rate_limiting;
 pub(super) mod redirect;
+#[cfg(feature = "redis")]
+mod redis;
 pub(super) mod request_size_limiting;
 pub(super) mod request_termination;
+pub(super) mod response_ratelimiting;
+mod subject;

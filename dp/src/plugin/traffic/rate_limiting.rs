@@ -1,9 +1,14 @@
 //! `rate-limiting`: how many requests an identity may send in each period.
 //!
-//! Counts are kept per node, whatever `policy` says.
+//! Counts belong to the plugin's entity, and outlive its changes. Where they are: [`limiter`](super::limiter).
+//!
+//! Deviations: with `policy: redis` and `sync_rate` -1 asking and counting are one step, so that no more requests than the limit
+//! pass over all nodes; Kong counts after it has let a request in, and so lets in more.
 
-use super::counters::{Counters, Key, PERIODS, Period, Subject, Usage};
-use crate::plugin::{Access, Answer, Entity, Phases, Plugin, Step};
+use super::counters::{Key, Limits, PERIODS, Period, Usage};
+use super::limiter::{Limiter, Place, Policy, Server, Unavailable};
+use super::subject::By;
+use crate::plugin::{Access, Answer, Entity, Flow, Phases, Plugin, Step, Waiting};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -41,7 +46,10 @@ pub(crate) struct Fields {
     limit_by: LimitBy,
     header_name: Option<String>,
     path: Option<String>,
-    policy: String,
+    policy: Place,
+    fault_tolerant: bool,
+    redis: Server,
+    sync_rate: f64,
     hide_client_headers: bool,
     error_code: u16,
     error_message: String,
@@ -59,7 +67,10 @@ impl Default for Fields {
             limit_by: LimitBy::Consumer,
             header_name: None,
             path: None,
-            policy: "local".into(),
+            policy: Place::Local,
+            fault_tolerant: true,
+            redis: Server::default(),
+            sync_rate: -1.0,
             hide_client_headers: false,
             error_code: 429,
             error_message: "API rate limit exceeded".into(),
@@ -84,21 +95,13 @@ pub(crate) struct RateLimiting {
     /// The entity: counts are its own.
     id: Uuid,
     /// In the order of [`PERIODS`]; a fractional limit admits as many as its ceiling, as in Kong.
-    limits: [Option<u64>; PERIODS.len()],
+    limits: Limits,
     by: By,
+    policy: Policy,
+    fault_tolerant: bool,
     client_headers: bool,
     status: StatusCode,
     message: String,
-}
-
-#[derive(Debug)]
-enum By {
-    Consumer,
-    Credential,
-    Address,
-    Service,
-    Header(HeaderName),
-    Path(String),
 }
 
 impl Plugin for RateLimiting {
@@ -106,15 +109,9 @@ impl Plugin for RateLimiting {
     const PRIORITY: i32 = 910;
     const PHASES: Phases = Phases::ACCESS;
     type Config = Fields;
-    type State = Counters;
+    type State = Limiter;
 
     fn compile(fields: Fields, entity: &Entity<'_>) -> Result<Self, String> {
-        if fields.policy != "local" {
-            tracing::warn!(
-                policy = fields.policy,
-                "rate-limiting counts on each node by itself"
-            );
-        }
         let limits = [
             fields.second,
             fields.minute,
@@ -136,6 +133,8 @@ impl Plugin for RateLimiting {
             id: entity.id,
             limits: limits.map(|limit| limit.map(ceiling)),
             by,
+            policy: Policy::compile(fields.policy, fields.redis, fields.sync_rate)?,
+            fault_tolerant: fields.fault_tolerant,
             client_headers: !fields.hide_client_headers,
             status: StatusCode::from_u16(fields.error_code)
                 .unwrap_or(StatusCode::TOO_MANY_REQUESTS),
@@ -144,25 +143,47 @@ impl Plugin for RateLimiting {
     }
 
     fn access(&self, request: &mut Access<'_>) -> Step {
-        let key = Key {
+        if self.policy.waits() {
+            return Step::Wait;
+        }
+        let (limiter, key) = (request.state::<Self>(), self.key(request));
+        let usage = self.policy.take(limiter, key, &self.limits, request.now);
+        self.decide(&usage, request).into()
+    }
+
+    fn wait<'a>(&'a self, request: &'a mut Access<'_>) -> Waiting<'a> {
+        Box::pin(async move {
+            let (limiter, key) = (request.state::<Self>(), (self.key(request), true));
+            let asked = self.policy.ask(limiter, key, &self.limits, request.now);
+            match asked.await {
+                Ok(usage) => self.decide(&usage, request),
+                Err(Unavailable) if self.fault_tolerant => Flow::Continue,
+                Err(Unavailable) => Flow::Answer(Unavailable.into()),
+            }
+        })
+    }
+}
+
+impl RateLimiting {
+    fn key(&self, request: &Access<'_>) -> Key {
+        Key {
             plugin: self.id,
-            subject: self.subject(request),
-        };
-        let counters = request.state::<Self>();
-        let usage = counters.take(key, &self.limits, request.now);
-        let tightest = self.report(&usage, request);
+            subject: self.by.subject(request),
+        }
+    }
+
+    fn decide(&self, usage: &Usage, request: &mut Access<'_>) -> Flow {
+        let tightest = self.report(usage, request);
         if usage.allowed {
-            return Step::Continue;
+            return Flow::Continue;
         }
         let mut answer = Answer::message(self.status, self.message.clone());
         if let Some(reset) = tightest.filter(|_| self.client_headers) {
             answer = answer.with(header::RETRY_AFTER, HeaderValue::from(reset));
         }
-        Step::Answer(answer)
+        Flow::Answer(answer)
     }
-}
 
-impl RateLimiting {
     /// Writes the client headers; gives the seconds until the tightest window ends.
     fn report(&self, usage: &Usage, request: &mut Access<'_>) -> Option<u64> {
         // Kong shows the request as counted in all windows if it passes, and in the exceeded one if not.
@@ -194,36 +215,6 @@ impl RateLimiting {
             reset
         })
     }
-
-    /// Whom this request counts for; the client's address where the configured identity is absent.
-    fn subject(&self, request: &Access<'_>) -> Subject {
-        let identity = &request.context.identity;
-        let credential = identity.credential.map(|credential| credential.id);
-        let entity = match &self.by {
-            By::Consumer => {
-                let consumer = identity.consumer.as_ref().map(|consumer| consumer.id);
-                consumer.or(credential)
-            }
-            By::Credential => credential,
-            By::Service => request.service.map(|service| service.id),
-            By::Address => None,
-            By::Header(name) => {
-                let value = request.headers.get(name);
-                return value.map_or(Subject::Address(request.client), |value| {
-                    text(value.as_bytes())
-                });
-            }
-            By::Path(path) if path == request.path => return text(path.as_bytes()),
-            By::Path(_) => None,
-        };
-        entity.map_or(Subject::Address(request.client), Subject::Entity)
-    }
-}
-
-fn text(bytes: &[u8]) -> Subject {
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
-    Subject::Text(hash)
 }
 
 #[allow(
@@ -231,6 +222,6 @@ fn text(bytes: &[u8]) -> Subject {
     clippy::cast_sign_loss,
     reason = "a cast from f64 saturates, which is what a limit needs"
 )]
-fn ceiling(limit: f64) -> u64 {
+pub(super) fn ceiling(limit: f64) -> u64 {
     limit.ceil() as u64
 }

@@ -175,13 +175,8 @@ fn config(
     Ok(config)
 }
 
-/// TLS for calls of plugins; `trusted` verify if anybody does.
-pub(crate) fn tls_to_callee(trusted: Option<&[Authority]>) -> Result<ClientConfig, rustls::Error> {
-    config(verifier(trusted), None, false)
-}
-
-/// TLS for checks of health; `trusted` verify if anybody does.
-pub(in super::super) fn checker(
+/// TLS beside requests, for checks of health and for plugins; `trusted` verify if anybody does.
+pub(crate) fn checker(
     trusted: Option<&[Authority]>,
     certificate: Option<&Arc<Certificate>>,
     http2: bool,

@@ -138,6 +138,37 @@ fn request_transformer_takes_names_and_values() {
 }
 
 #[test]
+fn request_transformer_takes_templates_and_no_other_lua() {
+    let lua = |value: &str| {
+        format!(
+            "value '{value}' is not in supported format, error: only headers, query_params, uri_captures and \
+             shared are supported here, with a name, and texts, with 'or' between them; no other Lua"
+        )
+    };
+    refused(
+        "request-transformer",
+        &[(
+            json!({
+                "replace": {"uri": "/$(os.getenv('HOME'))"},
+                "add": {
+                    "headers": ["a:$(headers.x or 'y')", "a:$(headers.x .. 'y')"],
+                    "body": ["a:$(shared.x)", "a:$(f())"],
+                    "querystring": ["a:$(uri_captures[1])", "a:$(query_params)"],
+                },
+            }),
+            json!({
+                "replace": {"uri": lua("/$(os.getenv('HOME'))")},
+                "add": {
+                    "headers": [null, lua("$(headers.x .. 'y')")],
+                    "body": [null, lua("$(f())")],
+                    "querystring": [null, lua("$(query_params)")],
+                },
+            }),
+        )],
+    );
+}
+
+#[test]
 fn response_transformer_takes_names_and_values() {
     refused(
         "response-transformer",
