@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::plugin;
 use crate::proxy::{self, Inherited, Proxy, Shared};
 use crate::status::{self, Node, NodeState};
-use crate::table::Table;
+use crate::table::{Table, Variables};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use sluice_replica::environment::Environment;
@@ -155,7 +155,9 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         shared.state.clone(),
         shared.upstreams.clone(),
     ));
-    let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
+    let tables = Arc::new(ArcSwap::from_pointee(Table::with_variables(
+        Variables::of_process(),
+    )));
     let sink = TableSink {
         tables: tables.clone(),
         upstreams: shared.upstreams.clone(),
@@ -345,7 +347,7 @@ impl Sink for TableSink {
         digest: Digest,
         entities: &mut dyn Iterator<Item = (Key, Entry)>,
     ) {
-        let table = Table::with_plugins(self.tables.load().registry());
+        let table = self.tables.load().cleared();
         let (mut table, _) = table.apply(cursor.version, &[]);
         loop {
             let page: Vec<Change> = (&mut *entities).take(RELOAD_PAGE).map(added).collect();

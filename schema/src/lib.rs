@@ -24,4 +24,5 @@ pub mod reference;
 pub mod rejection;
 pub mod state;
 pub mod template;
+pub mod vault;
 pub mod version;

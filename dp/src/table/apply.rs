@@ -30,35 +30,30 @@ impl Table {
         let mut rejected = Vec::new();
         // Filled from their targets once, after all changes.
         let mut refill = BTreeSet::new();
+        let mut vaults_changed = false;
         for change in changes {
             // Kinds this build does not know have no part in serving requests.
             let Some(kind) = Kind::from_name(change.key.kind.as_str()) else {
                 continue;
             };
-            let outcome = match &change.after {
-                Some(entry) => table.put(kind, &change.key, entry, &mut refill),
+            vaults_changed |= kind == Kind::Vault;
+            match &change.after {
+                Some(entry) => {
+                    let outcome = table.put(kind, &change.key, entry, &mut refill);
+                    rejected.extend(table.note(&change.key, entry, outcome));
+                }
                 None => {
                     table.remove(kind, change.key.id.0, &mut refill);
-                    Ok(())
+                    table.vaults.forget(&change.key);
+                    table.accept(&change.key);
                 }
-            };
-            match (outcome, &change.after) {
-                (Err(reason), Some(entry)) => {
-                    let refusal = Rejected {
-                        key: change.key.clone(),
-                        version: entry.version,
-                        reason: shorten(reason),
-                    };
-                    table
-                        .rejected
-                        .insert(change.key.clone(), Arc::new(refusal.clone()));
-                    rejected.push(refusal);
-                }
-                (Ok(()) | Err(_), _) => {
-                    if !table.rejected.is_empty() {
-                        table.rejected.remove(&change.key);
-                    }
-                }
+            }
+        }
+        if vaults_changed {
+            for (key, kind, entry) in table.vaults.referring() {
+                let outcome = table.put(kind, &key, &entry, &mut refill);
+                rejected.retain(|refusal| refusal.key != key);
+                rejected.extend(table.note(&key, &entry, outcome));
             }
         }
         table.note_rewrites();
@@ -74,6 +69,27 @@ impl Table {
         (table, rejected)
     }
 
+    /// Notes what came of an entity. Gives it back if it was rejected.
+    fn note(&mut self, key: &Key, entry: &Entry, outcome: Result<(), String>) -> Option<Rejected> {
+        let Err(reason) = outcome else {
+            self.accept(key);
+            return None;
+        };
+        let refusal = Rejected {
+            key: key.clone(),
+            version: entry.version,
+            reason: shorten(reason),
+        };
+        self.rejected.insert(key.clone(), Arc::new(refusal.clone()));
+        Some(refusal)
+    }
+
+    fn accept(&mut self, key: &Key) {
+        if !self.rejected.is_empty() {
+            self.rejected.remove(key);
+        }
+    }
+
     fn put(
         &mut self,
         kind: Kind,
@@ -86,6 +102,7 @@ impl Table {
             version: entry.version,
             workspace: &key.workspace,
         };
+        let entry = &*self.vaults.open(kind, key, entry)?;
         let held = &mut self.credentials;
         match kind {
             Kind::Service => {
@@ -141,8 +158,11 @@ impl Table {
                 let authority = Authority::compile(&decode(entry)?)?;
                 self.authorities.insert(origin.id, Arc::new(authority));
             }
+            Kind::Vault => self
+                .vaults
+                .insert(origin.id, origin.workspace, decode(entry)?),
             // Not used by any plugin that runs here.
-            Kind::FilterChain | Kind::Vault | Kind::KeySet | Kind::Key | Kind::Workspace => {}
+            Kind::FilterChain | Kind::KeySet | Kind::Key | Kind::Workspace => {}
         }
         Ok(())
     }
@@ -244,8 +264,9 @@ impl Table {
             Kind::CaCertificate => {
                 self.authorities.remove(&id);
             }
+            Kind::Vault => self.vaults.remove(id),
             // Not used by any plugin that runs here.
-            Kind::FilterChain | Kind::Vault | Kind::KeySet | Kind::Key | Kind::Workspace => {}
+            Kind::FilterChain | Kind::KeySet | Kind::Key | Kind::Workspace => {}
         }
     }
 

@@ -19,6 +19,7 @@ mod router;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod vaults;
 
 pub use certificate::{Authority, Certificate, CertificateFault, Fingerprint};
 pub use checks::{Active, Checks, Limits, Passive, ProbeProtocol, Statuses};
@@ -29,6 +30,7 @@ pub use plugins::Chain;
 pub use route::Route;
 pub use router::{Captures, Match, RequestHead, StreamHead, StreamProtocol};
 pub use upstream::{Algorithm, Hash, HashOn, Target, Upstream};
+pub use vaults::Variables;
 
 use crate::plugin::{self, Instance, Phases, Registry};
 use certificate::Snis;
@@ -44,6 +46,7 @@ use sluice_schema::version::Version;
 use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
+use vaults::Vaults;
 
 /// The configuration at one version, compiled.
 #[derive(Clone)]
@@ -70,6 +73,7 @@ pub struct Table {
     plugins: Plugins,
     /// Whether a request must be shown to a plugin before it is routed.
     rewrites: bool,
+    vaults: Vaults,
     /// The plugins that entities can name.
     registry: Registry,
     rejected: OrdMap<Key, Arc<Rejected>>,
@@ -107,6 +111,23 @@ impl Table {
         Self {
             registry,
             ..Self::default()
+        }
+    }
+
+    /// No configuration, with the variables that entities may refer to.
+    pub fn with_variables(variables: Variables) -> Self {
+        Self {
+            vaults: Vaults::new(variables),
+            ..Self::default()
+        }
+    }
+
+    /// No configuration, for the same plugins and with the same variables.
+    #[must_use]
+    pub fn cleared(&self) -> Self {
+        Self {
+            registry: self.registry,
+            ..Self::with_variables(self.vaults.variables().clone())
         }
     }
 
@@ -366,6 +387,7 @@ impl Default for Table {
             authorities: HashMap::default(),
             plugins: Plugins::default(),
             rewrites: false,
+            vaults: Vaults::default(),
             registry: plugin::STANDARD,
             rejected: OrdMap::default(),
             touched: Arc::default(),

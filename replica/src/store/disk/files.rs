@@ -16,6 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CACHE_BYTES_MAX: u64 = 8 << 20;
+/// Batches with so many writes are cleaned up after.
+const COLLECTED_COUNT: usize = 64;
+/// Nothing is ever kept under it.
+const NO_KEY: &[u8] = b"";
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_PACE: Duration = Duration::from_millis(10);
 const DATABASE_PREFIX: &str = "db.";
@@ -269,6 +273,7 @@ impl Database for SledDatabase {
     }
 
     fn apply(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+        let count = batch.len();
         let mut writes = sled::Batch::default();
         for (key, value) in batch {
             match value {
@@ -276,7 +281,17 @@ impl Database for SledDatabase {
                 None => writes.remove(key),
             }
         }
-        self.guarded("write", |db| db.apply_batch(writes))
+        self.guarded("write", |db| {
+            db.apply_batch(writes)?;
+            // Each write has made a node superfluous, and sled frees a few of them whenever it is used again: without this, most
+            // of a large batch's would stay until many small ones had come.
+            if count >= COLLECTED_COUNT {
+                for _ in 0..count {
+                    db.contains_key(NO_KEY)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// sled's own flush uses `sync_file_range`, which does not reach the drive: its files are synced here, and the
