@@ -10,6 +10,7 @@ mod acl;
 mod auth_chain;
 mod basic_auth;
 mod bot_detection;
+mod cluster_limits;
 mod correlation_id;
 mod cors;
 mod grpc_web;
