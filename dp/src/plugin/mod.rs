@@ -74,6 +74,8 @@ pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<traffic::request_size_limiting::RequestSizeLimiting>(),
     Registered::of::<traffic::request_termination::RequestTermination>(),
     Registered::of::<transform::correlation_id::CorrelationId>(),
+    #[cfg(feature = "grpc-gateway")]
+    Registered::of::<transform::grpc_gateway::GrpcGateway>(),
     Registered::of::<transform::grpc_web::GrpcWeb>(),
     Registered::of::<transform::request_transformer::RequestTransformer>(),
     Registered::of::<transform::response_transformer::ResponseTransformer>(),

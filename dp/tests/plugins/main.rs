@@ -13,6 +13,7 @@ mod bot_detection;
 mod cluster_limits;
 mod correlation_id;
 mod cors;
+mod grpc_gateway;
 mod grpc_web;
 mod hmac_auth;
 mod ip_restriction;
