@@ -1,6 +1,8 @@
 //! Settings of the control plane.
 
+use crate::access::Anonymous;
 use crate::snapshots::Policy;
+use crate::start::AdminTls;
 use clap::{Args, Parser};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
@@ -84,7 +86,7 @@ pub(crate) struct LogSettings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Admin API")]
 pub(crate) struct AdminSettings {
-    /// Address of the Admin API. It has no authentication yet: keep it on loopback or behind something that has
+    /// Address of the Admin API
     #[arg(
         long,
         env = "SLUICE_CP_ADMIN_LISTEN",
@@ -92,6 +94,37 @@ pub(crate) struct AdminSettings {
         value_name = "ADDRESS"
     )]
     pub(crate) admin_listen: SocketAddr,
+    /// File that says who may do what: tokens (`sluice token new`) and client certificates. Read again when it changes
+    #[arg(long, env = "SLUICE_CP_ADMIN_ACCESS", value_name = "FILE")]
+    pub(crate) admin_access: Option<PathBuf>,
+    /// What callers may do who show neither token nor certificate [default: none where admin_access is given, admin on a loopback
+    /// address, read elsewhere]
+    #[arg(long, env = "SLUICE_CP_ADMIN_ANONYMOUS", value_name = "none|read|admin")]
+    pub(crate) admin_anonymous: Option<Anonymous>,
+    /// Certificate of the Admin API (PEM), with those that lead to its authority; it speaks TLS only then
+    #[arg(
+        long,
+        env = "SLUICE_CP_ADMIN_SSL_CERT",
+        requires = "admin_ssl_cert_key",
+        value_name = "FILE"
+    )]
+    pub(crate) admin_ssl_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(
+        long,
+        env = "SLUICE_CP_ADMIN_SSL_CERT_KEY",
+        requires = "admin_ssl_cert",
+        value_name = "FILE"
+    )]
+    pub(crate) admin_ssl_cert_key: Option<PathBuf>,
+    /// Authorities (PEM) of the certificates that callers may show instead of a token
+    #[arg(
+        long,
+        env = "SLUICE_CP_ADMIN_CLIENT_CA",
+        requires = "admin_ssl_cert",
+        value_name = "FILE"
+    )]
+    pub(crate) admin_client_ca: Option<PathBuf>,
     /// Host names by which the Admin API may be called, besides IP addresses and localhost
     #[arg(
         long,
@@ -118,6 +151,23 @@ pub(crate) struct AdminSettings {
         value_name = "URL"
     )]
     pub(crate) admin_gui_url: Vec<String>,
+}
+
+impl AdminSettings {
+    /// TLS, if it is wanted.
+    pub(crate) fn tls(&self) -> anyhow::Result<Option<AdminTls>> {
+        match (&self.admin_ssl_cert, &self.admin_ssl_cert_key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(AdminTls {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                client_ca: self.admin_client_ca.clone(),
+            })),
+            (Some(_), None) | (None, Some(_)) => {
+                anyhow::bail!("admin_ssl_cert and admin_ssl_cert_key go together")
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -3,6 +3,7 @@
 //! Any number of control planes run on one log without a leader. Each folds the log into its own state and answers
 //! reads from that; only the writer appends.
 
+pub mod access;
 pub mod admin;
 pub mod config;
 pub mod core;
@@ -10,9 +11,11 @@ pub mod fleet;
 pub mod permission;
 pub mod snapshots;
 pub mod start;
+mod time;
 pub mod view;
 pub mod writer;
 
+pub use access::Access;
 pub use fleet::Fleet;
 pub use snapshots::Snapshots;
 pub use view::View;
@@ -46,6 +49,8 @@ pub struct ControlPlane {
     pub keychain: Keychain,
     /// Changes what is logged.
     pub log_level: LogLevel,
+    /// Who may call its Admin API.
+    pub access: Access,
     /// What does not change while it runs.
     pub info: Arc<Info>,
 }

@@ -1,5 +1,6 @@
 //! Starting and running a control plane: from settings to served requests, and back on shutdown.
 
+use crate::access::{Access, Anonymous, Watched};
 use crate::config::Settings;
 use crate::core::{self, Tasks};
 use crate::snapshots::Policy;
@@ -34,6 +35,10 @@ pub struct Parts {
     pub router_flavor: RouterFlavor,
     /// Further origins for [`Info::allowed_origins`].
     pub admin_gui_url: Vec<String>,
+    /// Who may call the Admin API.
+    pub access: AccessOptions,
+    /// TLS of the Admin API.
+    pub admin_tls: Option<AdminTls>,
     /// Changes what is logged.
     pub log_level: LogLevel,
     /// Directory of the local store.
@@ -48,6 +53,26 @@ pub struct Parts {
     pub sync: SyncMode,
     /// When snapshots are cut.
     pub snapshots: Policy,
+}
+
+/// Who may call the Admin API.
+#[derive(Clone, Debug, Default)]
+pub struct AccessOptions {
+    /// The file of callers.
+    pub file: Option<PathBuf>,
+    /// What others may do; if it is not given: nothing where there is a file, everything on a loopback address, and read elsewhere.
+    pub anonymous: Option<Anonymous>,
+}
+
+/// TLS of the Admin API.
+#[derive(Clone, Debug)]
+pub struct AdminTls {
+    /// A file with the certificate and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// A file with its key.
+    pub key: PathBuf,
+    /// A file with the authorities of certificates that callers show.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A control plane that is running.
@@ -92,6 +117,11 @@ pub async fn run(
         admin: listener,
         admin_hosts: admin.admin_hosts,
         router_flavor: admin.router_flavor,
+        admin_tls: admin.tls()?,
+        access: AccessOptions {
+            file: admin.admin_access,
+            anonymous: admin.admin_anonymous,
+        },
         admin_gui_url: admin.admin_gui_url,
         log_level,
         data_dir: log.data_dir,
@@ -151,6 +181,9 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         .admin
         .local_addr()
         .context("the Admin API's socket has no address")?;
+    let tls = parts.admin_tls.as_ref().map(admin::tls::config);
+    let tls = tls.transpose().context("TLS of the Admin API")?;
+    let access = open_access(&parts.access, admin, &mut tasks, shutdown)?;
     let info = Arc::new(Info {
         node_id: core.id,
         hostname: hostname(),
@@ -173,11 +206,12 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         source: parts.source,
         keychain: parts.keychain,
         log_level: parts.log_level,
+        access,
         info,
     };
     let (listener, served, token) = (parts.admin, control_plane.clone(), shutdown.clone());
     tasks.spawn(async move {
-        admin::serve(listener, served, token).await?;
+        admin::serve(listener, tls, served, token).await?;
         Ok("Admin API")
     });
     tracing::info!(%admin, node = %core.id, "the Admin API is listening");
@@ -186,6 +220,28 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         admin,
         tasks,
     })
+}
+
+/// The door, with its file followed.
+fn open_access(
+    options: &AccessOptions,
+    admin: SocketAddr,
+    tasks: &mut Tasks,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Access> {
+    let file = match &options.file {
+        None => None,
+        Some(path) => {
+            let file = Watched::open(path).context("admin_access")?;
+            let (following, path, token) = (file.clone(), path.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                following.follow(path, token).await;
+                Ok("file of callers")
+            });
+            Some(file)
+        }
+    };
+    Ok(Access::new(options.anonymous, file, admin.ip().is_loopback())?)
 }
 
 impl Running {

@@ -1,6 +1,7 @@
-//! What the table costs: lookups, one-entity changes and memory at 1 thousand, 30 thousand and 1 million routes.
+//! What the table costs: lookups, one-entity changes and memory at 1 thousand, 30 thousand and 1 million routes, and consumers
+//! with a key each.
 //!
-//! `cargo run --release -p sluice-dp --example table_bench [shape routes]`
+//! `cargo run --release -p sluice-dp --example table_bench [shape routes]`, and `... table_bench keys [consumers]` for these alone
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -118,6 +119,12 @@ const SHAPES: [Shape; 5] = [
 ];
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|part| part == "keys") {
+        let sizes = std::env::args()
+            .skip(2)
+            .filter_map(|text| text.parse().ok());
+        return sizes.for_each(keys);
+    }
     let arguments: Vec<usize> = std::env::args()
         .skip(1)
         .filter_map(|text| text.parse().ok())
@@ -152,6 +159,71 @@ fn main() {
                 .unwrap();
         }
     }
+    for size in [1_000, 1_000_000] {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["keys".to_owned(), size.to_string()]);
+        command.status().unwrap();
+    }
+}
+
+/// Consumers with a key each: what finding the key and its consumer takes.
+fn keys(size: usize) {
+    let mut random = StdRng::seed_from_u64(7);
+    let before = resident();
+    let mut table = Table::empty();
+    let entity = |kind: Kind, number: u128, fields: serde_json::Value| Change {
+        key: Key {
+            kind: kind.key_name(),
+            workspace: Workspace::DEFAULT,
+            id: Id(Uuid::from_u128(number)),
+        },
+        before: None,
+        after: Some(Entry {
+            version: Version(1),
+            body: Body::encode(fields.as_object().unwrap()),
+        }),
+    };
+    let consumer = |index: usize| {
+        let number = 2 * index as u128;
+        let fields =
+            json!({ "username": format!("consumer-{index}"), "created_at": 1, "updated_at": 1 });
+        let key = json!({
+            "key": format!("key-{index}"), "consumer": { "id": Uuid::from_u128(number).to_string() }, "created_at": 1,
+        });
+        [
+            entity(Kind::Consumer, number, fields),
+            entity(Kind::KeyauthCredential, number + 1, key),
+        ]
+    };
+    for first in (0..size).step_by(BATCH) {
+        let changes: Vec<_> = (first..size.min(first + BATCH))
+            .flat_map(consumer)
+            .collect();
+        let (next, rejected) = table.apply(Version(1), &changes);
+        assert!(rejected.is_empty(), "{rejected:?}");
+        table = next;
+    }
+    let bytes = resident().saturating_sub(before) / size;
+    let shown: Vec<String> = (0..LOOKUPS)
+        .map(|_| format!("key-{}", random.random_range(0..size)))
+        .collect();
+    let mut each: Vec<u64> = shown
+        .iter()
+        .map(|key| {
+            black_box(key.bytes().fold(0u8, u8::wrapping_add));
+            let begun = Instant::now();
+            let credential = table.key_credential(&Workspace::DEFAULT, key).unwrap();
+            let consumer = table.consumer(credential.consumer.id).unwrap();
+            black_box(consumer);
+            begun.elapsed().as_nanos() as u64
+        })
+        .collect();
+    each.sort_unstable();
+    println!(
+        "{size} consumers with a key: cold lookup of key and consumer p50 {} ns, p99 {} ns; {bytes} B each",
+        each[LOOKUPS / 2],
+        each[LOOKUPS * 99 / 100]
+    );
 }
 
 fn run(shape: Shape, size: usize) {

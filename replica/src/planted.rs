@@ -30,8 +30,6 @@ pub enum Bug {
     SyncClaimed,
     /// What is to be synced is reported as durable before it is.
     DurableTooEarly,
-    /// A database that lost what it had is believed.
-    WitnessIgnored,
     /// A record's checksum is not compared.
     ChecksumIgnored,
     /// The last known good copy is not verified.
@@ -79,7 +77,6 @@ impl Bug {
         Self::JournalSkipped,
         Self::SyncClaimed,
         Self::DurableTooEarly,
-        Self::WitnessIgnored,
         Self::ChecksumIgnored,
         Self::GoodUnverified,
         Self::SnapshotBackwards,

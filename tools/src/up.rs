@@ -140,6 +140,8 @@ async fn serve(
         admin_hosts: Vec::new(),
         router_flavor: settings.router_flavor,
         admin_gui_url: Vec::new(),
+        access: sluice_cp::start::AccessOptions::default(),
+        admin_tls: None,
         log_level,
         data_dir: settings.data_dir.join("cp"),
         key,

@@ -4,6 +4,7 @@
 use super::answer;
 use super::endpoint::Verb;
 use super::request::Call;
+use crate::access::{Act, Reach, Stranger};
 use crate::writer::WriteError;
 use axum::response::Response;
 use http::StatusCode;
@@ -56,6 +57,16 @@ pub(super) enum Problem {
     ForeignHost(String),
     /// A page of another site made the request.
     CrossSite,
+    /// Who asks is not known, and only those who are may.
+    Unknowable,
+    /// What was shown is nobody's.
+    Stranger(Stranger),
+    /// Who asks may not do this here.
+    Forbidden {
+        name: String,
+        act: Act,
+        reach: Reach,
+    },
     /// The keyring is not to be believed, and why.
     Keyring(String),
     /// The log is away; nothing has changed.
@@ -108,6 +119,12 @@ impl Problem {
             Self::CrossSite => {
                 tracing::warn!(request_id, path, "refused a request of another site")
             }
+            Self::Stranger(stranger) => {
+                tracing::warn!(?stranger, request_id, path, "refused a stranger");
+            }
+            Self::Forbidden { name, .. } => {
+                tracing::warn!(name, request_id, path, "refused what was not granted");
+            }
             Self::Rejected(_)
             | Self::Mistaken(_)
             | Self::NotFound
@@ -127,6 +144,7 @@ impl Problem {
             | Self::KeyReused
             | Self::Header(..)
             | Self::Argument(..)
+            | Self::Unknowable
             | Self::Conflict(_) => {}
             Self::Keyring(reason) => {
                 tracing::warn!(reason, request_id, path, "refused a keyring");
@@ -143,6 +161,10 @@ impl Problem {
             }
             Self::Unavailable(_) | Self::Unknown(_) => {
                 answer::set(response.headers_mut(), "retry-after", "1");
+            }
+            Self::Unknowable | Self::Stranger(_) => {
+                let challenge = "Bearer realm=\"sluice\"";
+                answer::set(response.headers_mut(), "www-authenticate", challenge);
             }
             Self::Rejected(_)
             | Self::Mistaken(_)
@@ -164,6 +186,7 @@ impl Problem {
             | Self::Argument(..)
             | Self::ForeignHost(_)
             | Self::CrossSite
+            | Self::Forbidden { .. }
             | Self::Conflict(_)
             | Self::Keyring(_)
             | Self::Internal(_) => {}
@@ -194,7 +217,10 @@ impl Problem {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyLost => StatusCode::REQUEST_TIMEOUT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::ForeignHost(_) | Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::ForeignHost(_) | Self::CrossSite | Self::Forbidden { .. } => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Unknowable | Self::Stranger(_) => StatusCode::UNAUTHORIZED,
             Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -235,6 +261,13 @@ impl Problem {
             Self::CrossSite => "Changes from pages of another site are not allowed: add the \
                                 page's host to the allowed hosts"
                 .to_owned(),
+            Self::Unknowable => "Unauthorized: show a token (Authorization: Bearer, or Kong-Admin-Token) or a \
+                                 client certificate"
+                .to_owned(),
+            Self::Stranger(stranger) => stranger.to_string(),
+            Self::Forbidden { name, act, reach } => {
+                format!("{name}, you do not have permission to {act} {reach}")
+            }
             Self::Keyring(reason) => format!("The keyring is refused: {reason}"),
             Self::Unavailable(reason) => {
                 format!("The configuration cannot be changed or its log read now: {reason}")

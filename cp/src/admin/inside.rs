@@ -6,6 +6,7 @@ use sluice_schema::check::fill_nulls;
 use sluice_schema::decide::{Selector, entity_tag};
 use sluice_schema::entity::{Entry, Id, Workspace};
 use sluice_schema::kind::{Kind, Unique};
+use sluice_schema::mask::mask;
 use sluice_schema::state::State;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use std::sync::Arc;
 pub(super) struct Inside {
     pub(super) state: Arc<State>,
     pub(super) workspace: Workspace,
+    /// Whether secrets are shown as such only.
+    pub(super) masked: bool,
 }
 
 impl Inside {
@@ -22,6 +25,7 @@ impl Inside {
         Self {
             state: state.clone(),
             workspace: self.workspace.clone(),
+            masked: self.masked,
         }
     }
 
@@ -78,7 +82,10 @@ impl Inside {
 
     /// An entity as the Admin API shows it. Of one whose body cannot be read there is at least the id, to delete it by.
     pub(super) fn shown(&self, kind: Kind, id: Id, entry: &Entry) -> Value {
-        let fields = entry.body.fields().unwrap_or_default();
+        let mut fields = entry.body.fields().unwrap_or_default();
+        if self.masked {
+            fields = mask(Some(kind), &fields, None);
+        }
         let mut shown = fill_nulls(kind.schema(), id, &fields);
         if let Some(names) = kind.schema().names {
             let known = self.state.names(names, kind, &self.workspace, id);

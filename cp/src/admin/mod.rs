@@ -30,25 +30,28 @@ mod request;
 mod schemas;
 mod snapshots;
 mod tags;
+pub(crate) mod tls;
 mod warnings;
 mod workspaces;
 
 use crate::ControlPlane;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State as Shared;
+use axum::extract::{ConnectInfo, State as Shared};
 use axum::response::Response;
-use axum::serve::ListenerExt;
-use endpoint::{Endpoint, Fixed, Location, Place, Verb};
+use crate::access::{Act, Reach};
+use endpoint::{Endpoint, Fixed, Location, Need, Place, Verb};
 use error::Problem;
 use guard::Guard;
 use http::{HeaderMap, Method, Request};
 use metrics::Metrics;
 use request::Call;
+use rustls::ServerConfig;
+use sluice_replica::environment::Environment;
 use sluice_schema::kind::{Kind, WASM_DISABLED};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use tls::{Peer, Socket};
 use tokio_util::sync::CancellationToken;
 
 /// What every request is answered with.
@@ -74,18 +77,14 @@ pub fn router(control_plane: ControlPlane) -> Router {
 /// If the listener has no address.
 pub async fn serve(
     listener: tokio::net::TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     control_plane: ControlPlane,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let loopback = listener.local_addr()?.ip().is_loopback();
     let router = build(control_plane, loopback, shutdown.clone());
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "could not set TCP_NODELAY");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    axum::serve(Socket::new(listener, tls), service)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }
@@ -142,6 +141,7 @@ async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {
     }
     let verb = Verb::parse(&call.head.method).filter(|verb| verbs.contains(verb));
     let verb = verb.ok_or(Problem::MethodNotAllowed(verbs))?;
+    authorize(call, endpoint.need(verb))?;
     if endpoint.is_about(Kind::FilterChain) {
         return Err(Problem::Bad(WASM_DISABLED.to_owned()));
     }
@@ -167,6 +167,25 @@ async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {
             };
             entities::item(call, place, id, verb, body).await
         }
+    }
+}
+
+/// Finds out who asks, and whether that one may.
+fn authorize(call: &mut Call<'_>, need: Need) -> Result<(), Problem> {
+    let control_plane = &call.admin.control_plane;
+    let peer = call.head.extensions.get::<ConnectInfo<Peer>>();
+    let names = peer.map_or(&[][..], |ConnectInfo(peer)| &peer.names);
+    let caller = control_plane
+        .access
+        .identify(&call.head.headers, names, Environment::system().now());
+    call.caller = caller.map_err(Problem::Stranger)?;
+    let own = Reach::Workspace(call.inside.workspace.clone());
+    call.inside.masked = !call.caller.grants.allow(Act::Change, &own);
+    match need {
+        Need::Nothing => Ok(()),
+        Need::Anywhere(act) => call.permit(act, Reach::Anywhere),
+        Need::Inside(act) => call.permit(act, own),
+        Need::Above(act) => call.permit(act, Reach::Whole),
     }
 }
 

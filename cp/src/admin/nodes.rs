@@ -2,11 +2,11 @@
 
 use super::answer;
 use super::error::Problem;
-use super::event_view::rfc3339;
 use super::list::{self, Page};
 use super::request::Call;
 use super::warnings;
 use crate::fleet::{FORGET, Node};
+use crate::time::rfc3339;
 use axum::response::Response;
 use serde_json::{Value, json};
 use sluice_schema::version::Version;

@@ -3,6 +3,8 @@
 use super::Admin;
 use super::error::Problem;
 use super::inside::Inside;
+use super::tls::Peer;
+use crate::access::{Act, Caller, Grants, Reach};
 use crate::writer::{Idempotency, Request};
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
@@ -17,7 +19,6 @@ use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
 use sluice_schema::kind::{Kind, Schema};
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
@@ -35,6 +36,7 @@ const HEADER_BYTES_MAX: usize = 1024;
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Who asks, if nobody says.
 const ANONYMOUS: &str = "anonymous";
+const VIA: &str = "admin-api";
 
 /// A request, without its body, and the state it is answered from.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(super) struct Call<'a> {
     pub(super) head: Parts,
     /// What it sees; the workspace is `default` until the path has been read.
     pub(super) inside: Inside,
+    /// Who asks; nobody who may anything until that was looked up.
+    pub(super) caller: Caller,
     pub(super) query: Query,
     pub(super) request_id: String,
     /// What has been read of the body.
@@ -54,6 +58,7 @@ impl<'a> Call<'a> {
         let inside = Inside {
             state: admin.control_plane.view.state(),
             workspace: Workspace::DEFAULT,
+            masked: true,
         };
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let given = head
@@ -66,6 +71,10 @@ impl<'a> Call<'a> {
             admin,
             head,
             inside,
+            caller: Caller {
+                name: None,
+                grants: Grants::default(),
+            },
             query,
             request_id,
             body: Mutex::default(),
@@ -74,20 +83,39 @@ impl<'a> Call<'a> {
 
     /// Who asks and why.
     pub(super) fn request(&self) -> Result<Request, Problem> {
-        let name = self
-            .header("sluice-actor")?
-            .unwrap_or_else(|| ANONYMOUS.to_owned());
-        let address = self.head.extensions.get::<ConnectInfo<SocketAddr>>();
+        let said = self.header("sluice-actor")?;
+        let (name, via) = match (&self.caller.name, said) {
+            (None, said) => (said.unwrap_or_else(|| ANONYMOUS.to_owned()), VIA.to_owned()),
+            (Some(name), None) => (name.to_string(), VIA.to_owned()),
+            // Whose token it is is known; for whom it was used is what its owner says.
+            (Some(name), Some(said)) => (name.to_string(), format!("{VIA} for {said}")),
+        };
+        let peer = self.head.extensions.get::<ConnectInfo<Peer>>();
+        let address = peer.map(|ConnectInfo(peer)| peer.address.ip().to_string());
         Ok(Request {
-            actor: Actor {
-                name,
-                via: "admin-api".to_owned(),
-                address: address.map(|ConnectInfo(address)| address.ip().to_string()),
-            },
+            actor: Actor { name, via, address },
             reason: self.header("sluice-reason")?,
             request_id: Some(self.request_id.clone()),
             idempotency: self.idempotency()?,
             router_flavor: self.admin.control_plane.info.router_flavor,
+        })
+    }
+
+    /// Whether the caller may do this; `Reach::Workspace` is for those that the path does not name.
+    ///
+    /// # Errors
+    /// If not.
+    pub(super) fn permit(&self, act: Act, reach: Reach) -> Result<(), Problem> {
+        if self.caller.grants.allow(act, &reach) {
+            return Ok(());
+        }
+        Err(match &self.caller.name {
+            Some(name) => Problem::Forbidden {
+                name: name.to_string(),
+                act,
+                reach,
+            },
+            None => Problem::Unknowable,
         })
     }
 

@@ -2,9 +2,9 @@
 
 use super::answer;
 use super::error::Problem;
-use super::event_view::rfc3339;
 use super::request::{BODY_BYTES_MAX, Call};
 use crate::snapshots::SnapshotError;
+use crate::time::rfc3339;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;

@@ -82,6 +82,8 @@ impl Server {
             admin_hosts: vec!["gui.example".to_owned()],
             router_flavor: RouterFlavor::default(),
             admin_gui_url: vec!["https://manager.example:8445".to_owned()],
+            access: sluice_cp::start::AccessOptions::default(),
+            admin_tls: None,
             log_level: LogLevel::default(),
             data_dir: directory.path().join("data"),
             keychain,

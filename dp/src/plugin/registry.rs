@@ -8,7 +8,9 @@ use super::protocols::Protocols;
 use super::reply::Reply;
 use super::request::{Access, Rewrite};
 use super::state::{Lasting, State};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment};
 use sluice_schema::entity::Workspace;
 use sluice_schema::kind;
 use std::any::{Any, TypeId};
@@ -193,13 +195,14 @@ pub enum CompileError {
         name: String,
     },
     /// The configuration does not have the shape the plugin needs.
-    #[error("the configuration of plugin `{name}` cannot be used")]
+    #[error(
+        "the configuration of plugin `{name}` cannot be used: `{field}` is not what this data plane expects"
+    )]
     Invalid {
         /// The entity's `name`.
         name: &'static str,
-        /// What is wrong. May quote the configuration.
-        #[source]
-        source: serde_json::Error,
+        /// The path of the field that is wrong. What is in it may be a secret.
+        field: String,
     },
     /// The plugin cannot do what the configuration says.
     #[error("plugin `{name}` cannot be used: {reason}")]
@@ -213,10 +216,9 @@ pub enum CompileError {
 
 fn compile<P: Plugin>(entity: &Entity<'_>) -> Result<Instance, CompileError> {
     let fields = entity.fields;
-    let config = serde_json::from_value(Value::Object(fields.config.clone()));
-    let config = config.map_err(|source| CompileError::Invalid {
+    let config = read(&fields.config).map_err(|path| CompileError::Invalid {
         name: P::NAME,
-        source,
+        field: path.to_string(),
     })?;
     let prepared = P::compile(config, entity).map_err(|reason| CompileError::Refused {
         name: P::NAME,
@@ -238,6 +240,42 @@ fn compile<P: Plugin>(entity: &Entity<'_>) -> Result<Instance, CompileError> {
     })
 }
 
+/// A configuration as its plugin wants it. A `null` that it has no use for counts as a field that is not there, and takes its
+/// default.
+///
+/// # Errors
+/// The path of the field that is wrong.
+fn read<C: DeserializeOwned>(config: &Map<String, Value>) -> Result<C, Path> {
+    let mut config = Value::Object(config.clone());
+    loop {
+        let path = match serde_path_to_error::deserialize(&config) {
+            Ok(read) => return Ok(read),
+            Err(error) => error.path().clone(),
+        };
+        if !drop_null(&mut config, path.iter()) {
+            return Err(path);
+        }
+    }
+}
+
+/// Whether there was a field with `null` at the path.
+fn drop_null<'p>(within: &mut Value, mut path: impl Iterator<Item = &'p Segment>) -> bool {
+    let Some(segment) = path.next() else {
+        return false;
+    };
+    match (within, segment) {
+        (Value::Object(fields), Segment::Map { key }) => match fields.get_mut(key) {
+            Some(Value::Null) => fields.remove(key).is_some(),
+            Some(value) => drop_null(value, path),
+            None => false,
+        },
+        (Value::Array(values), Segment::Seq { index }) => values
+            .get_mut(*index)
+            .is_some_and(|value| drop_null(value, path)),
+        _ => false,
+    }
+}
+
 fn changed<P: Plugin>(state: &State, before: Option<&Instance>, now: Option<&Instance>) {
     let before = before.and_then(|instance| Some((instance, instance.is::<P>()?)));
     let now = now.and_then(|instance| Some((instance, instance.is::<P>()?)));
@@ -252,4 +290,67 @@ fn changed<P: Plugin>(state: &State, before: Option<&Instance>, now: Option<&Ins
         },
     };
     P::changed(state.of(), change);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Config {
+        #[serde(default = "seven")]
+        number: u8,
+        #[serde(default = "some_seven")]
+        perhaps: Option<u8>,
+        #[serde(default)]
+        list: Vec<Inner>,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Inner {
+        text: String,
+    }
+
+    fn seven() -> u8 {
+        7
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "the field may be null")]
+    fn some_seven() -> Option<u8> {
+        Some(7)
+    }
+
+    fn read_from(config: &Value) -> Result<Config, String> {
+        read(config.as_object().unwrap()).map_err(|path| path.to_string())
+    }
+
+    #[test]
+    fn a_null_that_has_no_use_takes_the_default() {
+        let config =
+            json!({ "number": null, "perhaps": null, "list": [{ "text": "a" }, { "text": null }] });
+        let expected = Config {
+            number: 7,
+            perhaps: None,
+            list: vec![
+                Inner {
+                    text: "a".to_owned(),
+                },
+                Inner::default(),
+            ],
+        };
+        assert_eq!(read_from(&config), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_not_quoted() {
+        let config = json!({ "list": [{}, { "text": 4_711 }] });
+        assert_eq!(read_from(&config), Err("list[1].text".to_owned()));
+        assert_eq!(
+            read_from(&json!({ "number": "secret" })),
+            Err("number".to_owned())
+        );
+    }
 }

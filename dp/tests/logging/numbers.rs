@@ -237,3 +237,34 @@ async fn datadog_tells_of_requests_with_a_service_and_its_tags() {
     let texts = kept.wait(3).await;
     assert!(texts[2].1.contains("status:200"), "{texts:?}");
 }
+
+#[tokio::test]
+async fn datadog_is_consistent() {
+    let kept = Kept::default();
+    let address = datagrams(&kept, "datadog").await;
+    is_consistent(
+        |n| {
+            let metrics = [
+                json!({ "name": "request_count", "stat_type": "counter", "sample_rate": 1, "consumer_identifier": "username" }),
+            ];
+            let config = json!({ "host": "127.0.0.1", "port": address.port(), "prefix": format!("v{n}"), "metrics": metrics });
+            let mut entities = key_auth(json!({}));
+            entities.push(global(30, "datadog", config));
+            entities[0] = consumer(10, json!({ "username": format!("u{n}") }));
+            entities
+        },
+        async |client: &mut Client| {
+            let mut reply = client.get_with("/", &[("apikey", "secret")]).await;
+            let user = reply.received("x-consumer-username").unwrap();
+            let (_, text) = kept.find(&format!("consumer:{user}")).await;
+            let prefix = text.split('.').next().unwrap().to_owned();
+            reply.headers.insert("x-shown", prefix.parse().unwrap());
+            reply
+        },
+        |reply| {
+            let user = reply.received("x-consumer-username").unwrap().replace('u', "v");
+            numbers(&[sent(reply, "x-shown"), Some(user)], "v")
+        },
+    )
+    .await;
+}

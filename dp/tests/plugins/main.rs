@@ -35,3 +35,15 @@ mod scopes;
 mod session;
 mod standard_webhooks;
 mod visits;
+
+#[test]
+fn the_guide_tells_of_every_plugin_of_this_build() {
+    let guide = include_str!("../../../docs/guide/plugins.md");
+    let (there, _) = guide.split_once("## Not there").unwrap();
+    let rows = there.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut told: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    let mut plugins: Vec<&str> = sluice_dp::plugin::STANDARD.names().collect();
+    told.sort_unstable();
+    plugins.sort_unstable();
+    assert_eq!(told, plugins);
+}

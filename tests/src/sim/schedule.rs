@@ -153,7 +153,6 @@ impl Profile {
             Bug::CleanedWithoutGrace => &[(Action::Snapshot, 25), (Action::Weather, 4)],
             Bug::GoodUnverified => &[(Action::DiskFlip, 25), (Action::Start, 10)],
             Bug::ChecksumIgnored => &[(Action::DiskFlip, 10), (Action::Start, 5)],
-            Bug::WitnessIgnored => &[(Action::PowerCut, 20), (Action::Start, 20)],
             Bug::DurableTooEarly | Bug::SyncClaimed => &[(Action::PowerCut, 8), (Action::Start, 8)],
             Bug::BatchKnownById => {
                 (self.twice, self.burst) = (4000, 6000);

@@ -10,6 +10,7 @@ pub(super) use operation::{Gives, Operation, Takes, Verb};
 pub(super) use table::Fixed;
 
 use super::members::Side;
+use crate::access::Act;
 use percent_encoding::percent_decode_str;
 use sluice_schema::decide::Selector;
 use sluice_schema::kind::Kind;
@@ -99,6 +100,22 @@ impl Endpoint {
             .collect()
     }
 
+    /// What somebody must be granted to do it, and where.
+    pub(super) fn need(&self, verb: Verb) -> Need {
+        match self {
+            Self::Fixed(fixed, _) => fixed.need(verb),
+            Self::Collection(_)
+            | Self::Item(..)
+            | Self::Members(..)
+            | Self::Member(..)
+            | Self::Parent { .. } => match (verb, self.is_about(Kind::Workspace)) {
+                (Verb::Get, _) => Need::Inside(Act::See),
+                (_, false) => Need::Inside(Act::Change),
+                (_, true) => Need::Above(Act::Govern),
+            },
+        }
+    }
+
     /// Whether it is about entities of this kind.
     pub(super) fn is_about(&self, kind: Kind) -> bool {
         match self {
@@ -108,6 +125,19 @@ impl Endpoint {
             Self::Fixed(..) => false,
         }
     }
+}
+
+/// What somebody must be granted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Need {
+    /// Nothing.
+    Nothing,
+    /// This, in whatever workspace.
+    Anywhere(Act),
+    /// This, in the workspace of the request.
+    Inside(Act),
+    /// This, in all workspaces.
+    Above(Act),
 }
 
 /// A path with `{name}` where something is to be filled in, and what may be done with it.

@@ -3,7 +3,8 @@
 use super::operation::{
     Argument, DRY_RUN, Gives, OFFSET, Operation, SIZE, Takes, Verb, WRITE_PROBLEMS,
 };
-use super::{Described, Endpoint};
+use super::{Described, Endpoint, Need};
+use crate::access::Act;
 use sluice_schema::kind::Kind;
 
 /// What they name.
@@ -341,6 +342,50 @@ const TABLE: &[Row] = &[
 ];
 
 impl Fixed {
+    pub(super) fn need(self, verb: Verb) -> Need {
+        match self {
+            // Whoever watches over processes has no token.
+            Self::Status => Need::Nothing,
+            Self::Root
+            | Self::StatusDns
+            | Self::Endpoints
+            | Self::OpenApi
+            | Self::Metrics
+            | Self::Timers
+            | Self::Cache
+            | Self::CacheEntry
+            | Self::PluginsEnabled
+            | Self::Schema
+            | Self::PluginSchema
+            | Self::VaultSchema
+            | Self::Validate
+            | Self::ValidatePlugin
+            | Self::ValidateVault
+            | Self::Nodes
+            | Self::DataPlane
+            | Self::DataPlanes
+            | Self::ClusteringStatus
+            | Self::LogHead
+            | Self::LogLevel => Need::Anywhere(Act::See),
+            Self::Tags
+            | Self::Tagged
+            | Self::UpstreamHealth
+            | Self::TargetsAll
+            | Self::WorkspaceMeta => Need::Inside(Act::See),
+            // Whole configurations hold secrets.
+            Self::Config | Self::Apply | Self::Dump | Self::TargetHealth => {
+                Need::Inside(Act::Change)
+            }
+            Self::LogEvent | Self::LogEvents => Need::Above(Act::See),
+            Self::LogKeyring | Self::Snapshots if verb == Verb::Get => Need::Anywhere(Act::See),
+            Self::LogKeyring
+            | Self::Snapshots
+            | Self::Trim
+            | Self::LogLevelChange
+            | Self::ClusterLogLevel => Need::Above(Act::Operate),
+        }
+    }
+
     pub(super) fn operations(self) -> &'static [Operation] {
         let row = TABLE.iter().find(|row| row.fixed == self);
         row.map(|row| row.operations).unwrap_or_default()

@@ -5,7 +5,7 @@
 //! a quotation mark.
 
 use super::identify::{self, Found, equal};
-use super::text::{Filled, base64, challenge, header};
+use super::text::{base64, challenge, header};
 use crate::plugin::{Access, Answer, Credential, Entity, Flow, Phases, Plugin, Step, Waiting};
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
@@ -102,10 +102,10 @@ impl Plugin for HmacAuth {
     const NAME: &'static str = "hmac-auth";
     const PRIORITY: i32 = 1030;
     const PHASES: Phases = Phases::ACCESS;
-    type Config = Filled<Fields>;
+    type Config = Fields;
     type State = ();
 
-    fn compile(Filled(fields): Filled<Fields>, _: &Entity<'_>) -> Result<Self, String> {
+    fn compile(fields: Fields, _: &Entity<'_>) -> Result<Self, String> {
         Ok(Self {
             hide: fields.hide_credentials,
             skew: fields.clock_skew,

@@ -3,7 +3,7 @@
 //! Deviations from Kong: of several signatures in the header, as the specification has it while secrets are changed, one
 //! must be right; a body has at most [`BODY_BYTES_MAX`] bytes.
 
-use super::text::{Filled, base64, header, secret};
+use super::text::{base64, header, secret};
 use crate::plugin::{Access, Answer, Entity, Flow, Phases, Plugin, Step, Waiting};
 use aws_lc_rs::hmac;
 use http::{HeaderName, StatusCode};
@@ -46,10 +46,10 @@ impl Plugin for StandardWebhooks {
     const NAME: &'static str = "standard-webhooks";
     const PRIORITY: i32 = 760;
     const PHASES: Phases = Phases::ACCESS;
-    type Config = Filled<Fields>;
+    type Config = Fields;
     type State = ();
 
-    fn compile(Filled(fields): Filled<Fields>, _: &Entity<'_>) -> Result<Self, String> {
+    fn compile(fields: Fields, _: &Entity<'_>) -> Result<Self, String> {
         let secret = secret(fields.secret_v1)?;
         Ok(Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),

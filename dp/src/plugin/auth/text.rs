@@ -4,9 +4,6 @@ use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde::de::{DeserializeOwned, Error};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
 use sluice_schema::check::text::is_vault_reference;
 
 /// As clients write it: with padding or without.
@@ -54,19 +51,6 @@ pub(super) fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<I
                 .filter(|(found, _)| *found == name)
         })
         .map(|(_, value)| value)
-}
-
-/// Fields of a configuration, those that are `null` as if they were not there.
-#[derive(Debug, Default)]
-pub(crate) struct Filled<T>(pub(super) T);
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Filled<T> {
-    fn deserialize<D: Deserializer<'de>>(config: D) -> Result<Self, D::Error> {
-        let mut fields = Map::deserialize(config)?;
-        fields.retain(|_, value| !value.is_null());
-        let fields = serde_json::from_value(Value::Object(fields));
-        fields.map(Self).map_err(D::Error::custom)
-    }
 }
 
 /// A challenge to clients: a scheme, perhaps with a realm.

@@ -8,6 +8,7 @@ mod instructions;
 mod load;
 mod memory;
 mod peers;
+mod plugins;
 mod shapes;
 
 use super::rig::Rig;
@@ -37,7 +38,7 @@ const FILE_ROUTES_MAX: usize = 100_000;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// What to measure
-    #[arg(value_enum, default_values_t = [Part::Peers, Part::Shapes, Part::Churn, Part::Memory, Part::Connections, Part::Instructions])]
+    #[arg(value_enum, default_values_t = [Part::Peers, Part::Shapes, Part::Plugins, Part::Churn, Part::Memory, Part::Connections, Part::Instructions])]
     parts: Vec<Part>,
     /// Routes, for shapes and churn
     #[arg(long, default_value = "30000", value_name = "N")]
@@ -66,6 +67,9 @@ pub(crate) struct Arguments {
     /// Connections that send a byte a second, for connections
     #[arg(long, default_value = "1000", value_name = "N")]
     slow: usize,
+    /// Consumers with a key each, for plugins
+    #[arg(long, default_value = "1000000", value_name = "N", value_parser = parse_positive)]
+    consumers: usize,
     /// Requests of each count, for instructions
     #[arg(long, default_value = "2000", value_name = "N", value_parser = parse_positive)]
     requests: usize,
@@ -94,6 +98,8 @@ enum Part {
     Peers,
     /// Many routes, of several shapes
     Shapes,
+    /// Key-auth and rate-limiting beside no plugin, with few consumers and with many
+    Plugins,
     /// Requests at a constant rate while the configuration changes, beside nginx and Envoy
     Churn,
     /// Memory of a data plane that is empty, with 5,000 routes, with 30,000 entities
@@ -117,6 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         match part {
             Part::Peers => peers(arguments, origin)?,
             Part::Shapes => shapes(arguments, origin)?,
+            Part::Plugins => plugins::run(arguments, origin)?,
             Part::Churn => churn::run(arguments, origin)?,
             Part::Memory => memory::run(origin)?,
             Part::Connections => connections::run(arguments, origin)?,

@@ -9,7 +9,7 @@ mod signature;
 mod token;
 
 use super::identify::{self, Found};
-use super::text::{Filled, after_scheme, base64, challenge, cookies, header};
+use super::text::{after_scheme, base64, challenge, cookies, header};
 use crate::plugin::{Access, Answer, Cache, Credential, Entity, Phases, Plugin, Stamp, Step};
 use crate::table::Credential as Stored;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header::WWW_AUTHENTICATE};
@@ -100,10 +100,10 @@ impl Plugin for Jwt {
     const NAME: &'static str = "jwt";
     const PRIORITY: i32 = 1450;
     const PHASES: Phases = Phases::ACCESS;
-    type Config = Filled<Fields>;
+    type Config = Fields;
     type State = Keys;
 
-    fn compile(Filled(fields): Filled<Fields>, _: &Entity<'_>) -> Result<Self, String> {
+    fn compile(fields: Fields, _: &Entity<'_>) -> Result<Self, String> {
         let challenge = challenge("Bearer", fields.realm.as_deref())?;
         let invalid = [challenge.as_bytes(), b" error=\"invalid_token\""].concat();
         let headers = fields.header_names.iter();

@@ -8,7 +8,7 @@ mod directory;
 mod message;
 
 use super::identify;
-use super::text::{Filled, after_scheme, base64, challenge, header};
+use super::text::{after_scheme, base64, challenge, header};
 use crate::plugin::{
     Access, Answer, Cache, Credential, Entity, Flow, Phases, Plugin, Stamp, Step, Waiting,
 };
@@ -90,10 +90,10 @@ impl Plugin for LdapAuth {
     const NAME: &'static str = "ldap-auth";
     const PRIORITY: i32 = 1200;
     const PHASES: Phases = Phases::ACCESS;
-    type Config = Filled<Fields>;
+    type Config = Fields;
     type State = Answers;
 
-    fn compile(Filled(fields): Filled<Fields>, entity: &Entity<'_>) -> Result<Self, String> {
+    fn compile(fields: Fields, entity: &Entity<'_>) -> Result<Self, String> {
         let tls = match (fields.ldaps, fields.start_tls) {
             (true, _) => Tls::Always,
             (false, true) => Tls::Asked,

@@ -16,7 +16,7 @@ mod parameters;
 mod token;
 
 use super::identify::{self, Found, equal};
-use super::text::{Filled, after_scheme, challenge, header, secret};
+use super::text::{after_scheme, challenge, header, secret};
 use crate::plugin::{
     Access, Answer, Change, Credential, Entity, Flow, Phases, Plugin, Step, Waiting,
 };
@@ -111,10 +111,10 @@ impl Plugin for Oauth2 {
     const NAME: &'static str = "oauth2";
     const PRIORITY: i32 = 1400;
     const PHASES: Phases = Phases::ACCESS;
-    type Config = Filled<Fields>;
+    type Config = Fields;
     type State = Issuers;
 
-    fn compile(Filled(fields): Filled<Fields>, entity: &Entity<'_>) -> Result<Self, String> {
+    fn compile(fields: Fields, entity: &Entity<'_>) -> Result<Self, String> {
         let provision_key = secret(fields.provision_key)?;
         let challenge = challenge("Bearer", fields.realm.as_deref())?;
         let comma = if fields.realm.is_some() { "," } else { "" };

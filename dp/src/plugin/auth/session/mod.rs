@@ -13,7 +13,7 @@ mod data;
 mod seal;
 
 use super::identify::{self, Found, uuid_value};
-use super::text::{Filled, cookies, secret};
+use super::text::{cookies, secret};
 use crate::plugin::{
     Access, Answer, Credential, Entity, Flow, Phases, Plugin, Reply, Step, Waiting,
 };
@@ -57,10 +57,10 @@ impl Plugin for Session {
     const NAME: &'static str = "session";
     const PRIORITY: i32 = 1900;
     const PHASES: Phases = Phases::ACCESS.and(Phases::RESPONSE);
-    type Config = Filled<Fields>;
+    type Config = Fields;
     type State = ();
 
-    fn compile(Filled(fields): Filled<Fields>, _: &Entity<'_>) -> Result<Self, String> {
+    fn compile(fields: Fields, _: &Entity<'_>) -> Result<Self, String> {
         if fields.storage != "cookie" {
             let storage = fields.storage;
             return Err(format!(
