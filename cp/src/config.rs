@@ -99,7 +99,11 @@ pub(crate) struct AdminSettings {
     pub(crate) admin_access: Option<PathBuf>,
     /// What callers may do who show neither token nor certificate [default: none where admin_access is given, admin on a loopback
     /// address, read elsewhere]
-    #[arg(long, env = "SLUICE_CP_ADMIN_ANONYMOUS", value_name = "none|read|admin")]
+    #[arg(
+        long,
+        env = "SLUICE_CP_ADMIN_ANONYMOUS",
+        value_name = "none|read|admin"
+    )]
     pub(crate) admin_anonymous: Option<Anonymous>,
     /// Certificate of the Admin API (PEM), with those that lead to its authority; it speaks TLS only then
     #[arg(

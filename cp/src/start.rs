@@ -241,7 +241,11 @@ fn open_access(
             Some(file)
         }
     };
-    Ok(Access::new(options.anonymous, file, admin.ip().is_loopback())?)
+    Ok(Access::new(
+        options.anonymous,
+        file,
+        admin.ip().is_loopback(),
+    )?)
 }
 
 impl Running {

@@ -13,12 +13,12 @@
 //! role = "operate"
 //! ```
 
-use super::grant::{Grants, Role};
 use super::Caller;
+use super::grant::{Grants, Role};
+use crate::time::parse_rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use crate::time::parse_rfc3339;
 use sluice_schema::entity::Workspace;
 use sluice_schema::version::Time;
 use std::collections::BTreeMap;
@@ -229,7 +229,10 @@ mod tests {
             &token("role = \"read\"\nworkspaces = [\"a b\"]"),
             "'a': no workspace",
         );
-        check(&token("role = \"read\"").repeat(2), "'a': its hash is there twice");
+        check(
+            &token("role = \"read\"").repeat(2),
+            "'a': its hash is there twice",
+        );
         check(
             "[[token]]\nname = \"a\"\nhash = \"12\"\nrole = \"read\"",
             "'a': its hash is not 64",

@@ -232,9 +232,7 @@ mod tests {
     fn a_certificate_is_known_by_any_of_its_names() {
         let (access, ..) = access(None);
         let names = ["x".to_owned(), "ops.example.com".to_owned()];
-        let caller = access
-            .identify(&HeaderMap::new(), &names, now())
-            .unwrap();
+        let caller = access.identify(&HeaderMap::new(), &names, now()).unwrap();
         assert_eq!(caller.name.as_deref(), Some("ops.example.com"));
         assert!(caller.grants.allow(Act::Operate, &Reach::Whole));
         let nobody = access

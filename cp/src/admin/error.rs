@@ -261,9 +261,11 @@ impl Problem {
             Self::CrossSite => "Changes from pages of another site are not allowed: add the \
                                 page's host to the allowed hosts"
                 .to_owned(),
-            Self::Unknowable => "Unauthorized: show a token (Authorization: Bearer, or Kong-Admin-Token) or a \
+            Self::Unknowable => {
+                "Unauthorized: show a token (Authorization: Bearer, or Kong-Admin-Token) or a \
                                  client certificate"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Stranger(stranger) => stranger.to_string(),
             Self::Forbidden { name, act, reach } => {
                 format!("{name}, you do not have permission to {act} {reach}")

@@ -35,11 +35,11 @@ mod warnings;
 mod workspaces;
 
 use crate::ControlPlane;
+use crate::access::{Act, Reach};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State as Shared};
 use axum::response::Response;
-use crate::access::{Act, Reach};
 use endpoint::{Endpoint, Fixed, Location, Need, Place, Verb};
 use error::Problem;
 use guard::Guard;
@@ -175,9 +175,10 @@ fn authorize(call: &mut Call<'_>, need: Need) -> Result<(), Problem> {
     let control_plane = &call.admin.control_plane;
     let peer = call.head.extensions.get::<ConnectInfo<Peer>>();
     let names = peer.map_or(&[][..], |ConnectInfo(peer)| &peer.names);
-    let caller = control_plane
-        .access
-        .identify(&call.head.headers, names, Environment::system().now());
+    let caller =
+        control_plane
+            .access
+            .identify(&call.head.headers, names, Environment::system().now());
     call.caller = caller.map_err(Problem::Stranger)?;
     let own = Reach::Workspace(call.inside.workspace.clone());
     call.inside.masked = !call.caller.grants.allow(Act::Change, &own);

@@ -127,9 +127,13 @@ fn names_of(certificate: &CertificateDer<'static>) -> Vec<String> {
         return Vec::new();
     };
     let common = certificate.subject().iter_common_name();
-    let common = common.filter_map(|name| name.as_str().ok()).map(str::to_owned);
+    let common = common
+        .filter_map(|name| name.as_str().ok())
+        .map(str::to_owned);
     let alternative = certificate.subject_alternative_name().ok().flatten();
-    let alternative = alternative.iter().flat_map(|found| &found.value.general_names);
+    let alternative = alternative
+        .iter()
+        .flat_map(|found| &found.value.general_names);
     let alternative = alternative.filter_map(|name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
@@ -153,15 +157,15 @@ pub(crate) fn config(tls: &AdminTls) -> anyhow::Result<Arc<ServerConfig>> {
                 let added = roots.add(certificate);
                 added.with_context(|| format!("an authority in {path:?} cannot be used"))?;
             }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             // Whoever has a token needs no certificate.
             builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
         }
     };
     let key = PrivateKeyDer::from_pem_file(&tls.key);
     // What could not be read may be the key: nothing of it is said.
-    let key = key.map_err(|_| anyhow::anyhow!("no private key in {:?} (admin_ssl_cert_key)", tls.key))?;
+    let key =
+        key.map_err(|_| anyhow::anyhow!("no private key in {:?} (admin_ssl_cert_key)", tls.key))?;
     let mut config = builder
         .with_single_cert(certificates(&tls.certificate)?, key)
         .context("admin_ssl_cert and admin_ssl_cert_key cannot be used")?;

@@ -23,7 +23,8 @@ pub(super) fn encode(
     let options = DeserializeOptions::new().deny_unknown_fields(false);
     let fields = Value::Object(fields);
     let message = DynamicMessage::deserialize_with_options(input.clone(), fields, &options);
-    let message = message.map_err(|error| error.to_string())?;
+    let fault = |error| format!("this makes no {}: {error}", input.full_name());
+    let message = message.map_err(fault)?;
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(HEAD_BYTES + length);
     frame.put_u8(0);
