@@ -112,12 +112,13 @@ pub async fn run(
     })
     .await
     .context("could not set up the connection to NATS")?;
+    let admin_tls = admin.tls()?;
     let parts = Parts {
         source,
         admin: listener,
         admin_hosts: admin.admin_hosts,
         router_flavor: admin.router_flavor,
-        admin_tls: admin.tls()?,
+        admin_tls,
         access: AccessOptions {
             file: admin.admin_access,
             anonymous: admin.admin_anonymous,

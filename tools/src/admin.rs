@@ -1,12 +1,18 @@
 //! A small client of the Admin API.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The token of the Admin API.
+const TOKEN_VARIABLE: &str = "SLUICE_TOKEN";
 
 /// How to reach a control plane.
 #[derive(Clone, Debug, Args)]
@@ -19,6 +25,35 @@ pub struct Connection {
         value_name = "URL"
     )]
     pub admin_url: String,
+    #[command(flatten)]
+    credentials: Credentials,
+}
+
+/// Who we are to the Admin API, and whom we believe. SLUICE_TOKEN holds a token itself.
+#[derive(Clone, Debug, Default, Args)]
+struct Credentials {
+    /// File with the token of the Admin API [or the token itself in the variable SLUICE_TOKEN]
+    #[arg(long, env = "SLUICE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Authorities (PEM) of the Admin API's certificate [default: those of the system]
+    #[arg(long, env = "SLUICE_ADMIN_CA", value_name = "FILE")]
+    admin_ca: Option<PathBuf>,
+    /// Certificate (PEM) to show to the Admin API
+    #[arg(
+        long,
+        env = "SLUICE_ADMIN_CERT",
+        requires = "admin_cert_key",
+        value_name = "FILE"
+    )]
+    admin_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(
+        long,
+        env = "SLUICE_ADMIN_CERT_KEY",
+        requires = "admin_cert",
+        value_name = "FILE"
+    )]
+    admin_cert_key: Option<PathBuf>,
 }
 
 /// An answer that came, whatever its status.
@@ -37,11 +72,27 @@ impl Connection {
     pub fn to(url: impl Into<String>) -> Self {
         Self {
             admin_url: url.into(),
+            credentials: Credentials::default(),
         }
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.admin_url.starts_with("https:")
     }
 
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.admin_url.trim_end_matches('/'))
+    }
+
+    fn call(&self, path: &str) -> anyhow::Result<ureq::http::Response<ureq::Body>> {
+        let mut request = self
+            .credentials
+            .agent(self.is_encrypted())?
+            .get(self.url(path));
+        if let Some(bearer) = self.credentials.bearer()? {
+            request = request.header("authorization", bearer);
+        }
+        request.call().with_context(|| self.unreachable())
     }
 
     fn unreachable(&self) -> String {
@@ -56,10 +107,7 @@ impl Connection {
     /// # Errors
     /// If there is no answer, or not 200.
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let response = agent()
-            .get(self.url(path))
-            .call()
-            .with_context(|| self.unreachable())?;
+        let response = self.call(path)?;
         let answer = read(response)?;
         if answer.status != 200 {
             bail!(
@@ -76,10 +124,7 @@ impl Connection {
     /// # Errors
     /// If there is no answer, or not 200.
     pub fn get_text(&self, path: &str) -> anyhow::Result<String> {
-        let response = agent()
-            .get(self.url(path))
-            .call()
-            .with_context(|| self.unreachable())?;
+        let response = self.call(path)?;
         let status = response.status().as_u16();
         let text = text(response)?;
         if status != 200 {
@@ -99,9 +144,14 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> anyhow::Result<Answer> {
-        let mut request = agent()
+        let mut request = self
+            .credentials
+            .agent(self.is_encrypted())?
             .post(self.url(path))
             .header("content-type", content_type);
+        if let Some(bearer) = self.credentials.bearer()? {
+            request = request.header("authorization", bearer);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -117,10 +167,7 @@ impl Connection {
         path: &str,
         mut each: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let response = agent()
-            .get(self.url(path))
-            .call()
-            .with_context(|| self.unreachable())?;
+        let response = self.call(path)?;
         let status = response.status().as_u16();
         if status != 200 {
             bail!("GET {path} was answered with {status}");
@@ -138,12 +185,71 @@ impl Connection {
     }
 }
 
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(Duration::from_secs(5)))
-        .build()
-        .into()
+impl Credentials {
+    fn agent(&self, encrypted: bool) -> anyhow::Result<ureq::Agent> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+        let authorities = match &self.admin_ca {
+            Some(path) => certificates(path)?,
+            None if encrypted => system_authorities(),
+            None => Vec::new(),
+        };
+        tls = tls.root_certs(RootCerts::new_with_certs(&authorities));
+        if let (Some(certificate), Some(key)) = (&self.admin_cert, &self.admin_cert_key) {
+            let pem = read_file(key)?;
+            // What could not be read may be the key: nothing of it is said.
+            let key = PrivateKey::from_pem(&pem)
+                .map_err(|_| anyhow!("there is no private key in {}", key.display()))?;
+            let shown = ClientCert::new_with_certs(&certificates(certificate)?, key);
+            tls = tls.client_cert(Some(shown));
+        }
+        Ok(ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(tls.build())
+            .build()
+            .into())
+    }
+
+    fn bearer(&self) -> anyhow::Result<Option<String>> {
+        let token = match &self.token_file {
+            Some(path) => {
+                Some(String::from_utf8(read_file(path)?).context("the token is no text")?)
+            }
+            None => std::env::var(TOKEN_VARIABLE).ok(),
+        };
+        let token = token.map(|token| token.trim().to_owned());
+        let token = token.filter(|token| !token.is_empty());
+        Ok(token.map(|token| format!("Bearer {token}")))
+    }
+}
+
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
+    let pem = read_file(path)?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) =
+            item.with_context(|| format!("{} is no PEM", path.display()))?
+        {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        bail!("there is no certificate in {}", path.display());
+    }
+    Ok(found)
+}
+
+fn system_authorities() -> Vec<Certificate<'static>> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    let each = found
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned());
+    each.collect()
 }
 
 fn read(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> {

@@ -16,6 +16,7 @@ mod log;
 mod nodes;
 pub mod processes;
 mod snapshot;
+mod token;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,8 @@ enum Command {
     Nodes(nodes::Arguments),
     /// Make and show keys, sign and publish keyrings
     Keys(keys::Arguments),
+    /// Make tokens of the Admin API
+    Token(token::Arguments),
     /// Measure
     Bench(bench::Arguments),
 }
@@ -78,6 +81,7 @@ pub fn run() -> ExitCode {
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
         Command::Keys(arguments) => keys::run(arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };
     match result {

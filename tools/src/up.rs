@@ -91,7 +91,7 @@ struct Listen {
         value_name = "ADDRESS"
     )]
     proxy_listen: Vec<proxy::Listen>,
-    /// Address of the Admin API. It has no authentication yet: keep it on loopback
+    /// Address of the Admin API. Elsewhere than on loopback it can only be read
     #[arg(
         long,
         env = "SLUICE_UP_ADMIN_LISTEN",

@@ -10,7 +10,7 @@ mod file;
 mod grant;
 mod watched;
 
-pub use file::{File, FileError, Hash, Stanza};
+pub use file::{File, FileError, Hash, Stanza, make_token};
 pub use grant::{Act, Grants, Reach, Role};
 pub use watched::Watched;
 
@@ -160,7 +160,7 @@ mod tests {
     use http::HeaderValue;
 
     fn access(anonymous: Option<Anonymous>) -> (Access, String, String) {
-        let (token, expired) = (file::make_token([1; 32]), file::make_token([2; 32]));
+        let (token, expired) = (make_token([1; 32]), make_token([2; 32]));
         let text = format!(
             "[[token]]\nname = \"ci\"\nhash = \"{}\"\nrole = \"write\"\nworkspaces = [\"shop\"]\n\
              [[token]]\nname = \"old\"\nhash = \"{}\"\nrole = \"admin\"\nexpires = \"2020-01-01T00:00:00Z\"\n\

@@ -1,6 +1,7 @@
 //! The Admin API over HTTP, on a real control plane with an embedded log.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+mod access;
 mod bodies;
 mod certificates;
 mod conditions;

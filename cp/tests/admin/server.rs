@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sluice_cp::ControlPlane;
-use sluice_cp::start::{Parts, Running, start};
+use sluice_cp::start::{AccessOptions, AdminTls, Parts, Running, start};
 use sluice_replica::keys::{Keychain, SigningKey};
 use sluice_replica::log::Source;
 use sluice_replica::log::embedded::Embedded;
@@ -73,16 +73,27 @@ impl Server {
 
     /// The same, on what `wrap` makes of the log.
     pub(crate) async fn start_on(keychain: Keychain, wrap: impl FnOnce(Source) -> Source) -> Self {
+        Self::start_changed(keychain, |parts| parts.source = wrap(parts.source.clone())).await
+    }
+
+    /// One whose callers must be known, by this file.
+    pub(crate) async fn start_guarded(access: AccessOptions, tls: Option<AdminTls>) -> Self {
+        let key = SigningKey::from_seed([1; 32]);
+        let guard = |parts: &mut Parts| (parts.access, parts.admin_tls) = (access, tls);
+        Self::start_changed(Keychain::fixed(key.trusted()), guard).await
+    }
+
+    async fn start_changed(keychain: Keychain, change: impl FnOnce(&mut Parts)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
         let key = SigningKey::from_seed([1; 32]);
-        let parts = Parts {
-            source: wrap(Embedded::open(&directory.path().join("log")).unwrap()),
+        let mut parts = Parts {
+            source: Embedded::open(&directory.path().join("log")).unwrap(),
             admin: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             admin_hosts: vec!["gui.example".to_owned()],
             router_flavor: RouterFlavor::default(),
             admin_gui_url: vec!["https://manager.example:8445".to_owned()],
-            access: sluice_cp::start::AccessOptions::default(),
+            access: AccessOptions::default(),
             admin_tls: None,
             log_level: LogLevel::default(),
             data_dir: directory.path().join("data"),
@@ -92,6 +103,7 @@ impl Server {
             sync: SyncMode::Incremental,
             snapshots: sluice_cp::snapshots::Policy::default(),
         };
+        change(&mut parts);
         let running = start(parts, &shutdown).unwrap();
         let control_plane = running.control_plane.clone();
         let begun = control_plane

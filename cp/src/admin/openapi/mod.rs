@@ -43,11 +43,17 @@ fn document(version: &str, flavor: RouterFlavor) -> Value {
                             of a workspace: `/{workspace}/services`.",
         },
         "servers": [{ "url": "/" }],
+        "security": [{}, { "token": [] }, { "kongAdminToken": [] }, { "certificate": [] }],
         "paths": paths,
         "components": {
             "schemas": schema::components(flavor),
             "parameters": header_parameters(),
             "responses": problems(),
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer" },
+                "kongAdminToken": { "type": "apiKey", "in": "header", "name": "Kong-Admin-Token" },
+                "certificate": { "type": "mutualTLS" },
+            },
             "headers": {
                 "Sluice-Version": {
                     "description": "The version of the state the answer speaks of",

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-const CACHE_BYTES_MAX: u64 = 32 << 20;
+const CACHE_BYTES_MAX: u64 = 8 << 20;
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_PACE: Duration = Duration::from_millis(10);
 const DATABASE_PREFIX: &str = "db.";
