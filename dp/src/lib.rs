@@ -10,6 +10,7 @@ mod calendar;
 pub mod config;
 pub mod metrics;
 mod node_id;
+mod peers;
 pub mod plugin;
 pub mod proxy;
 pub mod start;

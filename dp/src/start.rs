@@ -7,6 +7,7 @@ use crate::NodeId;
 use crate::access_log;
 use crate::balance::{DnsOptions, Upstreams};
 use crate::config::Settings;
+use crate::peers::LogPeers;
 use crate::plugin;
 use crate::proxy::{self, Inherited, Proxy, Shared};
 use crate::status::{self, Node, NodeState};
@@ -180,8 +181,13 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         .status
         .local_addr()
         .context("the status socket has no address")?;
-    let running = Proxy::start(parts.proxy, &tables, &shared, shutdown)
-        .context("could not start the proxy")?;
+    let peers = LogPeers::new(parts.source.log.clone(), state.node().id.to_string());
+    let proxy = proxy::Options {
+        peers: Some(Arc::new(peers)),
+        ..parts.proxy
+    };
+    let running =
+        Proxy::start(proxy, &tables, &shared, shutdown).context("could not start the proxy")?;
     let proxy = running.addresses().to_vec();
     tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
 

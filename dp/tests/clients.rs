@@ -25,6 +25,23 @@ const BROWSER_PATIENCE: Duration = Duration::from_secs(120);
 /// The site of the browser's page.
 const SITE: &str = include_str!("programs/browser.js");
 const NAME: &str = "a.test";
+/// What grpc_walk.py calls by JSON.
+const PROTO: &str = r#"
+    syntax = "proto3";
+    package shop;
+    import "google/api/annotations.proto";
+    service Cart {
+      rpc Add(Item) returns (Item) {
+        option (google.api.http) = {
+          post: "/v1/items" body: "*" additional_bindings { get: "/v1/items/{id}" }
+        };
+      }
+      rpc Repeat(Item) returns (stream Item) { option (google.api.http) = { get: "/v1/repeat/{id}" }; }
+      rpc Fail(Item) returns (Item) { option (google.api.http) = { get: "/v1/fail" }; }
+      rpc Missing(Item) returns (Item) { option (google.api.http) = { get: "/v1/missing" }; }
+    }
+    message Item { string id = 1; repeated string tags = 2; sint32 count = 3; }
+"#;
 
 /// A gateway that listens in clear and over TLS, both with HTTP/2.
 struct Both {
@@ -217,6 +234,11 @@ fn grpc_calls_of_all_kinds_pass() {
         ca.entity(5),
         route(3, shop("grpc", 1, &[])),
         route(4, shop("grpcs", 2, &[NAME])),
+        route(6, json!({ "paths": ["/v1"], "service": reference(1) })),
+        plugin(
+            7,
+            json!({ "name": "grpc-gateway", "route": reference(6), "config": { "proto": PROTO } }),
+        ),
     ];
     let both = Both::start(&ca, &entities);
     let gateways = json!({ "clear": both.clear.to_string(), "tls": both.secure.to_string() });

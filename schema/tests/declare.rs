@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use sluice_schema::field::{Field, Literal, Type};
 use sluice_schema::kind::Kind;
-use sluice_schema::plugin::PLUGINS;
+use sluice_schema::plugin::available;
 use std::collections::BTreeSet;
 use world::World;
 
@@ -216,7 +216,8 @@ impl Dice {
             fields.insert(name.to_owned(), value);
         }
         if kind == Kind::Plugin {
-            let plugin = PLUGINS[self.below(PLUGINS.len())];
+            let plugins: Vec<_> = available().collect();
+            let plugin = plugins[self.below(plugins.len())];
             let Type::Record(inner) = plugin.config.kind else {
                 panic!("no record");
             };

@@ -6,6 +6,7 @@ CERTIFICATES has cert.pem and key.pem for a.test, and the ca.pem that signed the
 """
 
 import concurrent.futures
+import http.client
 import json
 import os
 import pathlib
@@ -43,6 +44,7 @@ class Cart(grpc.GenericRpcHandler):
             "/shop.Cart/Count": grpc.unary_stream_rpc_method_handler(self.count),
             "/shop.Cart/Forever": grpc.unary_stream_rpc_method_handler(self.forever),
             "/shop.Cart/Sum": grpc.stream_unary_rpc_method_handler(self.sum),
+            "/shop.Cart/Repeat": grpc.unary_stream_rpc_method_handler(self.repeat),
             "/shop.Cart/Echo": grpc.stream_stream_rpc_method_handler(self.echo),
         }
         return methods.get(details.method)
@@ -71,6 +73,10 @@ class Cart(grpc.GenericRpcHandler):
         context.set_trailing_metadata((("x-last", "yes"),))
         if context.invocation_metadata() and ("x-fail", "yes") in context.invocation_metadata():
             context.abort(grpc.StatusCode.DATA_LOSS, "lost the rest")
+
+    def repeat(self, request, context):
+        for _ in range(3):
+            yield request
 
     def forever(self, request, context):
         over = threading.Event()
@@ -191,6 +197,39 @@ class InClear(Calls, unittest.TestCase):
     def setUpClass(cls):
         cls.cart = CARTS["clear"]
         cls.channel = grpc.insecure_channel(GATEWAYS["clear"])
+
+
+class InJson(unittest.TestCase):
+    """The same server, called by HTTP and JSON through the plugin grpc-gateway."""
+
+    def call(self, method, path, body=None):
+        connection = http.client.HTTPConnection(GATEWAYS["clear"], timeout=PATIENCE_SECONDS)
+        connection.request(method, path, body=json.dumps(body) if body is not None else None)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        self.assertEqual(answer.getheader("content-type"), "application/json")
+        return answer.status, text
+
+    def test_messages_there_and_back(self):
+        item = {"id": "7", "tags": ["a", "ä"], "count": -1}
+        status, text = self.call("POST", "/v1/items", item)
+        self.assertEqual((status, json.loads(text)), (200, item))
+        status, text = self.call("GET", "/v1/items/x%20y?tags=t&count=3")
+        self.assertEqual((status, json.loads(text)), (200, {"id": "x y", "tags": ["t"], "count": 3}))
+
+    def test_a_stream_of_messages(self):
+        status, text = self.call("GET", "/v1/repeat/7")
+        self.assertEqual(status, 200)
+        one = json.dumps({"count": 0, "id": "7", "tags": []}, separators=(",", ":"))
+        self.assertEqual(text, one * 3)
+
+    def test_failures(self):
+        status, text = self.call("GET", "/v1/fail")
+        expected = {"code": grpc.StatusCode.FAILED_PRECONDITION.value[0], "message": "sold out: 50 % é\n"}
+        self.assertEqual((status, json.loads(text)), (400, expected))
+        status, text = self.call("GET", "/v1/missing")
+        self.assertEqual((status, json.loads(text)["code"]), (500, grpc.StatusCode.UNIMPLEMENTED.value[0]))
 
 
 class OverTls(Calls, unittest.TestCase):

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use sluice_replica::log::Durability;
 use sluice_replica::node::SyncMode;
 use sluice_schema::kind::Kind;
-use sluice_schema::plugin::PLUGINS;
+use sluice_schema::plugin;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -91,7 +91,7 @@ fn configured(call: &Call<'_>) -> BTreeSet<String> {
 }
 
 fn plugin_names() -> impl Iterator<Item = &'static str> {
-    PLUGINS.iter().map(|plugin| plugin.name)
+    plugin::available().map(|plugin| plugin.name)
 }
 
 /// `GET /plugins/enabled`.

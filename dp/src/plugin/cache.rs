@@ -1,17 +1,13 @@
 //! A cache that cannot be stale: what it holds belongs to one version of one entity, and is not found by another.
 
+use super::bounded::{Bounded, Ends};
 use super::state::Lasting;
 use sluice_schema::version::Version;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 const SHARDS: usize = 16;
 const ENTRIES_MAX: usize = 64 * 1024;
-/// How many entries of a full shard are looked at for the one that ends first.
-const EVICTION_SAMPLE: usize = 8;
 
 /// One form of one entity: what is kept under it is of that form of the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -41,20 +37,23 @@ impl Stamp {
 }
 
 type Key = (Stamp, [u8; 16]);
-type Entries<V> = HashMap<Key, Entry<V>>;
 
 struct Entry<V> {
     value: V,
     ends: u64,
 }
 
+impl<V> Ends for Entry<V> {
+    fn ends(&self) -> u64 {
+        self.ends
+    }
+}
+
 /// Values by a [`Stamp`] and a key of bytes, each until its end. Bounded; times are in seconds since the Unix epoch. What
 /// depends on several entities (a plugin and a credential) has the later one's version in its stamp, or their ids in its key.
 pub struct Cache<V> {
-    shards: Vec<Mutex<Entries<V>>>,
+    all: Bounded<Key, Entry<V>>,
     hash_key: [u8; 32],
-    shard_entries_max: usize,
-    sweep_next: AtomicUsize,
 }
 
 impl<V> Default for Cache<V> {
@@ -67,10 +66,8 @@ impl<V> Cache<V> {
     /// A cache of at most about so many entries. Above that those that end soonest go.
     pub fn with_capacity(entries_max: usize) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            all: Bounded::new(SHARDS, entries_max),
             hash_key: rand::random(),
-            shard_entries_max: (entries_max / SHARDS).max(1),
-            sweep_next: AtomicUsize::new(0),
         }
     }
 
@@ -79,37 +76,23 @@ impl<V> Cache<V> {
     where
         V: Clone,
     {
-        let (key, shard) = self.locate(stamp, key);
-        let entry = shard.get(&key).filter(|entry| entry.ends > now);
-        entry.map(|entry| entry.value.clone())
+        let fresh = |entry: &mut Entry<V>| (entry.ends > now).then(|| entry.value.clone());
+        self.all.with(&self.key(stamp, key), fresh).flatten()
     }
 
     /// Keeps a value until `ends`.
     pub fn put(&self, stamp: Stamp, key: &[u8], value: V, ends: u64) {
-        let (key, mut shard) = self.locate(stamp, key);
-        if shard.len() >= self.shard_entries_max && !shard.contains_key(&key) {
-            let sample = shard.iter().take(EVICTION_SAMPLE);
-            let first = sample.min_by_key(|(_, entry)| entry.ends);
-            if let Some(first) = first.map(|(key, _)| *key) {
-                shard.remove(&first);
-            }
-        }
-        shard.insert(key, Entry { value, ends });
+        self.all.put(self.key(stamp, key), Entry { value, ends });
     }
 
     /// Drops everything of an entity, of whichever version.
     pub fn forget(&self, id: Uuid) {
-        for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|(stamp, _), _| stamp.id != id);
-        }
+        self.all.retain(|(stamp, _), _| stamp.id != id);
     }
 
     /// How many values it holds, those that are over among them.
     pub fn len(&self) -> usize {
-        let lock =
-            |shard: &Mutex<Entries<V>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
-        self.shards.iter().map(lock).sum()
+        self.all.len()
     }
 
     /// Whether it holds nothing.
@@ -117,24 +100,19 @@ impl<V> Cache<V> {
         self.len() == 0
     }
 
-    fn locate(&self, stamp: Stamp, key: &[u8]) -> (Key, MutexGuard<'_, Entries<V>>) {
+    /// Keys may be secrets, and long.
+    fn key(&self, stamp: Stamp, key: &[u8]) -> Key {
         let mut hasher = blake3::Hasher::new_keyed(&self.hash_key);
         hasher.update(stamp.id.as_bytes()).update(key);
         let mut hash = [0; 16];
         hasher.finalize_xof().fill(&mut hash);
-        let shard = &self.shards[usize::from(hash[0]) % SHARDS];
-        let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        ((stamp, hash), shard)
+        (stamp, hash)
     }
 }
 
 impl<V: Send + Sync + 'static> Lasting for Cache<V> {
     fn tick(&self, now: u64) {
-        let index = self.sweep_next.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let mut shard = self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        shard.retain(|_, entry| entry.ends > now);
+        self.all.sweep(|_, entry| entry.ends > now);
     }
 }
 

@@ -7,6 +7,7 @@
 //! How to write one: docs/guide/write-a-plugin.md.
 
 mod auth;
+mod bounded;
 mod cache;
 mod call;
 mod change;
@@ -14,6 +15,7 @@ mod context;
 mod function;
 mod logging;
 mod observe;
+mod peers;
 mod phase;
 mod protocols;
 mod queue;
@@ -28,6 +30,7 @@ pub use cache::{Cache, Stamp};
 pub use change::Change;
 pub use context::{Context, Credential, Identity, Record, Seen, Shared, Try};
 pub(crate) use observe::prometheus::CountConsumer;
+pub use peers::{Heard, Peers};
 pub use phase::{Answer, Content, Flow, Phases, Plugin, Step, Waiting};
 pub use protocols::Protocols;
 pub use registry::{CompileError, Entity, Instance, Registered, Registry};
@@ -71,6 +74,8 @@ pub const STANDARD: Registry = Registry::new(&[
     Registered::of::<traffic::request_size_limiting::RequestSizeLimiting>(),
     Registered::of::<traffic::request_termination::RequestTermination>(),
     Registered::of::<transform::correlation_id::CorrelationId>(),
+    #[cfg(feature = "grpc-gateway")]
+    Registered::of::<transform::grpc_gateway::GrpcGateway>(),
     Registered::of::<transform::grpc_web::GrpcWeb>(),
     Registered::of::<transform::request_transformer::RequestTransformer>(),
     Registered::of::<transform::response_transformer::ResponseTransformer>(),

@@ -1,8 +1,10 @@
 //! What outlives configuration.
 
+use super::peers::Peers;
 use super::phase::Answer;
 use super::registry::Registry;
 use crate::metrics::Writer;
+use crate::proxy::Clock;
 use crate::table::Authority;
 use http::Method;
 use std::any::{Any, TypeId};
@@ -43,10 +45,14 @@ pub trait Lasting: Any + Send + Sync {
 impl Lasting for () {}
 
 /// What state may use of its node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Surroundings {
     /// The authorities that verify servers for which the configuration names no others.
     pub trusted: Arc<[Authority]>,
+    /// The way to the other data planes, where there can be any.
+    pub peers: Option<Arc<dyn Peers>>,
+    /// The wall clock.
+    pub clock: Clock,
 }
 
 impl State {

@@ -101,6 +101,8 @@ pub struct Options {
     pub dns: DnsOptions,
     /// The wall clock.
     pub clock: Clock,
+    /// The way to the other data planes, where there can be any.
+    pub peers: Option<Arc<dyn plugin::Peers>>,
 }
 
 impl Default for Options {
@@ -118,6 +120,7 @@ impl Default for Options {
             pool: PoolLimits::default(),
             dns: DnsOptions::default(),
             clock: wall_clock,
+            peers: None,
         }
     }
 }
@@ -218,6 +221,8 @@ impl Proxy {
         };
         shared.state.start(&plugin::Surroundings {
             trusted: Arc::clone(&options.tls.trusted),
+            peers: options.peers.clone(),
+            clock: options.clock,
         });
         let (working, workers_end) = mpsc::channel(1);
         let keeper = Keeper {

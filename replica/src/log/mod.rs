@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use sluice_schema::event::EventId;
 use sluice_schema::version::Version;
@@ -142,6 +143,20 @@ pub enum TailItem {
     Warning(String),
 }
 
+/// What data planes tell each other about what they have counted.
+#[derive(Clone, Debug)]
+pub enum CountsItem {
+    /// A message.
+    Counts {
+        /// The node that sent it: on a broker with permissions nobody else can.
+        node: String,
+        /// What it says.
+        counts: Bytes,
+    },
+    /// The connection is up (again); anything may have been missed.
+    Connected,
+}
+
 /// What a [`Log::tail`] should deliver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interest {
@@ -207,6 +222,23 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// If it cannot be sent now.
     async fn report(&self, node: &str, report: Bytes) -> Result<(), LogError>;
+
+    /// Sends to the other data planes what this one has counted. Nothing happens where there can be no others.
+    ///
+    /// # Errors
+    /// If it cannot be sent now.
+    async fn tell_counts(&self, _node: &str, _counts: Bytes) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// What data planes tell of what they have counted, this one too. The stream ends only when the log is closed; where there
+    /// can be no others it holds nothing.
+    ///
+    /// # Errors
+    /// If it cannot be listened to now.
+    async fn counts(&self) -> Result<BoxStream<'static, CountsItem>, LogError> {
+        Ok(futures::stream::pending().boxed())
+    }
 
     /// Whether an acknowledged append has been synced to disk, as far as the log can tell.
     async fn durability(&self) -> Durability;

@@ -5,7 +5,8 @@
 
 use super::Inputs;
 use super::draft::Draft;
-use super::write::{check_plugin_protocols, reference};
+use super::protocols;
+use super::write::reference;
 use crate::check::{Base, Errors, Values, complete, remove_nulls};
 pub use crate::declare::Mistake;
 use crate::declare::{Desired, Document, Position, derive_id, speaks_of};
@@ -361,7 +362,7 @@ impl Applying<'_, '_> {
                 .draft
                 .check_references(entity.kind, &self.workspace, fields)
                 .and_then(|()| {
-                    check_plugin_protocols(self.draft.state(), entity.kind, &key.workspace, fields)
+                    protocols::check_plugin(self.draft.state(), entity.kind, &key.workspace, fields)
                 });
             if let Err(rejection) = checked {
                 self.reject(entity, &rejection);

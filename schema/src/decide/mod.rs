@@ -8,6 +8,7 @@ mod draft;
 mod membership;
 mod names;
 mod precondition;
+mod protocols;
 mod workspaces;
 mod write;
 

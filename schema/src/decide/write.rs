@@ -3,6 +3,7 @@
 use super::draft::Draft;
 use super::names::Wanted;
 use super::precondition::{Precondition, entity_tag};
+use super::protocols;
 use super::{Inputs, Outcome, names, workspaces};
 use crate::check::{Base, complete};
 use crate::entity::{Entry, Id, Key, Workspace};
@@ -377,7 +378,7 @@ impl Target {
     ) -> Result<(), Rejection> {
         draft.check_references(self.kind, &self.workspace, fields)?;
         draft.check_unique(self.kind, &self.workspace, id, fields)?;
-        check_plugin_protocols(draft.state(), self.kind, &self.workspace, fields)?;
+        protocols::check_plugin(draft.state(), self.kind, &self.workspace, fields)?;
         draft.put(&self.key(id), fields);
         Ok(())
     }
@@ -441,68 +442,6 @@ fn resolve_name(
             )])))
         }
     }
-}
-
-/// A plugin must share a protocol with its route, or with one route of its service that has any.
-pub(super) fn check_plugin_protocols(
-    state: &State,
-    kind: Kind,
-    workspace: &Workspace,
-    fields: &Map<String, Value>,
-) -> Result<(), Rejection> {
-    if kind != Kind::Plugin {
-        return Ok(());
-    }
-    let parent = |field: &str| fields.get(field).and_then(reference_id);
-    let own = texts(fields.get("protocols"));
-    let shares = |route: Id| {
-        let body = state
-            .entity(Kind::Route, workspace, route)
-            .map(|entry| entry.body.fields());
-        match body {
-            Some(Ok(route)) => {
-                let protocols = texts(route.get("protocols"));
-                protocols.is_empty() || protocols.iter().any(|protocol| own.contains(protocol))
-            }
-            Some(Err(_)) | None => true,
-        }
-    };
-    if let Some(route) = parent("route") {
-        if !shares(route) {
-            return Err(Rejection::field(
-                "protocols",
-                "must match the associated route's protocols",
-            ));
-        }
-    } else if let Some(service) = parent("service") {
-        let mut routes = state
-            .children(
-                (Kind::Service, service),
-                workspace,
-                Kind::Route,
-                "service",
-                None,
-            )
-            .peekable();
-        if routes.peek().is_some() && !routes.any(shares) {
-            return Err(Rejection::field(
-                "protocols",
-                "must match the protocols of at least one route pointing to this Plugin's service",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn texts(value: Option<&Value>) -> Vec<String> {
-    let items = value
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    items
-        .iter()
-        .filter_map(|item| item.as_str().map(str::to_owned))
-        .collect()
 }
 
 /// Whether an entity's `field` refers to `parent`.

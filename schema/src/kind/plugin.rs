@@ -107,6 +107,10 @@ fn vary(body: &Map<String, Value>, shape: &mut Shape) -> Result<(), Errors> {
         );
         return Err(errors);
     };
+    if let Some(reason) = plugin.refused {
+        errors.set("name", format!("plugin '{name}' cannot run: {reason}"));
+        return Err(errors);
+    }
     shape.refine(plugin.config);
     shape.refine(plugin.protocols);
     for scope in plugin.no_scope {

@@ -4,7 +4,6 @@ use super::PluginSchema;
 use super::common::{number, off, on, text, url};
 use crate::field::{Check, Field, Literal};
 use crate::kind::common::{HOST, PORT};
-use serde_json::{Map, Value};
 
 /// Functions on AWS Lambda.
 pub(super) static AWS_LAMBDA: PluginSchema = PluginSchema::of(
@@ -14,7 +13,9 @@ pub(super) static AWS_LAMBDA: PluginSchema = PluginSchema::of(
         number("keepalive", 60_000).required(),
         Field::string("aws_key").secret(),
         Field::string("aws_secret").secret(),
-        Field::string("aws_assume_role_arn").secret(),
+        Field::string("aws_assume_role_arn")
+            .secret()
+            .forbidden("Sluice does not assume roles: give aws_key and aws_secret of one that may call the function"),
         text("aws_role_session_name", "kong"),
         url("aws_sts_endpoint_url"),
         HOST.named("aws_region"),
@@ -36,7 +37,8 @@ pub(super) static AWS_LAMBDA: PluginSchema = PluginSchema::of(
         off("forward_request_body"),
         off("is_proxy_integration"),
         off("awsgateway_compatible"),
-        url("proxy_url"),
+        url("proxy_url")
+            .forbidden("Sluice does not call functions through a proxy: expected none"),
         on("skip_large_bodies"),
         on("base64_encode_body"),
         text("aws_imds_protocol_version", "v1")
@@ -47,28 +49,10 @@ pub(super) static AWS_LAMBDA: PluginSchema = PluginSchema::of(
             .one_of(&["legacy", "correct"]),
     ],
 )
-.checks(&[
-    Check::MutuallyRequired(&["config.aws_key", "config.aws_secret"]),
-    Check::Custom {
-        fields: &["config.proxy_url"],
-        test: plain_proxy,
-    },
-]);
-
-/// The proxy is spoken to in plain HTTP.
-fn plain_proxy(body: &Map<String, Value>) -> Result<(), String> {
-    let url = body
-        .get("config")
-        .and_then(|config| config.get("proxy_url"));
-    let scheme = url
-        .and_then(Value::as_str)
-        .and_then(|url| url.split_once("://"))
-        .map(|(scheme, _)| scheme);
-    match scheme {
-        Some("http") | None => Ok(()),
-        Some(_) => Err("proxy_url scheme must be http".to_owned()),
-    }
-}
+.checks(&[Check::MutuallyRequired(&[
+    "config.aws_key",
+    "config.aws_secret",
+])]);
 
 /// Functions on Azure.
 pub(super) static AZURE_FUNCTIONS: PluginSchema = PluginSchema::of(

@@ -3,6 +3,7 @@
 use crate::check::url;
 use crate::field::{Check, Field, Literal, Match};
 use crate::kind::common::TIMEOUT;
+use serde_json::{Map, Value};
 
 /// The consumer of requests that do not say who sent them: an id or a username.
 pub(super) const ANONYMOUS: Field = Field::string("anonymous");
@@ -14,9 +15,17 @@ pub(super) const TEXT: Field = Field::string("");
 pub(super) const REQUEST_BODY_MAX: Field = integer("max_request_body_size", 8192).gt(0.0);
 /// Names and values of headers that are sent with a request to a service of the plugin's own.
 pub(super) const HEADER_VALUE: Field = TEXT.referenceable();
-/// Names of log fields and the Lua code that makes their values.
+/// Why what Kong runs Lua for is refused.
+pub(super) const NO_LUA: &str =
+    "Sluice does not run Lua; docs/guide/plugins.md says what to use instead";
+/// Names of log fields and the Lua code that makes their values: refused, unless there are none.
 pub(super) const CUSTOM_FIELDS: Field =
-    Field::map("custom_fields_by_lua", &TEXT.len_min(1), &TEXT.len_min(1));
+    Field::map("custom_fields_by_lua", &TEXT.len_min(1), &TEXT.len_min(1)).custom(no_lua_fields);
+
+fn no_lua_fields(value: &Value) -> Result<(), String> {
+    let none = value.as_object().is_none_or(Map::is_empty);
+    none.then_some(()).ok_or_else(|| NO_LUA.to_owned())
+}
 
 /// No longer used; still taken.
 pub(super) const RETRY_COUNT: Field = Field::integer("retry_count");

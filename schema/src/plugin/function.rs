@@ -1,7 +1,7 @@
-//! Plugins that run Lua code from their configuration. The code is taken as text; it is not compiled here.
+//! Plugins that run Lua code from their configuration: known, so that they are refused with the reason.
 
 use super::PluginSchema;
-use super::common::texts_or_none;
+use super::common::{NO_LUA, texts_or_none};
 use crate::field::{Check, Field};
 
 /// Before all other plugins.
@@ -13,6 +13,7 @@ const fn function(name: &'static str) -> PluginSchema {
     PluginSchema::of(name, PHASES)
         .no_consumer()
         .any_protocol()
+        .refused(NO_LUA)
         .checks(&[Check::AtLeastOneOf(&[
             "config.certificate",
             "config.rewrite",

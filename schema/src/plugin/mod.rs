@@ -1,7 +1,8 @@
 //! The configuration of each plugin: tables of fields, one file per plugin or per family of small ones.
 //!
 //! The tables say what Kong's plugins of the same name take, also of those no data plane of this build runs. They
-//! hold no behaviour. What Kong checks by running Lua (code in `pre-function`) is taken as text; templates are those of
+//! hold no behaviour, but for what no data plane can do at all: that is refused when it is written, with the reason. There
+//! is no Lua: `pre-function`, `post-function` and fields `..._by_lua` are refused; templates are those of
 //! [`template`](crate::template).
 
 mod acme;
@@ -41,6 +42,8 @@ pub struct PluginSchema {
     pub no_scope: &'static [&'static str],
     /// Rules over several fields; paths begin with `config.`.
     pub checks: &'static [Check],
+    /// Why no entity of it is taken, if none is.
+    pub refused: Option<&'static str>,
 }
 
 impl PluginSchema {
@@ -53,6 +56,7 @@ impl PluginSchema {
             protocols: PROTOCOLS_HTTP,
             no_scope: &[],
             checks: &[],
+            refused: None,
         }
     }
 
@@ -88,6 +92,12 @@ impl PluginSchema {
         self.protocols = Field::set("protocols", &PROTOCOL)
             .required()
             .default(Literal::Texts(protocols));
+        self
+    }
+
+    /// No entity of it is taken.
+    const fn refused(mut self, reason: &'static str) -> Self {
+        self.refused = Some(reason);
         self
     }
 
@@ -146,6 +156,14 @@ pub static PLUGINS: &[&PluginSchema] = &[
     &log::UDP_LOG,
     &tracing::ZIPKIN,
 ];
+
+/// Those that entities may be of.
+pub fn available() -> impl Iterator<Item = &'static PluginSchema> {
+    PLUGINS
+        .iter()
+        .copied()
+        .filter(|plugin| plugin.refused.is_none())
+}
 
 /// The plugin with this name.
 pub fn plugin(name: &str) -> Option<&'static PluginSchema> {

@@ -23,7 +23,9 @@ const HEADER: Field = TEXT.one_of(&[
 const CONFIG: &[Field] = &[
     // Kong's default is random too, but another one on each start; here it is drawn once per plugin.
     Field::string("secret").secret().auto(Auto::Random),
-    text("storage", "cookie").one_of(&["cookie", "kong"]),
+    text("storage", "cookie").one_of(&["cookie"]).error(
+        "Sluice keeps sessions in cookies only, as data planes write to no database: expected 'cookie'",
+    ),
     text("audience", "default"),
     number("idling_timeout", 900),
     number("rolling_timeout", 3600),

@@ -23,7 +23,9 @@ pub(super) static OPENTELEMETRY: PluginSchema = PluginSchema::new(
     "opentelemetry",
     PluginSchema::config(&[
         url("traces_endpoint").referenceable(),
-        url("logs_endpoint").referenceable(),
+        url("logs_endpoint").referenceable().forbidden(
+            "Sluice sends traces only; a data plane's own log goes to its standard error: expected none",
+        ),
         Field::map("headers", &HEADER_NAME, &HEADER_VALUE),
         Field::map("resource_attributes", &TEXT, &TEXT),
         QUEUE.default(Literal::Record(&[("max_batch_size", Literal::Int(200))])),

@@ -97,6 +97,9 @@ fn kind_section(schema: &Schema) -> String {
 
 fn plugin_section(plugin: &PluginSchema) -> String {
     let mut section = format!("\n## {}\n", plugin.name);
+    if let Some(reason) = plugin.refused {
+        return section + &format!("\nRefused: {reason}.\n");
+    }
     if !plugin.no_scope.is_empty() {
         section += &format!("\nNot per {}.\n", plugin.no_scope.join(", "));
     }

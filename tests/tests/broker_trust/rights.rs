@@ -28,6 +28,11 @@ const SUBJECTS: &[&str] = &[
     "sluice.main.node.dp-10",
     "sluice.main.node.dp-1.x",
     "sluice.main.node",
+    "sluice.main.count.dp-2",
+    "sluice.main.count.dp-10",
+    "sluice.main.count.dp-1.x",
+    "sluice.main.count",
+    "sluice.other.count.dp-1",
     "sluice.main.chunk.x",
     "sluice.main.chunk.tx.00",
     "sluice.main.chunk.snap.00",
@@ -53,11 +58,12 @@ const SUBJECTS: &[&str] = &[
 ];
 
 /// Where answers must have no effect.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 15] = [
     "sluice.main.log.default.service.x",
     "sluice.main.chunk.x",
     "sluice.main.head",
     "sluice.main.node.dp-2",
+    "sluice.main.count.dp-2",
     "$JS.API.STREAM.PURGE.SLUICE_main",
     "$JS.API.STREAM.PURGE.SLUICE_main_chunks",
     "$JS.API.STREAM.DELETE.SLUICE_main",
@@ -226,6 +232,8 @@ fn subscriptions() -> Vec<Attempt> {
         "sluice.main.node.>",
         "sluice.main.node.dp-1",
         "sluice.main.node.dp-2",
+        "sluice.main.count.>",
+        "sluice.other.count.*",
         "sluice.main.log.>",
         "sluice.main.chunk.>",
         "_INBOX.>",
@@ -508,10 +516,16 @@ async fn a_data_plane_can_do_nothing_but_read_and_report_as_itself() {
 async fn an_auditor_can_do_nothing_but_read() {
     let mut attempts = attempts();
     attempts.retain(|attempt| !matches!(attempt, Attempt::Headers(_)));
-    for subject in ["sluice.main.tail.>", "sluice.main.head"] {
+    for subject in [
+        "sluice.main.tail.>",
+        "sluice.main.head",
+        "sluice.main.count.*",
+    ] {
         attempts.push(Attempt::Subscribe(subject.into(), None));
     }
-    attempts.push(publish("sluice.main.node.auditor", &Value::Null));
+    for subject in ["sluice.main.node.auditor", "sluice.main.count.auditor"] {
+        attempts.push(publish(subject, &Value::Null));
+    }
     try_everything("auditor", &attempts, &BTreeSet::new()).await;
 }
 

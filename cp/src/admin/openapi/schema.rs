@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use sluice_schema::field::{Field, Type};
 use sluice_schema::kind::{Kind, RouterFlavor, Schema};
-use sluice_schema::plugin::PLUGINS;
+use sluice_schema::plugin;
 
 /// All schemas of the document.
 pub(super) fn components(flavor: RouterFlavor) -> Value {
@@ -13,7 +13,7 @@ pub(super) fn components(flavor: RouterFlavor) -> Value {
         let schema = flavor.schema(kind);
         shown.insert(schema.entity.to_owned(), entity(kind, schema));
     }
-    for plugin in PLUGINS {
+    for plugin in plugin::available() {
         shown.insert(config_name(plugin.name), field(&plugin.config));
     }
     shown.into()
@@ -80,8 +80,7 @@ fn entity(kind: Kind, schema: &Schema) -> Value {
 /// The configuration of any plugin.
 fn configs() -> Value {
     let reference = |name| json!({ "$ref": format!("#/components/schemas/{}", config_name(name)) });
-    let mut any: Vec<Value> = PLUGINS
-        .iter()
+    let mut any: Vec<Value> = plugin::available()
         .map(|plugin| reference(plugin.name))
         .collect();
     any.push(json!({ "type": "null" }));

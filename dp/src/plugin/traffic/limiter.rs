@@ -1,4 +1,8 @@
-//! Where what is limited is counted: on this node or in Redis. Shared by the limiting plugins.
+//! Where what is limited is counted: on this node, on all data planes, or in Redis. Shared by the limiting plugins.
+//!
+//! With `policy: cluster` data planes tell each other what they have counted, many times a second: see
+//! [`cluster`](super::cluster), also for how exact that is. No request waits, and none is refused because others cannot be
+//! reached, whatever `fault_tolerant` says.
 //!
 //! `policy: redis` with `sync_rate` -1 asks Redis about each request; asking and counting are one script there, so no more
 //! than the limit pass over all nodes. With a `sync_rate` above 0 each node counts by itself and tells Redis every that many
@@ -7,9 +11,12 @@
 
 #[cfg(not(feature = "redis"))]
 use super::absent as redis;
-use super::counters::{Counters, Key, Limits, PERIODS, Period, Usage};
+use super::cluster::Cluster;
+use super::counters::{Counters, Key};
+use super::period::{Limits, PERIODS, Period};
 #[cfg(feature = "redis")]
 use super::redis;
+use super::windows::Usage;
 use crate::metrics::Writer;
 use crate::plugin::{Answer, Lasting, Surroundings};
 use http::StatusCode;
@@ -75,6 +82,7 @@ impl std::fmt::Debug for Server {
 #[derive(Debug)]
 pub(super) enum Policy {
     Local,
+    Cluster,
     Redis(redis::Remote),
 }
 
@@ -99,18 +107,23 @@ impl Policy {
     pub(super) fn compile(place: Place, server: Server, sync_rate: f64) -> Result<Self, String> {
         match place {
             Place::Local => Ok(Self::Local),
-            Place::Cluster => {
-                tracing::warn!("policy `cluster` counts on each node by itself");
-                Ok(Self::Local)
-            }
+            Place::Cluster => Ok(Self::Cluster),
             Place::Redis => Ok(Self::Redis(redis::Remote::new(server, sync_rate)?)),
+        }
+    }
+
+    /// A plugin with this policy is in use.
+    pub(super) fn begin(&self, limiter: &Limiter) {
+        match self {
+            Self::Cluster => limiter.cluster.want(),
+            Self::Local | Self::Redis(_) => {}
         }
     }
 
     /// Whether Redis has to be waited for.
     pub(super) fn waits(&self) -> bool {
         match self {
-            Self::Local => false,
+            Self::Local | Self::Cluster => false,
             Self::Redis(remote) => remote.waits(),
         }
     }
@@ -118,14 +131,14 @@ impl Policy {
     /// Counts one request if it is within all limits. Only where nothing has to be waited for.
     pub(super) fn take(&self, limiter: &Limiter, key: Key, limits: &Limits, now: u64) -> Usage {
         let usage = limiter.counters.take(key, limits, now);
-        self.note(limiter, key, now);
+        self.note(limiter, key, (usage.allowed, now));
         usage
     }
 
     /// What is used. Only where nothing has to be waited for.
     pub(super) fn look(&self, limiter: &Limiter, key: Key, limits: &Limits, now: u64) -> Usage {
         let usage = limiter.counters.look(key, limits, now);
-        self.note(limiter, key, now);
+        self.note(limiter, key, (false, now));
         usage
     }
 
@@ -138,7 +151,8 @@ impl Policy {
         now: u64,
     ) -> Result<Usage, Unavailable> {
         match self {
-            Self::Local => Ok(self.take(limiter, key, limits, now)),
+            Self::Local | Self::Cluster if take => Ok(self.take(limiter, key, limits, now)),
+            Self::Local | Self::Cluster => Ok(self.look(limiter, key, limits, now)),
             Self::Redis(remote) => {
                 let windows = Window::of(key, limits, now);
                 let counts = remote.ask(&limiter.redis, &windows, take).await?;
@@ -159,19 +173,21 @@ impl Policy {
             Self::Redis(remote) if remote.waits() => {
                 remote.add(&limiter.redis, Window::of(key, limits, now), amount);
             }
-            Self::Local | Self::Redis(_) => {
+            Self::Local | Self::Cluster | Self::Redis(_) => {
                 limiter.counters.add(key, limits, amount, now);
-                self.note(limiter, key, now);
+                self.note(limiter, key, (true, now));
             }
         }
     }
 
-    fn note(&self, limiter: &Limiter, key: Key, now: u64) {
-        if let Self::Redis(remote) = self
-            && !remote.waits()
-            && limiter.counters.mark(key)
-        {
-            remote.note(&limiter.redis, &limiter.counters, (key, now));
+    /// Has others told of an identity. Redis is also asked about one that has not been counted.
+    fn note(&self, limiter: &Limiter, key: Key, (counted, now): (bool, u64)) {
+        match self {
+            Self::Cluster if counted => limiter.cluster.note(key),
+            Self::Redis(remote) if !remote.waits() && limiter.counters.mark(key) => {
+                remote.note(&limiter.redis, &limiter.counters, (key, now));
+            }
+            Self::Local | Self::Cluster | Self::Redis(_) => {}
         }
     }
 }
@@ -225,14 +241,27 @@ impl Window {
 }
 
 /// The counts of all limiting plugins. They outlive every change of the configuration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Limiter {
     pub(super) counters: Arc<Counters>,
+    pub(super) cluster: Cluster,
     pub(super) redis: redis::Servers,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        let counters = Arc::default();
+        Self {
+            cluster: Cluster::of(&counters),
+            counters,
+            redis: redis::Servers::default(),
+        }
+    }
 }
 
 impl Lasting for Limiter {
     fn start(&self, node: &Surroundings) {
+        self.cluster.start(node);
         self.redis.start(node);
     }
 
@@ -242,10 +271,13 @@ impl Lasting for Limiter {
 
     fn metrics(&self, writer: &mut Writer) {
         self.counters.metrics(writer);
+        self.cluster.metrics(writer);
         self.redis.metrics(writer);
     }
 
     fn stop(&self, patience: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.redis.stop(patience))
+        Box::pin(async move {
+            tokio::join!(self.cluster.stop(patience), self.redis.stop(patience));
+        })
     }
 }

@@ -3,11 +3,15 @@
 #[cfg(not(feature = "redis"))]
 mod absent;
 pub(super) mod acl;
+mod background;
 pub(super) mod bot_detection;
+mod cluster;
 pub(super) mod cors;
 mod counters;
 pub(super) mod ip_restriction;
 mod limiter;
+mod noted;
+mod period;
 pub(super) mod proxy_cache;
 pub(super) mod rate_limiting;
 pub(super) mod redirect;
@@ -17,3 +21,4 @@ pub(super) mod request_size_limiting;
 pub(super) mod request_termination;
 pub(super) mod response_ratelimiting;
 mod subject;
+mod windows;

@@ -5,10 +5,12 @@
 //! Deviations: with `policy: redis` and `sync_rate` -1 asking and counting are one step, so that no more requests than the limit
 //! pass over all nodes; Kong counts after it has let a request in, and so lets in more.
 
-use super::counters::{Key, Limits, PERIODS, Period, Usage};
+use super::counters::Key;
 use super::limiter::{Limiter, Place, Policy, Server, Unavailable};
+use super::period::{Limits, PERIODS, Period};
 use super::subject::By;
-use crate::plugin::{Access, Answer, Entity, Flow, Phases, Plugin, Step, Waiting};
+use super::windows::Usage;
+use crate::plugin::{Access, Answer, Change, Entity, Flow, Phases, Plugin, Step, Waiting};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -140,6 +142,12 @@ impl Plugin for RateLimiting {
                 .unwrap_or(StatusCode::TOO_MANY_REQUESTS),
             message: fields.error_message,
         })
+    }
+
+    fn changed(limiter: &Limiter, change: Change<'_, Self>) {
+        if let Change::Created { now, .. } | Change::Updated { now, .. } = change {
+            now.policy.begin(limiter);
+        }
     }
 
     fn access(&self, request: &mut Access<'_>) -> Step {

@@ -5,12 +5,14 @@
 //! becomes an empty 429. Where counts are: [`limiter`](super::limiter); they belong to the plugin's entity and outlive its
 //! changes. Deviations: none that clients see. An answer whose head is there counts even if its body then breaks off.
 
-use super::counters::{Key, Limits, PERIODS, Usage};
+use super::counters::Key;
 use super::limiter::{Limiter, Place, Policy, Server, Unavailable};
+use super::period::{Limits, PERIODS};
 use super::rate_limiting::ceiling;
 use super::subject::By;
+use super::windows::Usage;
 use crate::plugin::{
-    Access, Answer, BodyFilter, Entity, Flow, Origin, Phases, Plugin, Reply, Step, Waiting,
+    Access, Answer, BodyFilter, Change, Entity, Flow, Origin, Phases, Plugin, Reply, Step, Waiting,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -129,6 +131,12 @@ impl Plugin for ResponseRatelimiting {
             client_headers: !fields.hide_client_headers,
             header: header.map_err(|_| "header_name is no name of a header".to_owned())?,
         })
+    }
+
+    fn changed(limiter: &Limiter, change: Change<'_, Self>) {
+        if let Change::Created { now, .. } | Change::Updated { now, .. } = change {
+            now.policy.begin(limiter);
+        }
     }
 
     fn access(&self, request: &mut Access<'_>) -> Step {

@@ -2,6 +2,8 @@
 
 pub(super) mod correlation_id;
 mod edits;
+#[cfg(feature = "grpc-gateway")]
+pub(super) mod grpc_gateway;
 pub(super) mod grpc_web;
 mod multipart;
 mod parameters;

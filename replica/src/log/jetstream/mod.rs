@@ -16,8 +16,8 @@ mod tail;
 mod trim;
 
 use super::{
-    Append, AppendError, Bounds, ChunkUse, Chunks, Durability, Interest, Log, LogError, Page,
-    REFRESH_AFTER, Record, Source, StoredRoot, TailItem,
+    Append, AppendError, Bounds, ChunkUse, Chunks, CountsItem, Durability, Interest, Log, LogError,
+    Page, REFRESH_AFTER, Record, Source, StoredRoot, TailItem,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -218,6 +218,14 @@ impl Log for JetStream {
 
     async fn report(&self, node: &str, report: Bytes) -> Result<(), LogError> {
         self.link.publish(self.names.node(node)?, report).await
+    }
+
+    async fn tell_counts(&self, node: &str, counts: Bytes) -> Result<(), LogError> {
+        self.link.publish(self.names.count(node)?, counts).await
+    }
+
+    async fn counts(&self) -> Result<BoxStream<'static, CountsItem>, LogError> {
+        tail::counts(&self.link, &self.names).await
     }
 
     async fn durability(&self) -> Durability {

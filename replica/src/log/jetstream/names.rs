@@ -24,6 +24,8 @@ pub(super) struct Names {
     pub(super) root_all: String,
     /// All nodes' reports.
     pub(super) node_all: String,
+    /// What all data planes have counted.
+    pub(super) count_all: String,
     prefix: String,
 }
 
@@ -44,6 +46,7 @@ impl Names {
             chunk_all: format!("{prefix}.chunk.>"),
             root_all: format!("{prefix}.chunk.root.>"),
             node_all: format!("{prefix}.node.*"),
+            count_all: format!("{prefix}.count.*"),
             prefix,
         })
     }
@@ -88,12 +91,26 @@ impl Names {
 
     /// The subject a node reports on.
     pub(super) fn node(&self, node: &str) -> Result<String, LogError> {
+        self.of_node("node", node)
+    }
+
+    /// The subject a data plane tells others on what it has counted.
+    pub(super) fn count(&self, node: &str) -> Result<String, LogError> {
+        self.of_node("count", node)
+    }
+
+    /// What those subjects begin with, before the node.
+    pub(super) fn count_prefix(&self) -> String {
+        format!("{}.count.", self.prefix)
+    }
+
+    fn of_node(&self, kind: &str, node: &str) -> Result<String, LogError> {
         if node.contains('.') {
             return Err(LogError::Unusable(format!(
                 "the node id '{node}' contains a dot"
             )));
         }
-        self.under("node", node)
+        self.under(kind, node)
     }
 
     fn under(&self, kind: &str, subject: &str) -> Result<String, LogError> {
@@ -128,6 +145,8 @@ mod tests {
             assert!(names.event(subject).is_err(), "{subject:?}");
         }
         assert!(names.node("a.b").is_err());
+        assert!(names.count("a.b").is_err());
+        assert_eq!(names.count("a").unwrap(), "sluice.eu-1.count.a");
     }
 
     #[test]

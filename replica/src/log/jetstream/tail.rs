@@ -2,10 +2,11 @@
 
 use super::link::Link;
 use super::names::Names;
-use super::{Interest, LogError, TailItem, read};
+use super::{CountsItem, Interest, LogError, TailItem, read};
 use async_nats::Message;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, SelectAll};
+use std::future::ready;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -42,6 +43,36 @@ pub(super) async fn subscribe(
     }
     tail.push(connection(events).boxed());
     Ok(stream::iter(link.standing()).chain(tail).boxed())
+}
+
+/// What data planes tell of what they have counted.
+pub(super) async fn counts(
+    link: &Link,
+    names: &Names,
+) -> Result<BoxStream<'static, CountsItem>, LogError> {
+    let events = link.events();
+    let prefix = names.count_prefix();
+    let counts = link.subscribe(names.count_all.clone()).await?;
+    let counts = counts.filter_map(move |message: Message| {
+        let node = message.subject.strip_prefix(&*prefix).map(str::to_owned);
+        let counts = message.payload;
+        ready(node.map(|node| CountsItem::Counts { node, counts }))
+    });
+    let events = connection(events).filter_map(|item| ready(connected(&item)));
+    let standing = link.standing().as_ref().and_then(connected);
+    let heard = stream::select(counts, events);
+    Ok(stream::iter(standing).chain(heard).boxed())
+}
+
+fn connected(item: &TailItem) -> Option<CountsItem> {
+    match item {
+        TailItem::Connected => Some(CountsItem::Connected),
+        TailItem::Disconnected
+        | TailItem::Warning(_)
+        | TailItem::Record(_)
+        | TailItem::Head(_)
+        | TailItem::Report(_) => None,
+    }
 }
 
 fn connection(events: Receiver<TailItem>) -> impl futures::Stream<Item = TailItem> {

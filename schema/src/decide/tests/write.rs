@@ -419,6 +419,19 @@ fn a_plugin_shares_a_protocol_with_its_route_or_service() {
         json!({"name": "no-routes", "host": "h"}),
         "created: put service",
     );
+    let connections = "400 schema violation (protocols: Sluice runs plugins on requests only, not on the connections of routes with tcp, tls, tls_passthrough or udp)";
+    let tls = json!({"id": id(21), "name": "t", "snis": ["t"], "protocols": ["tls"]});
+    world.check("POST routes", tls, "created: put route 21");
+    let log = |parent: Value, protocols: &[&str]| json!({"id": id(42), "name": "syslog", "route": parent, "protocols": protocols});
+    let route = json!({"name": "t"});
+    world.check("POST plugins", log(route, &["https", "tls"]), connections);
+    world.check(
+        "POST plugins",
+        log(Value::Null, &["tls", "udp"]),
+        connections,
+    );
+    let some = log(Value::Null, &["https", "tls"]);
+    world.check("POST plugins", some, "created: put plugin 42");
     let mut other = plugin("service", "no-routes", "grpc");
     other["id"] = id(41).into();
     world.check("POST plugins", other, "created: put plugin 41");

@@ -346,3 +346,13 @@ fn a_reference_to_a_vault_stands_for_a_secret_and_for_nothing_else() {
         )],
     );
 }
+
+#[test]
+fn sessions_are_kept_in_cookies_only() {
+    let error = "Sluice keeps sessions in cookies only, as data planes write to no database: \
+                 expected 'cookie'";
+    refused(
+        "session",
+        &[(json!({"storage": "kong"}), json!({"storage": error}))],
+    );
+}

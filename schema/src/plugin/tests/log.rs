@@ -212,3 +212,36 @@ fn logs_go_to_a_host_with_a_severity() {
         );
     }
 }
+
+#[test]
+fn lua_is_refused_wherever_kong_takes_it() {
+    const NO_LUA: &str = "Sluice does not run Lua; docs/guide/plugins.md says what to use instead";
+    for name in ["pre-function", "post-function"] {
+        let expected = json!({"name": format!("plugin '{name}' cannot run: {NO_LUA}")});
+        for config in [json!({}), json!({"access": ["return"]}), json!({"x": 1})] {
+            check(json!({"name": name, "config": config}), expected.clone());
+        }
+    }
+    for (name, config) in [
+        ("file-log", json!({"path": "/tmp/a.log"})),
+        ("http-log", json!({"http_endpoint": "http://a.example"})),
+        ("loggly", json!({"key": "k"})),
+        ("syslog", json!({})),
+        ("tcp-log", json!({"host": "a", "port": 1})),
+        ("udp-log", json!({"host": "a", "port": 1})),
+    ] {
+        let with = |fields: Value| {
+            let mut config = config.clone();
+            config["custom_fields_by_lua"] = fields;
+            config
+        };
+        let fields = json!({"kong": "return nil"});
+        refused(
+            name,
+            &[(with(fields), json!({"custom_fields_by_lua": NO_LUA}))],
+        );
+        for none in [json!(null), json!({})] {
+            check(json!({"name": name, "config": with(none)}), json!({}));
+        }
+    }
+}

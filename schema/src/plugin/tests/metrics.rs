@@ -244,15 +244,20 @@ fn opentelemetry_sends_somewhere() {
                 ]}),
             ),
             (
-                json!({"logs_endpoint": "a", "sampling_rate": 1.1, "resource_attributes": {"a": ""}}),
+                json!({"traces_endpoint": "a", "sampling_rate": 1.1, "resource_attributes": {"a": ""}}),
                 json!({
-                    "logs_endpoint": "missing host in url",
+                    "traces_endpoint": "missing host in url",
                     "sampling_rate": "value should be between 0 and 1",
                     "resource_attributes": "length must be at least 1",
                 }),
             ),
             (
-                json!({"logs_endpoint": "http://a", "propagation": {"extract": ["x"]}}),
+                json!({"logs_endpoint": "http://a"}),
+                json!({"logs_endpoint": "Sluice sends traces only; a data plane's own log goes to \
+                    its standard error: expected none"}),
+            ),
+            (
+                json!({"traces_endpoint": "http://a", "propagation": {"extract": ["x"]}}),
                 json!({"propagation": {
                     "extract": [one_of("b3, jaeger, ot, datadog, aws, gcp, instana, w3c")],
                     "default_format": "required field missing",

@@ -30,30 +30,6 @@ fn response_transformer_has_kongs_defaults() {
 }
 
 #[test]
-fn pre_function_has_kongs_defaults() {
-    defaults(
-        "pre-function",
-        json!({"access": ["return"]}),
-        json!({
-            "certificate": [], "rewrite": [], "access": ["return"], "header_filter": [],
-            "body_filter": [], "log": [],
-        }),
-    );
-}
-
-#[test]
-fn post_function_has_kongs_defaults() {
-    defaults(
-        "post-function",
-        json!({"log": ["return"]}),
-        json!({
-            "certificate": [], "rewrite": [], "access": [], "header_filter": [],
-            "body_filter": [], "log": ["return"],
-        }),
-    );
-}
-
-#[test]
 fn grpc_gateway_has_kongs_defaults() {
     defaults("grpc-gateway", json!({}), json!({}));
 }
@@ -195,50 +171,27 @@ fn response_transformer_takes_names_and_values() {
 }
 
 #[test]
-fn functions_have_code_for_some_phase() {
-    let phases = "'config.certificate', 'config.rewrite', 'config.access', \
-                  'config.header_filter', 'config.body_filter', 'config.log'";
-    for name in ["pre-function", "post-function"] {
-        refused(
-            name,
-            &[
-                (
-                    json!({}),
-                    json!({"@entity": [
-                        format!("at least one of these fields must be non-empty: {phases}"),
-                    ]}),
-                ),
-                (
-                    json!({"access": ["return", 1], "log": null}),
-                    json!({
-                        "access": [null, "expected a string"],
-                        "log": "required field missing",
-                    }),
-                ),
-            ],
-        );
-    }
-}
-
-#[test]
-fn aws_lambda_has_both_parts_of_a_key_and_a_plain_proxy() {
+fn aws_lambda_has_both_parts_of_a_key_and_neither_role_nor_proxy() {
     let both = "all or none of these fields must be set: 'config.aws_key', 'config.aws_secret'";
     refused(
         "aws-lambda",
         &[
             (json!({"aws_key": "k"}), json!({"@entity": [both]})),
             (
-                json!({"proxy_url": "https://a"}),
-                json!({"@entity": ["proxy_url scheme must be http"]}),
+                json!({"proxy_url": "http://a", "aws_assume_role_arn": "{vault://env/arn}"}),
+                json!({
+                    "proxy_url": "Sluice does not call functions through a proxy: expected none",
+                    "aws_assume_role_arn": "Sluice does not assume roles: give aws_key and aws_secret of \
+                        one that may call the function",
+                }),
             ),
             (
                 json!({
-                    "proxy_url": "a", "aws_region": "a:1", "unhandled_status": 99, "port": -1,
+                    "aws_region": "a:1", "unhandled_status": 99, "port": -1,
                     "invocation_type": "x", "log_type": "x", "empty_arrays_mode": "x",
                     "aws_imds_protocol_version": "v3",
                 }),
                 json!({
-                    "proxy_url": "missing host in url",
                     "aws_region": "must not have a port",
                     "unhandled_status": "value should be between 100 and 999",
                     "port": "value should be between 0 and 65535",

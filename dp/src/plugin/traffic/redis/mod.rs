@@ -6,6 +6,7 @@
 mod link;
 mod sync;
 
+use super::background::Background;
 use super::counters::{Counters, Key};
 use super::limiter::{Server, Unavailable, Window};
 use crate::metrics::Writer;
@@ -19,9 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use sync::Group;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 /// How many counts may be on their way at a time that no request waits for.
 const ADDS_MAX: usize = 10_000;
@@ -49,13 +48,12 @@ return counts";
 /// What all plugins share.
 pub(super) struct Servers {
     trusted: OnceLock<Arc<[Authority]>>,
-    runtime: OnceLock<Option<Handle>>,
+    background: Background,
     links: Mutex<HashMap<Server, Weak<Link>>>,
     groups: Mutex<Vec<Weak<Group>>>,
     script: Arc<Script>,
     adds: Arc<Semaphore>,
     faults: Arc<Faults>,
-    end: CancellationToken,
 }
 
 /// What went wrong so far.
@@ -71,13 +69,12 @@ impl Default for Servers {
     fn default() -> Self {
         Self {
             trusted: OnceLock::new(),
-            runtime: OnceLock::new(),
+            background: Background::named("redis"),
             links: Mutex::default(),
             groups: Mutex::default(),
             script: Arc::new(Script::new(COUNT)),
             adds: Arc::new(Semaphore::new(ADDS_MAX)),
             faults: Arc::default(),
-            end: CancellationToken::new(),
         }
     }
 }
@@ -85,12 +82,6 @@ impl Default for Servers {
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Servers").finish_non_exhaustive()
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.end.cancel();
     }
 }
 
@@ -141,7 +132,7 @@ impl Servers {
 
     /// The connection to a server.
     fn link(&self, server: &Server) -> Option<Arc<Link>> {
-        let runtime = self.runtime()?;
+        let runtime = self.background.handle()?;
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = links.get(server).and_then(Weak::upgrade) {
             return Some(link);
@@ -161,26 +152,6 @@ impl Servers {
         let link = Link::start(server.clone(), tls, runtime);
         links.insert(server.clone(), Arc::downgrade(&link));
         Some(link)
-    }
-
-    /// The thread of all connections, started when the first is needed.
-    fn runtime(&self) -> Option<&Handle> {
-        let start = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let runtime = runtime.inspect_err(|error| tracing::error!(%error, "no runtime"));
-            let runtime = runtime.ok()?;
-            let (handle, end) = (runtime.handle().clone(), self.end.clone());
-            let thread = std::thread::Builder::new().name("redis".into());
-            let started = thread.spawn(move || {
-                runtime.block_on(end.cancelled());
-                runtime.shutdown_background();
-            });
-            let started = started.inspect_err(|error| tracing::error!(%error, "no thread"));
-            started.ok().map(|_| handle)
-        };
-        self.runtime.get_or_init(start).as_ref()
     }
 }
 
@@ -231,7 +202,7 @@ impl Remote {
     /// Adds to counts, without waiting.
     pub(super) fn add(&self, servers: &Servers, windows: Vec<Window>, amount: u64) {
         let permit = Arc::clone(&servers.adds).try_acquire_owned().ok();
-        let (Some(permit), Some(runtime)) = (permit, servers.runtime()) else {
+        let (Some(permit), Some(runtime)) = (permit, servers.background.handle()) else {
             servers.faults.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -253,7 +224,7 @@ impl Remote {
     pub(super) fn note(&self, servers: &Servers, counters: &Arc<Counters>, (key, now): (Key, u64)) {
         let group = self.group.get_or_init(|| {
             let interval = self.interval?;
-            let (link, runtime) = (self.link(servers)?, servers.runtime()?);
+            let (link, runtime) = (self.link(servers)?, servers.background.handle()?);
             let (link, faults) = (Arc::clone(link), Arc::clone(&servers.faults));
             let group = Group::start(link, Arc::clone(counters), faults, interval, runtime);
             let mut groups = servers

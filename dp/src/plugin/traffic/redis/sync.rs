@@ -1,12 +1,13 @@
 //! Counts that are told Redis, and learned from it, every so often.
 
-use super::super::counters::{Counters, Key, PERIODS};
+use super::super::counters::{Counters, Key};
 use super::super::limiter::Window;
+use super::super::noted::Noted;
+use super::super::period::PERIODS;
 use super::Faults;
 use super::link::Link;
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -19,7 +20,7 @@ pub(super) struct Group {
     counters: Arc<Counters>,
     link: Arc<Link>,
     faults: Arc<Faults>,
-    noted: Mutex<HashSet<Key>>,
+    noted: Noted,
     /// When the last was noted: seconds since the Unix epoch.
     now: AtomicU64,
 }
@@ -45,7 +46,7 @@ impl Group {
             counters,
             link,
             faults,
-            noted: Mutex::default(),
+            noted: Noted::default(),
             now: AtomicU64::new(0),
         });
         runtime.spawn(run(Arc::clone(&group), interval));
@@ -54,25 +55,22 @@ impl Group {
 
     pub(super) fn note(&self, key: Key, now: u64) {
         self.now.store(now, Ordering::Relaxed);
-        self.put_back(key);
-    }
-
-    fn put_back(&self, key: Key) {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.insert(key);
+        self.noted.put(&self.counters, key);
     }
 
     /// Tells what there is to tell. What Redis does not take is kept for the next time.
     pub(super) async fn flush(&self) {
-        let noted = {
-            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *noted)
-        };
-        let keys: Vec<_> = noted.into_iter().collect();
+        let keys = self.noted.take(usize::MAX);
         for batch in keys.chunks(BATCH) {
             if self.tell(batch).await.is_none() {
                 self.faults.failed.fetch_add(1, Ordering::Relaxed);
-                batch.iter().for_each(|key| self.put_back(*key));
+                for key in batch {
+                    self.counters.unmark(*key);
+                    // One that is forgotten need not be told.
+                    if self.counters.mark(*key) {
+                        self.noted.put(&self.counters, *key);
+                    }
+                }
             }
         }
     }
