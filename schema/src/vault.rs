@@ -151,7 +151,14 @@ fn typed(field: &Field, secret: String) -> Option<Value> {
             number.and_then(Number::from_f64).map(Value::Number)
         }
         Type::Boolean => secret.trim().parse::<bool>().ok().map(Value::Bool),
-        _ => Some(Value::String(secret)),
+        Type::String
+        | Type::Array(_)
+        | Type::Set(_)
+        | Type::Map { .. }
+        | Type::Record(_)
+        | Type::Foreign(_)
+        | Type::Config
+        | Type::Json => Some(Value::String(secret)),
     }
 }
 

@@ -134,9 +134,11 @@ fn names_of(certificate: &CertificateDer<'static>) -> Vec<String> {
     let alternative = alternative
         .iter()
         .flat_map(|found| &found.value.general_names);
-    let alternative = alternative.filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        _ => None,
+    let alternative = alternative.filter_map(|name| {
+        let GeneralName::DNSName(name) = name else {
+            return None;
+        };
+        Some((*name).to_owned())
     });
     common.chain(alternative).collect()
 }
