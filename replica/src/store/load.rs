@@ -181,6 +181,19 @@ impl Store {
         Ok(filling)
     }
 
+    /// Writes what is held, with what is staged, into a new database, and goes over to it. Memory stays flat.
+    pub(super) fn write_anew(&mut self) -> Result<(), StoreError> {
+        let staged = std::mem::take(&mut self.staged);
+        let filling = self.spill(&Covered::All, &staged);
+        self.staged = staged;
+        let mut filling = filling?;
+        let switched = self.switch_to(&mut filling, self.held.clone(), META_KEY);
+        if switched.is_err() && !filling.named {
+            self.retire(filling.number, filling.database);
+        }
+        switched
+    }
+
     fn new_filling(&mut self) -> Result<Filling, StoreError> {
         let number = self.next_number;
         self.next_number += 1;

@@ -61,6 +61,9 @@ use view::{Entities, Instead, Overlay, Views};
 
 /// The directory of the last known good copy, which is not moved aside with the rest.
 pub const GOOD: &str = "good";
+/// Staged entities from which on it may be better to write everything into a new database: sled holds what a batch makes superfluous
+/// until the batch ends, about 10 KB for each entity. Fewer in debug builds, so that the simulator's small worlds come to it.
+const ANEW_COUNT_MIN: usize = if cfg!(debug_assertions) { 64 } else { 1024 };
 /// Changed keys after which the tree is not brought up to date but built anew.
 const DIRTY_KEYS_MAX: usize = 65_536;
 
@@ -369,7 +372,8 @@ impl Store {
         Ok(changes)
     }
 
-    /// Writes what is staged, and the cursor with it, as one batch. Nothing is lost from the staging if that fails.
+    /// Writes what is staged, and the cursor with it: as one batch, or into a new database if that is most of what is held. Nothing
+    /// is lost from the staging if that fails.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -378,10 +382,19 @@ impl Store {
         if self.staged.is_empty() && self.saved == self.held.cursor {
             return Ok(());
         }
-        self.write(&self.held, &self.staged)?;
+        match self.is_mostly_staged() && self.loading.is_none() {
+            true => self.write_anew()?,
+            false => self.write(&self.held, &self.staged)?,
+        }
         self.staged.clear();
         self.saved = self.held.cursor;
         Ok(())
+    }
+
+    /// Whether a batch of what is staged would be larger than a new database is.
+    fn is_mostly_staged(&self) -> bool {
+        let staged = self.staged.len();
+        staged >= ANEW_COUNT_MIN && staged as u64 >= self.held.entities / 2
     }
 
     /// Writes changes, and what is held after them.

@@ -242,7 +242,7 @@ fn open_existing(
         let reason = "it holds nothing, but there is a last known good copy";
         return Err(StoreError::Damaged(reason.into()));
     }
-    remove_databases(&**disk, Some(current.database));
+    remove_databases(&**disk, Some(store.number));
     let handed_over = store.cursor() == verified;
     Ok(Some((store, handed_over)))
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-const CACHE_BYTES_MAX: u64 = 8 << 20;
+const CACHE_BYTES_MAX: u64 = 4 << 20;
 /// Batches with so many writes are cleaned up after.
 const COLLECTED_COUNT: usize = 64;
 /// Nothing is ever kept under it.

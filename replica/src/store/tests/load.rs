@@ -263,3 +263,24 @@ fn a_sync_that_ends_after_a_load_does_not_name_the_old_database() {
     drop((store, late));
     assert_holds(&open_again(&disk), history.end());
 }
+
+#[test]
+fn what_is_most_of_a_store_is_saved_into_a_new_database() {
+    let disk = FaultDisk::default();
+    let mut history = History::new();
+    history.push((0..80).map(|number| put(number, "first")).collect());
+    let mut store = Store::open_on(disk.shared()).unwrap().store;
+    let empty = store.view();
+    history.applied_to(&mut store, 0, history.events.len());
+    store.save().unwrap();
+    disk.edit(|inner| assert_eq!(inner.database_names(), ["db.0", "db.1"]));
+    assert_store_holds(&store, history.end());
+    assert_eq!(empty.len(), 0, "who reads the old one goes on");
+    drop(empty);
+    history.push(vec![put(1, "small")]);
+    history.applied_to(&mut store, history.events.len() - 1, history.events.len());
+    store.save().unwrap();
+    disk.edit(|inner| assert_eq!(inner.database_names(), ["db.1"]));
+    store.begin_sync().unwrap().sync().unwrap();
+    assert_holds(&open_again(&disk), history.end());
+}
