@@ -171,7 +171,7 @@ fn follow(
 
     let (reports, report_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
     let (heads, head_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
-    let sink = ViewSink::new(state);
+    let sink = ViewSink::new(state, fleet.clone());
     let options = Options {
         keychain: common.keychain.clone(),
         sync: SyncMode::Incremental,

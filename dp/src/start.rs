@@ -7,6 +7,7 @@ use crate::NodeId;
 use crate::access_log;
 use crate::balance::{DnsOptions, Upstreams};
 use crate::config::Settings;
+use crate::metrics::Metrics;
 use crate::plugin;
 use crate::proxy::{self, Inherited, Proxy, Shared};
 use crate::status::{self, Node, NodeState};
@@ -20,19 +21,18 @@ use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::{RejectedEntity, Report, SyncMode};
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
-use sluice_replica::run::{Options, Replica, Sink, Status};
+use sluice_replica::run::{Arrival, Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
-use sluice_schema::event::EventId;
-use sluice_schema::version::{Cursor, Version};
+use sluice_schema::version::Cursor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,8 @@ pub struct Parts {
     pub node_id: Option<NodeId>,
     /// The status page's socket, already bound.
     pub status: TcpListener,
+    /// Changes what is logged.
+    pub log_level: LogLevel,
     /// How to proxy.
     pub proxy: proxy::Options,
 }
@@ -81,7 +83,7 @@ pub struct Running {
 /// If something it needs to start is missing, or a part of it ends before it should.
 pub async fn run(
     settings: Settings,
-    _: LogLevel,
+    log_level: LogLevel,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let access_log = settings.access_log.settings();
@@ -113,6 +115,7 @@ pub async fn run(
         drain_timeout: proxy.drain_timeout,
         clients: clients.limits(),
         trust: clients.trust(),
+        freshness: proxy.freshness.freshness(),
         access_log,
         dns: DnsOptions {
             servers: proxy.dns_resolver,
@@ -128,6 +131,7 @@ pub async fn run(
         data_dir,
         node_id,
         status,
+        log_level,
         proxy,
     };
     start(parts, &shutdown)?.wait(shutdown).await
@@ -148,13 +152,21 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         id: node_id.map_or_else(|| NodeId::load_or_make(&parts.data_dir), Ok)?,
         hostname: hostname(),
     };
-    let shared = Shared::default();
-    let state = Arc::new(NodeState::new(
+    let shared = Shared {
+        metrics: Arc::new(Metrics::new(now())),
+        ..Shared::default()
+    };
+    let state = NodeState::new(
         node,
         shared.metrics.clone(),
         shared.state.clone(),
         shared.upstreams.clone(),
-    ));
+    );
+    let state = Arc::new(
+        state
+            .with_log_level(parts.log_level)
+            .with_store(parts.data_dir.join("store")),
+    );
     let tables = Arc::new(ArcSwap::from_pointee(Table::empty()));
     let sink = TableSink {
         tables: tables.clone(),
@@ -162,6 +174,8 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         plugins: shared.state.clone(),
         staged: None,
         state: state.clone(),
+        swapped: shared.swapped.clone(),
+        metrics: shared.metrics.clone(),
     };
     let (store, sink) = load_store(&parts.data_dir, sink)?;
     let options = Options {
@@ -284,6 +298,9 @@ struct TableSink {
     /// What is being taken up, before any request sees it.
     staged: Option<Table>,
     state: Arc<NodeState>,
+    /// Told after each swap.
+    swapped: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 impl TableSink {
@@ -298,6 +315,7 @@ impl TableSink {
         let (before, table) = (self.tables.load_full(), Arc::new(table));
         let swap = || self.tables.store(Arc::clone(&table));
         self.plugins.activate(&before, &table, swap);
+        self.swapped.notify_waiters();
         self.state.update(|facts| {
             facts.cursor = cursor;
             facts.digest = digest;
@@ -309,16 +327,11 @@ impl TableSink {
 }
 
 impl Sink for TableSink {
-    fn change(
-        &mut self,
-        cursor: Cursor,
-        digest: Digest,
-        changes: &[Change],
-        _: &[(EventId, Version)],
-    ) {
+    fn change(&mut self, cursor: Cursor, digest: Digest, changes: &[Change], events: &[Arrival]) {
         let (table, _) = self.tables.load().apply(cursor.version, changes);
         self.upstreams.prepare(&table);
         self.swap(table, cursor, digest);
+        self.metrics.activated(events);
     }
 
     fn stage(&mut self, changes: &[Change]) {
@@ -376,6 +389,11 @@ async fn report(
             },
             () = shutdown.cancelled() => {
                 state.update(|facts| facts.draining = true);
+                let status = following.borrow().clone();
+                if status.connected {
+                    // Whoever waits for this node need not wait for its lease to end.
+                    send(&source, make_report(&state, &status)).await;
+                }
                 return Ok("node reports");
             }
         }
@@ -383,6 +401,7 @@ async fn report(
         state.update(|facts| {
             facts.durable = status.durable;
             facts.head = Some(status.seen);
+            facts.note_lag(now());
             facts.head_at = status.head.as_ref().map(|(head, _)| head.time);
             facts.connected = status.connected;
             facts.phase = status.phase.to_string();
@@ -390,12 +409,15 @@ async fn report(
             facts.keyring = trusted.borrow().ring_serial();
         });
         if status.connected {
-            let report = make_report(&state, &status);
-            if let Err(error) = source.log.report(&report.node, report.encode()).await {
-                tracing::debug!(%error, "could not report");
-            }
+            send(&source, make_report(&state, &status)).await;
             tokio::time::sleep(REPORT_GAP).await;
         }
+    }
+}
+
+async fn send(source: &Source, report: Report) {
+    if let Err(error) = source.log.report(&report.node, report.encode()).await {
+        tracing::debug!(%error, "could not report");
     }
 }
 
@@ -421,6 +443,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
         keyring: facts.keyring,
         plugins: plugin::STANDARD.names().map(str::to_owned).collect(),
         ailing: state.ailing(AILING_REPORTED_MAX),
+        leaving: facts.draining,
         time: now(),
     }
 }

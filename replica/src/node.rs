@@ -183,6 +183,9 @@ pub struct Report {
     /// Targets that are not well there, and upstreams without enough that are; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ailing: Vec<Ailing>,
+    /// Whether it stops, and nobody should wait for it any more.
+    #[serde(default)]
+    pub leaving: bool,
     /// The node's clock.
     pub time: Time,
 }

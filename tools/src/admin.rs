@@ -71,6 +71,15 @@ impl Connection {
         Ok(answer.body)
     }
 
+    /// GET, whatever the status.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn get_any(&self, path: &str) -> anyhow::Result<Answer> {
+        let asked = agent().get(self.url(path)).call();
+        read(asked.with_context(|| self.unreachable())?)
+    }
+
     /// GET of a text, which must succeed.
     ///
     /// # Errors

@@ -64,6 +64,8 @@ pub(super) enum Problem {
     Unknown(String),
     /// It would break something; nothing has changed.
     Conflict(String),
+    /// More is asked at a time than is carried out; nothing has changed.
+    Busy(&'static str),
     /// Our mistake; the text is for the log.
     Internal(String),
 }
@@ -127,6 +129,7 @@ impl Problem {
             | Self::KeyReused
             | Self::Header(..)
             | Self::Argument(..)
+            | Self::Busy(_)
             | Self::Conflict(_) => {}
             Self::Keyring(reason) => {
                 tracing::warn!(reason, request_id, path, "refused a keyring");
@@ -141,7 +144,7 @@ impl Problem {
             Self::MethodNotAllowed(verbs) => {
                 answer::set(response.headers_mut(), "allow", &answer::allow(verbs));
             }
-            Self::Unavailable(_) | Self::Unknown(_) => {
+            Self::Unavailable(_) | Self::Unknown(_) | Self::Busy(_) => {
                 answer::set(response.headers_mut(), "retry-after", "1");
             }
             Self::Rejected(_)
@@ -195,7 +198,9 @@ impl Problem {
             Self::BodyLost => StatusCode::REQUEST_TIMEOUT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ForeignHost(_) | Self::CrossSite => StatusCode::FORBIDDEN,
-            Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Unknown(_) | Self::Busy(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -244,6 +249,7 @@ impl Problem {
                  request with the same Idempotency-Key: {reason}"
             ),
             Self::Conflict(reason) | Self::Missing(reason) | Self::Bad(reason) => reason.clone(),
+            Self::Busy(reason) => (*reason).to_owned(),
             Self::Internal(_) => "An unexpected error occurred".to_owned(),
         };
         json!({ "message": message })

@@ -36,6 +36,10 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Who asks, if nobody says.
 const ANONYMOUS: &str = "anonymous";
 
+/// The way a request came, if it was not HTTP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Via(pub(super) &'static str);
+
 /// A request, without its body, and the state it is answered from.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
@@ -78,10 +82,11 @@ impl<'a> Call<'a> {
             .header("sluice-actor")?
             .unwrap_or_else(|| ANONYMOUS.to_owned());
         let address = self.head.extensions.get::<ConnectInfo<SocketAddr>>();
+        let via = self.head.extensions.get::<Via>();
         Ok(Request {
             actor: Actor {
                 name,
-                via: "admin-api".to_owned(),
+                via: via.map_or("admin-api", |Via(name)| *name).to_owned(),
                 address: address.map(|ConnectInfo(address)| address.ip().to_string()),
             },
             reason: self.header("sluice-reason")?,
@@ -152,7 +157,8 @@ impl<'a> Call<'a> {
         Ok(Some(Idempotency { key, content }))
     }
 
-    fn header(&self, name: &'static str) -> Result<Option<String>, Problem> {
+    /// The text of a header.
+    pub(super) fn header(&self, name: &'static str) -> Result<Option<String>, Problem> {
         let Some(value) = self.head.headers.get(name) else {
             return Ok(None);
         };

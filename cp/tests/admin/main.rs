@@ -18,5 +18,6 @@ mod nodes;
 mod refusals;
 mod server;
 mod torn;
+mod wait;
 mod walk;
 mod workspaces;

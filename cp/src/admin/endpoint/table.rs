@@ -25,8 +25,10 @@ pub(in crate::admin) enum Fixed {
     LogKeyring,
     LogLevel,
     LogLevelChange,
+    LogWatch,
     Metrics,
     Nodes,
+    NodesWait,
     OpenApi,
     PluginSchema,
     PluginsEnabled,
@@ -35,6 +37,7 @@ pub(in crate::admin) enum Fixed {
     Snapshots,
     Status,
     StatusDns,
+    StatusReady,
     Tagged,
     Tags,
     TargetHealth,
@@ -72,6 +75,12 @@ const fn about(kind: Kind, row: Row) -> Row {
     }
 }
 
+const VERSION: Argument = Argument::text("version", "The version, or latest (the default)");
+const QUORUM: Argument = Argument::text("quorum", "all (the default), N% or N nodes");
+const WAIT_TIMEOUT: Argument = Argument::text(
+    "timeout",
+    "Seconds (30) or milliseconds (500ms) to wait, 600 at most",
+);
 const LOG_PROBLEMS: &[u16] = &[400, 403, 404, 503];
 const PRUNE: Argument = Argument::flag("prune", "Delete what is not in the file");
 const FROM: Argument = Argument::number("from", "The first version");
@@ -106,6 +115,11 @@ const TABLE: &[Row] = &[
         &[Operation::get("What this control plane is")],
     ),
     row("/status", Fixed::Status, &[Operation::get("How it is")]),
+    row(
+        "/status/ready",
+        Fixed::StatusReady,
+        &[Operation::get("Whether it should get requests").others(&[403, 503])],
+    ),
     row(
         "/status/dns",
         Fixed::StatusDns,
@@ -258,6 +272,15 @@ const TABLE: &[Row] = &[
         &[Operation::get("The data planes that report")],
     ),
     row(
+        "/nodes/wait",
+        Fixed::NodesWait,
+        &[
+            Operation::get("Wait until data planes serve a version; 202 if they do not in time")
+                .query(&[VERSION, QUORUM, WAIT_TIMEOUT])
+                .others(&[202, 400, 403, 404, 409, 503]),
+        ],
+    ),
+    row(
         "/clustering/data-planes",
         Fixed::DataPlanes,
         &[Operation::get("The data planes that report, in Kong's form").query(&[SIZE, OFFSET])],
@@ -315,6 +338,14 @@ const TABLE: &[Row] = &[
         Fixed::LogEvents,
         &[Operation::get("Events")
             .query(&[FROM, SIZE, FOLLOW])
+            .others(LOG_PROBLEMS)],
+    ),
+    row(
+        "/log/watch",
+        Fixed::LogWatch,
+        &[Operation::get("Events as they come, as server-sent events")
+            .query(&[FROM])
+            .gives(200, Gives::Raw("text/event-stream"))
             .others(LOG_PROBLEMS)],
     ),
     row(

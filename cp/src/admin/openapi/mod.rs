@@ -156,6 +156,7 @@ fn headers(operation: &Operation) -> &'static [&'static str] {
             "Idempotency-Key",
             "Sluice-Actor",
             "Sluice-Reason",
+            "Sluice-Wait",
         ],
         _ if entity => &[
             "If-Match",
@@ -163,8 +164,14 @@ fn headers(operation: &Operation) -> &'static [&'static str] {
             "Idempotency-Key",
             "Sluice-Actor",
             "Sluice-Reason",
+            "Sluice-Wait",
         ],
-        _ => &["Idempotency-Key", "Sluice-Actor", "Sluice-Reason"],
+        _ => &[
+            "Idempotency-Key",
+            "Sluice-Actor",
+            "Sluice-Reason",
+            "Sluice-Wait",
+        ],
     }
 }
 
@@ -184,6 +191,10 @@ fn header_parameters() -> Value {
         ),
         ("Sluice-Actor", "Who asks, for the event"),
         ("Sluice-Reason", "Why, for the event"),
+        (
+            "Sluice-Wait",
+            "Answer when the data planes serve the change: all, N% or N, and perhaps ; timeout=SECONDS. 202 if they do not in time",
+        ),
     ];
     let shown = described.map(|(name, description)| {
         let parameter = json!({
