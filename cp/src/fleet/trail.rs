@@ -4,7 +4,7 @@
 //! there on different ways: a log can lose its end and go on from before it.
 
 use sluice_schema::digest::Digest;
-use sluice_schema::version::{Chain, Cursor, Epoch, Version};
+use sluice_schema::version::{Chain, Cursor, Version};
 use std::collections::BTreeMap;
 
 /// Versions that are remembered. A node that is further behind is believed by its epoch alone.
@@ -32,11 +32,6 @@ impl Trail {
     /// Where we are.
     pub(super) fn cursor(&self) -> Cursor {
         self.cursor
-    }
-
-    /// The life of the log we are in.
-    pub(super) fn epoch(&self) -> Epoch {
-        self.cursor.epoch
     }
 
     /// Our history goes on to `cursor`; the digest of its state, if it was looked at there.
