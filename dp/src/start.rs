@@ -372,7 +372,7 @@ impl Sink for TableSink {
     }
 }
 
-/// Keeps the status page up to date and reports to the control planes: after each change, and every second.
+/// Keeps the status page up to date and reports to the control planes: every second, and when there is news.
 async fn report(
     source: Source,
     state: Arc<NodeState>,
@@ -381,11 +381,13 @@ async fn report(
     shutdown: CancellationToken,
 ) -> anyhow::Result<&'static str> {
     let mut tick = tokio::time::interval(REPORT_INTERVAL);
+    let mut told = None;
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            changed = following.changed() => if changed.is_err() {
-                return Ok("replica's status");
+        let is_due = tokio::select! {
+            _ = tick.tick() => true,
+            changed = following.changed() => match changed {
+                Ok(()) => false,
+                Err(_) => return Ok("replica's status"),
             },
             () = shutdown.cancelled() => {
                 state.update(|facts| facts.draining = true);
@@ -396,7 +398,7 @@ async fn report(
                 }
                 return Ok("node reports");
             }
-        }
+        };
         let status = following.borrow_and_update().clone();
         state.update(|facts| {
             facts.durable = status.durable;
@@ -408,11 +410,24 @@ async fn report(
             facts.last_error = status.last_error.clone();
             facts.keyring = trusted.borrow().ring_serial();
         });
-        if status.connected {
+        if !status.connected {
+            told = None;
+        } else if is_due || is_news(told.as_ref(), &status) {
             send(&source, make_report(&state, &status)).await;
+            told = Some(status);
             tokio::time::sleep(REPORT_GAP).await;
         }
     }
+}
+
+/// Whether control planes should hear of this before the next second. A version is news only if somebody waits for it: what
+/// a change costs a control plane must not grow with the number of nodes.
+fn is_news(told: Option<&Status>, status: &Status) -> bool {
+    told.is_none_or(|told| {
+        let (before, now) = (told.cursor, status.cursor);
+        let awaited = status.asked > before.version && now.version > before.version;
+        awaited || before.epoch != now.epoch || told.phase != status.phase
+    })
 }
 
 async fn send(source: &Source, report: Report) {

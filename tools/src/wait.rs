@@ -41,8 +41,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     connection: Connection,
     /// The version, or latest
-    #[arg(value_name = "VERSION|latest")]
-    version: String,
+    #[arg(id = "wanted", value_name = "VERSION|latest")]
+    wanted: String,
     #[command(flatten)]
     patience: Patience,
     /// The control plane's answer as JSON
@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     until(
         &arguments.connection,
-        &arguments.version,
+        &arguments.wanted,
         &arguments.patience,
         arguments.json,
     )

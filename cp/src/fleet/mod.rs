@@ -15,11 +15,11 @@ use sluice_replica::environment::Environment;
 use sluice_replica::node::{Ailing, Head, Report};
 use sluice_replica::run::Arrival;
 use sluice_schema::digest::Digest;
-use sluice_schema::version::{Cursor, Time};
+use sluice_schema::version::{Cursor, Time, Version};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -48,6 +48,8 @@ pub struct Node {
 pub struct Fleet {
     environment: Environment,
     census: Arc<Mutex<Census>>,
+    /// The highest version that somebody has waited for in vain, for a moment at least.
+    asked: Arc<watch::Sender<Version>>,
     /// When each control plane last announced a head.
     announcers: Arc<Mutex<BTreeMap<Uuid, Instant>>>,
 }
@@ -58,8 +60,23 @@ impl Fleet {
         Self {
             environment,
             census: Arc::default(),
+            asked: Arc::new(watch::Sender::new(Version::ZERO)),
             announcers: Arc::default(),
         }
+    }
+
+    /// The highest version that somebody waits for, or has.
+    pub(crate) fn asked(&self) -> watch::Receiver<Version> {
+        self.asked.subscribe()
+    }
+
+    /// Nodes are to say at once when they serve this.
+    fn ask(&self, version: Version) {
+        self.asked.send_if_modified(|asked| {
+            let is_new = version > *asked;
+            *asked = version.max(*asked);
+            is_new
+        });
     }
 
     /// The clock by which reports are dated.

@@ -114,6 +114,7 @@ impl Fleet {
                 Ok(progress) => return progress,
                 Err(next) => next,
             };
+            self.ask(version);
             // Who is disconnected hears of it by the status; a quorum that is met may lack only the time to listen.
             let listened = heard_all.filter(|at| *at > now);
             let wake = [next, listened].into_iter().flatten().min();

@@ -101,6 +101,8 @@ pub struct Status {
     pub connected: bool,
     /// Since when it has been without a break.
     pub connected_since: Option<Instant>,
+    /// The highest version that somebody waits for, as far as heads of this life of the log have said.
+    pub asked: Version,
     /// The newest head, and when it came.
     pub head: Option<(Head, Instant)>,
     /// The last thing that went wrong.
@@ -174,6 +176,7 @@ impl Replica {
             seen: cursor.version,
             connected: false,
             connected_since: None,
+            asked: Version::ZERO,
             head: None,
             last_error: None,
         });
@@ -353,7 +356,12 @@ impl Replica {
             self.look_for_ring();
         }
         let arrived = Some((head.clone(), Instant::now()));
-        self.status.send_modify(|status| status.head = arrived);
+        self.status.send_modify(|status| {
+            status.head = arrived;
+            if head.epoch == status.cursor.epoch {
+                status.asked = status.asked.max(head.asks);
+            }
+        });
         if let Some(heads) = &self.options.heads {
             // A head that finds no room is followed by a newer one within a second.
             let _ = heads.try_send(head.clone());
@@ -466,6 +474,9 @@ impl Replica {
             }
             if phase == Phase::Following && status.phase != Phase::Following {
                 tracing::info!(version = %cursor.version, "caught up");
+            }
+            if status.cursor.epoch != cursor.epoch {
+                status.asked = Version::ZERO;
             }
             status.cursor = cursor;
             status.digest = self.store.digest();

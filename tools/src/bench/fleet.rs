@@ -19,7 +19,7 @@ use sluice_replica::log::{Interest, Source, TailItem};
 use sluice_replica::node::{Head, Report, SyncMode};
 use sluice_replica::process::now;
 use sluice_schema::state::State;
-use sluice_schema::version::Cursor;
+use sluice_schema::version::{Cursor, Version};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -53,7 +53,9 @@ pub(crate) struct Arguments {
 struct Row {
     /// From the request to the answer that all serve it.
     confirmed: Vec<Duration>,
-    /// The control plane's CPU time per change, beyond what it needs when nothing changes.
+    /// The control plane's CPU time per change for which somebody waits, beyond what it needs when nothing changes.
+    confirmed_cpu: Duration,
+    /// The same per change for which nobody waits.
     cpu: Duration,
     /// Its CPU time per second when nothing changes.
     idle: Duration,
@@ -65,8 +67,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "one broker, one control plane and the simulated data planes on this machine; log sync_interval: always"
     );
     println!(
-        "{:>6}  {:>8}  {:>14}  {:>12}  {:>13}  {:>13}",
-        "nodes", "changes", "confirmed p50", "max", "CP CPU/change", "CP CPU idle/s"
+        "{:>6}  {:>8}  {:>14}  {:>12}  {:>13}  {:>16}  {:>13}",
+        "nodes",
+        "changes",
+        "confirmed p50",
+        "max",
+        "CP CPU/change",
+        "and if waited for",
+        "CP CPU idle/s"
     );
     let mut first = None;
     for nodes in &arguments.nodes {
@@ -76,9 +84,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let max = row.confirmed.last().copied().unwrap_or_default();
         let base = *first.get_or_insert(row.cpu);
         println!(
-            "{nodes:>6}  {:>8}  {middle:>14.1?}  {max:>12.1?}  {:>13.1?}  {:>13.1?}  ({:.2}x)",
+            "{nodes:>6}  {:>8}  {middle:>14.1?}  {max:>12.1?}  {:>13.1?}  {:>16.1?}  {:>13.1?}  ({:.2}x)",
             row.confirmed.len(),
             row.cpu,
+            row.confirmed_cpu,
             row.idle,
             row.cpu.as_secs_f64() / base.as_secs_f64().max(f64::EPSILON)
         );
@@ -135,9 +144,31 @@ fn measure(nodes: usize, changes: usize) -> Result<Row> {
     runtime.shutdown_background();
     Ok(Row {
         confirmed,
-        cpu: used.saturating_sub(without) / u32::try_from(changes.max(1))?,
+        confirmed_cpu,
+        cpu,
         idle,
     })
+}
+
+/// Measures what changes cost a process.
+struct Meter {
+    process: u32,
+    idle: Duration,
+    changes: usize,
+}
+
+impl Meter {
+    /// CPU time per change, beyond what the process needs when nothing changes.
+    fn per_change(&self, mut change: impl FnMut(usize) -> Result<()>) -> Result<Duration> {
+        let (began, before) = (Instant::now(), usage::cpu_of_all(self.process)?);
+        for number in 0..self.changes {
+            change(number)?;
+            std::thread::sleep(BETWEEN_CHANGES);
+        }
+        let used = usage::cpu_of_all(self.process)? - before;
+        let without = self.idle.mul_f64(began.elapsed().as_secs_f64());
+        Ok(used.saturating_sub(without) / u32::try_from(self.changes.max(1))?)
+    }
 }
 
 /// Creates a service, waiting for the fleet or not.
@@ -190,6 +221,9 @@ struct Simulated {
     trusted: TrustedKeys,
     follow: Follow,
     state: State,
+    /// The version it last reported, and the highest that somebody waits for.
+    told: Version,
+    asked: Version,
 }
 
 async fn simulate(number: usize, url: String, trusted: TrustedKeys) -> Result<()> {
@@ -208,13 +242,18 @@ async fn simulate(number: usize, url: String, trusted: TrustedKeys) -> Result<()
         follow: Follow::new(Cursor::default(), trusted.clone(), SyncMode::Incremental),
         trusted,
         state: State::default(),
+        told: Version::ZERO,
+        asked: Version::ZERO,
     };
     loop {
-        let before = simulated.state.cursor();
         let input = tokio::select! {
             item = tail.next() => match item.context("the tail has ended")? {
                 TailItem::Record(record) => Input::Tail(record),
-                TailItem::Head(message) => Input::Head(Head::open(&message, &simulated.trusted)?),
+                TailItem::Head(message) => {
+                    let head = Head::open(&message, &simulated.trusted)?;
+                    simulated.asked = simulated.asked.max(head.asks);
+                    Input::Head(head)
+                }
                 TailItem::Connected => Input::Connected,
                 TailItem::Disconnected => Input::Disconnected,
                 TailItem::Report(_) | TailItem::Warning(_) => continue,
@@ -225,7 +264,8 @@ async fn simulate(number: usize, url: String, trusted: TrustedKeys) -> Result<()
             }
         };
         simulated.step(input).await?;
-        if simulated.state.cursor() != before {
+        let version = simulated.state.version();
+        if version > simulated.told && simulated.asked > simulated.told {
             simulated.report().await;
         }
     }
@@ -261,7 +301,8 @@ impl Simulated {
         Ok(())
     }
 
-    async fn report(&self) {
+    async fn report(&mut self) {
+        self.told = self.state.version();
         let report = Report {
             node: self.node.clone(),
             hostname: "simulated".to_owned(),

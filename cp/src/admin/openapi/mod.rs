@@ -250,6 +250,10 @@ fn responses(described: &Described, operation: &Operation, head: bool) -> Value 
         success["content"] = content;
     }
     shown.insert(status.to_string(), success);
+    if headers(operation).contains(&"Sluice-Wait") {
+        let late = "Stored, but not served by as many data planes as Sluice-Wait asks for in time";
+        shown.insert("202".to_owned(), json!({ "description": late }));
+    }
     for other in operation.others.iter().filter(|other| **other != status) {
         shown.insert(other.to_string(), problem(*other));
     }

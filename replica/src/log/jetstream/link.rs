@@ -178,6 +178,14 @@ impl Link {
         self.send(subject, None, HeaderMap::new(), payload).await
     }
 
+    /// Returns when what was sent has been handed to the system.
+    pub(super) async fn flush(&self) -> Result<(), LogError> {
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.client.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(LogError::Unavailable("could not send in time".into())),
+        }
+    }
+
     /// Sends, naming where answers go. Refuses while there is no connection: the client would keep the message and
     /// send it whenever it has one again.
     pub(super) async fn send(

@@ -238,7 +238,9 @@ impl Log for JetStream {
     }
 
     async fn report(&self, node: &str, report: Bytes) -> Result<(), LogError> {
-        self.link.publish(self.names.node(node)?, report).await
+        self.link.publish(self.names.node(node)?, report).await?;
+        // A node that stops says so last: the process may end as soon as this returns.
+        self.link.flush().await
     }
 
     async fn durability(&self) -> Durability {

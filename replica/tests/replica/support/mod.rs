@@ -185,6 +185,7 @@ impl Author {
             announcer: Uuid::nil(),
             sync: SyncMode::Incremental,
             ring: 0,
+            asks: Version::ZERO,
             snapshot: snapshot.map(|root| SnapshotReference {
                 version: root.cursor.version,
                 entities: root.entities,
