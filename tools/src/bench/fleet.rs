@@ -125,21 +125,22 @@ fn measure(nodes: usize, changes: usize) -> Result<Row> {
     let before = usage::cpu_of_all(process)?;
     std::thread::sleep(IDLE);
     let idle = (usage::cpu_of_all(process)? - before).div_f64(IDLE.as_secs_f64());
-    let (began, before) = (Instant::now(), usage::cpu_of_all(process)?);
+    let meter = Meter {
+        process,
+        idle,
+        changes,
+    };
     let mut confirmed = Vec::with_capacity(changes);
-    for number in 0..changes {
+    let confirmed_cpu = meter.per_change(|number| {
         let asked = Instant::now();
-        let answer = create(
-            &admin,
-            &format!("service-{number}"),
-            Some("all; timeout=10"),
-        )?;
+        let name = format!("service-{number}");
+        let answer = create(&admin, &name, Some("all; timeout=10"))?;
         ensure!(answer.status == 201, "not confirmed: {}", answer.body);
         confirmed.push(asked.elapsed());
-        std::thread::sleep(BETWEEN_CHANGES);
-    }
-    let used = usage::cpu_of_all(process)? - before;
-    let without = idle.mul_f64(began.elapsed().as_secs_f64());
+        Ok(())
+    })?;
+    let cpu =
+        meter.per_change(|number| create(&admin, &format!("more-{number}"), None).map(drop))?;
     shutdown.cancel();
     runtime.shutdown_background();
     Ok(Row {
