@@ -384,11 +384,8 @@ async fn report(
     let mut told = None;
     loop {
         let is_due = tokio::select! {
-            _ = tick.tick() => true,
-            changed = following.changed() => match changed {
-                Ok(()) => false,
-                Err(_) => return Ok("replica's status"),
-            },
+            // First: the replica may have ended by now, which is no reason to go without a word.
+            biased;
             () = shutdown.cancelled() => {
                 state.update(|facts| facts.draining = true);
                 let status = following.borrow().clone();
@@ -398,6 +395,11 @@ async fn report(
                 }
                 return Ok("node reports");
             }
+            _ = tick.tick() => true,
+            changed = following.changed() => match changed {
+                Ok(()) => false,
+                Err(_) => return Ok("replica's status"),
+            },
         };
         let status = following.borrow_and_update().clone();
         state.update(|facts| {
