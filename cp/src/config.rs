@@ -94,7 +94,7 @@ pub(crate) struct AdminSettings {
     pub(crate) admin_listen: SocketAddr,
     /// Whether the Admin API is also served on the NATS subject `sluice.<cluster>.admin`: on or off. Whoever may publish
     /// there may then change everything
-    #[arg(long, env = "SLUICE_CP_ADMIN_OVER_NATS", default_value = "off", value_parser = parse_switch, value_name = "on|off")]
+    #[arg(long, env = "SLUICE_CP_ADMIN_OVER_NATS", default_value = "off", action = clap::ArgAction::Set, value_parser = parse_switch, value_name = "on|off")]
     pub(crate) admin_over_nats: bool,
     /// Host names by which the Admin API may be called, besides IP addresses and localhost
     #[arg(

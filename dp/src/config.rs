@@ -139,7 +139,7 @@ pub(crate) struct FreshnessSettings {
     #[arg(long, env = "SLUICE_DP_MIN_VERSION_WAIT", default_value = "1000", value_parser = parse_wait, value_name = "MILLISECONDS|off")]
     min_version_wait: Wait,
     /// Whether responses name the version of the configuration that served them, as Sluice-Version
-    #[arg(long, env = "SLUICE_DP_VERSION_HEADER", default_value = "off", value_parser = parse_switch, value_name = "on|off")]
+    #[arg(long, env = "SLUICE_DP_VERSION_HEADER", default_value = "off", action = clap::ArgAction::Set, value_parser = parse_switch, value_name = "on|off")]
     version_header: bool,
 }
 
@@ -240,7 +240,7 @@ pub(crate) struct ClientSettings {
     )]
     real_ip_header: HeaderName,
     /// Whether trusted addresses in that header are passed over, from the right, to the first that is not trusted
-    #[arg(long, env = "SLUICE_DP_REAL_IP_RECURSIVE", default_value = "off", value_parser = parse_switch, value_name = "on|off")]
+    #[arg(long, env = "SLUICE_DP_REAL_IP_RECURSIVE", default_value = "off", action = clap::ArgAction::Set, value_parser = parse_switch, value_name = "on|off")]
     real_ip_recursive: bool,
 }
 

@@ -45,7 +45,8 @@ impl Fleet {
                 }
                 std::future::ready(())
             })
-            .connect(self.nats.url_as(user, &format!("change-me-{user}")))
+            .user_and_password(user.to_owned(), format!("change-me-{user}"))
+            .connect(self.nats.url())
             .await
             .unwrap();
         (client, said)
