@@ -129,6 +129,10 @@ pub(crate) struct AdminSettings {
         value_name = "FILE"
     )]
     pub(crate) admin_client_ca: Option<PathBuf>,
+    /// Whether the Admin API is also served on the NATS subject `sluice.<cluster>.admin`: on or off. Whoever may publish
+    /// there may then change everything
+    #[arg(long, env = "SLUICE_CP_ADMIN_OVER_NATS", default_value = "off", action = clap::ArgAction::Set, value_parser = parse_switch, value_name = "on|off")]
+    pub(crate) admin_over_nats: bool,
     /// Host names by which the Admin API may be called, besides IP addresses and localhost
     #[arg(
         long,
@@ -186,6 +190,14 @@ pub(crate) struct SnapshotSettings {
     /// Seconds after which a snapshot is cut if anything has changed since the last
     #[arg(long, env = "SLUICE_CP_SNAPSHOT_AGE", default_value = "3600", value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
     pub(crate) snapshot_age: u64,
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
 }
 
 impl SnapshotSettings {

@@ -114,6 +114,7 @@ pub fn start(
         id,
         source: source.clone(),
         view: view.clone(),
+        fleet: fleet.clone(),
         snapshots: snapshots.clone(),
         key,
         keychain: keychain.clone(),
@@ -171,7 +172,7 @@ fn follow(
 
     let (reports, report_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
     let (heads, head_inbox) = mpsc::channel(REPORTS_WAITING_MAX);
-    let sink = ViewSink::new(state);
+    let sink = ViewSink::new(state, fleet.clone());
     let options = Options {
         keychain: common.keychain.clone(),
         sync: SyncMode::Incremental,
@@ -200,11 +201,12 @@ fn follow(
     Ok(view)
 }
 
-/// Announces every second where the log ends.
+/// Announces where the log ends: every second, and at once when somebody waits for nodes to get there.
 struct Announcer {
     id: Uuid,
     source: Source,
     view: View,
+    fleet: Fleet,
     snapshots: Snapshots,
     key: SigningKey,
     keychain: Keychain,
@@ -216,12 +218,15 @@ impl Announcer {
     async fn run(self, shutdown: CancellationToken) -> anyhow::Result<&'static str> {
         let mut first = Version::GENESIS;
         let mut tick = tokio::time::interval(HEAD_INTERVAL);
+        let mut asked = self.fleet.asked();
         loop {
-            tokio::select! {
+            let is_due = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok("head announcer"),
-                _ = tick.tick() => {}
-            }
+                _ = tick.tick() => true,
+                // The fleet is there as long as we are.
+                Ok(()) = asked.changed() => false,
+            };
             let cursor = self.view.state().cursor();
             let status = self.view.status();
             // A control plane that no longer follows the log has nothing to say about where it ends, unless it has more:
@@ -238,7 +243,7 @@ impl Announcer {
             if cursor.version == Version::ZERO || !follows || !believed {
                 continue;
             }
-            if let Ok(bounds) = self.source.log.bounds().await {
+            if is_due && let Ok(bounds) = self.source.log.bounds().await {
                 first = bounds.first;
                 if bounds.last > self.view.state().version() {
                     self.view.look();
@@ -253,6 +258,8 @@ impl Announcer {
                 announcer: self.id,
                 sync: self.sync,
                 ring: trusted.ring_serial(),
+                // What is not there yet cannot be served yet: nodes would report every change for its sake.
+                asks: (*asked.borrow_and_update()).min(cursor.version),
                 snapshot: self.snapshots.reference(cursor.epoch),
             };
             if let Err(error) = self.source.log.announce(head.seal(&self.key)).await {

@@ -7,6 +7,7 @@ pub mod access;
 pub mod admin;
 pub mod config;
 pub mod core;
+pub mod counts;
 pub mod fleet;
 pub mod permission;
 pub mod snapshots;
@@ -27,6 +28,7 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -78,6 +80,8 @@ pub struct Info {
     pub sync: SyncMode,
     /// What routes may say.
     pub router_flavor: RouterFlavor,
+    /// Where its files are.
+    pub data_dir: PathBuf,
     /// The id of the key this control plane signs with.
     pub signing_key: String,
     /// Whether acknowledged writes are synced to disk.

@@ -9,7 +9,7 @@ use anyhow::Context;
 use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, SigningKey};
 use sluice_replica::log::Source;
-use sluice_replica::log::jetstream::{self, JetStream};
+use sluice_replica::log::jetstream::{self, JetStream, Requests};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, wait_for_tasks};
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// What a control plane is made of.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Parts {
     pub source: Source,
     /// The Admin API's socket, already bound.
     pub admin: TcpListener,
+    /// Requests over the broker, if the Admin API is served there as well.
+    pub requests: Option<Requests>,
     /// Further names for [`Info::allowed_hosts`].
     pub admin_hosts: Vec<String>,
     /// What routes may say.
@@ -105,17 +108,20 @@ pub async fn run(
         .signing_key
         .unwrap_or_else(|| log.data_dir.join("keys/cp.key"));
     let (key, keychain) = load_keys(&key_path, log.trusted_keys.as_deref(), &log.data_dir)?;
-    let source = JetStream::connect(jetstream::Options {
+    let broker = jetstream::Options {
         replicas: log.replicas.into(),
         monitors: log.nats_monitor_url,
         ..broker
-    })
-    .await
-    .context("could not set up the connection to NATS")?;
+    };
+    let connecting = JetStream::connect_to_serve(broker, Uuid::new_v4().simple().to_string());
+    let (source, requests) = connecting
+        .await
+        .context("could not set up the connection to NATS")?;
     let admin_tls = admin.tls()?;
     let parts = Parts {
         source,
         admin: listener,
+        requests: admin.admin_over_nats.then_some(requests),
         admin_hosts: admin.admin_hosts,
         router_flavor: admin.router_flavor,
         admin_tls,
@@ -197,6 +203,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         sync: parts.sync,
         router_flavor: parts.router_flavor,
         signing_key,
+        data_dir: parts.data_dir,
         durability: core.durability,
     });
     let control_plane = ControlPlane {
@@ -210,9 +217,10 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         access,
         info,
     };
-    let (listener, served, token) = (parts.admin, control_plane.clone(), shutdown.clone());
+    let (listener, requests) = (parts.admin, parts.requests);
+    let (served, token) = (control_plane.clone(), shutdown.clone());
     tasks.spawn(async move {
-        admin::serve(listener, tls, served, token).await?;
+        admin::serve(listener, tls, requests, served, token).await?;
         Ok("Admin API")
     });
     tracing::info!(%admin, node = %core.id, "the Admin API is listening");

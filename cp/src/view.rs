@@ -1,8 +1,10 @@
 //! The control plane's own copy of the state, as of the last event it has folded.
 
+use crate::Fleet;
+use crate::counts::Counts;
 use arc_swap::ArcSwap;
 use sluice_replica::planted::{Bug, planted};
-use sluice_replica::run::{Replica, Sink, Status};
+use sluice_replica::run::{Arrival, Replica, Sink, Status};
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::event::EventId;
@@ -26,6 +28,7 @@ pub struct View {
     moved: Arc<Notify>,
     look: Arc<Notify>,
     unread: Arc<Unread>,
+    counts: Arc<Counts>,
     status: watch::Receiver<Status>,
 }
 
@@ -58,6 +61,11 @@ impl View {
     /// The bytes of all entities taken up since the start.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What is counted for metrics.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// What the replica behind it does.
@@ -180,6 +188,9 @@ pub(crate) struct ViewSink {
     written_bytes: Arc<AtomicU64>,
     moved: Arc<Notify>,
     unread: Arc<Unread>,
+    /// Told how our history goes on: nodes are measured by it.
+    fleet: Fleet,
+    counts: Arc<Counts>,
 }
 
 /// Which recent events came without their ids: those of before the start, and those that a snapshot stands for.
@@ -193,9 +204,12 @@ struct Unread {
 }
 
 impl ViewSink {
-    /// A sink that begins with `state`.
-    pub(crate) fn new(state: State) -> Self {
+    /// A sink that begins with `state`, and tells `fleet` how that goes on.
+    pub(crate) fn new(state: State, fleet: Fleet) -> Self {
+        fleet.advance(state.cursor(), state.digest(), &[]);
         Self {
+            counts: Arc::new(Counts::new(fleet.environment().clone())),
+            fleet,
             state: Arc::new(ArcSwap::from_pointee(state)),
             staged: None,
             recent: Arc::default(),
@@ -216,6 +230,7 @@ impl ViewSink {
             written_bytes: self.written_bytes.clone(),
             moved: self.moved.clone(),
             unread: self.unread.clone(),
+            counts: self.counts.clone(),
             look: replica.looker(),
             status: replica.status(),
         }
@@ -234,13 +249,7 @@ impl ViewSink {
 }
 
 impl Sink for ViewSink {
-    fn change(
-        &mut self,
-        cursor: Cursor,
-        _: Digest,
-        changes: &[Change],
-        events: &[(EventId, Version)],
-    ) {
+    fn change(&mut self, cursor: Cursor, digest: Digest, changes: &[Change], events: &[Arrival]) {
         let bytes = changes
             .iter()
             .filter_map(|change| change.after.as_ref())
@@ -253,10 +262,12 @@ impl Sink for ViewSink {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         events
             .iter()
-            .for_each(|(id, version)| recent.insert(*id, *version));
+            .for_each(|event| recent.insert(event.id, event.cursor.version));
         drop(recent);
         // Last: whoever decides on the new state must find the events that led to it.
         self.show(self.state.load().advance(cursor, changes));
+        self.fleet.advance(cursor, digest, events);
+        self.counts.arrived(events);
     }
 
     fn stage(&mut self, changes: &[Change]) {
@@ -265,11 +276,12 @@ impl Sink for ViewSink {
         self.staged = Some(state.advance(state.cursor(), changes));
     }
 
-    fn commit(&mut self, cursor: Cursor, _: Digest) {
+    fn commit(&mut self, cursor: Cursor, digest: Digest) {
         let state = self.staged.take();
         let state = state.unwrap_or_else(|| State::clone(&self.state.load()));
         self.miss();
         self.show(state.advance(cursor, &[]));
+        self.fleet.advance(cursor, digest, &[]);
     }
 
     fn abandon(&mut self) {
@@ -279,10 +291,11 @@ impl Sink for ViewSink {
     fn reload(
         &mut self,
         cursor: Cursor,
-        _: Digest,
+        digest: Digest,
         entities: &mut dyn Iterator<Item = (Key, Entry)>,
     ) {
         self.miss();
         self.show(State::restore(cursor, entities));
+        self.fleet.advance(cursor, digest, &[]);
     }
 }

@@ -3,8 +3,8 @@
 use crate::NodeId;
 use crate::access_log::{self, Destination, Format, Query};
 use crate::proxy::{
-    Limits, Listen, ListenError, Network, TlsOptions, TlsSettingsError, Trust, load_authorities,
-    load_certificate,
+    Freshness, Limits, Listen, ListenError, Network, TlsOptions, TlsSettingsError, Trust,
+    load_authorities, load_certificate,
 };
 use clap::{Args, Parser};
 use http::HeaderName;
@@ -18,6 +18,8 @@ use std::time::Duration;
 /// The prefix of variables only this program reads.
 pub const VARIABLE_PREFIX: &str = "SLUICE_DP_";
 const DNS_PORT: u16 = 53;
+/// The longest that a request is held for a newer configuration.
+const MIN_VERSION_WAIT_MS_MAX: u32 = 60_000;
 
 /// Sluice's data plane: follows the configuration log and proxies traffic by it.
 ///
@@ -101,8 +103,10 @@ pub(crate) struct ProxySettings {
     )]
     pub(crate) stream_listen: Vec<StreamListen>,
     #[command(flatten)]
+    pub(crate) freshness: FreshnessSettings,
+    #[command(flatten)]
     pub(crate) tls: TlsSettings,
-    /// Address of /status, /status/ready and /metrics
+    /// Address of /status, /status/ready, /metrics and /debug/node/log-level
     #[arg(
         long,
         env = "SLUICE_DP_STATUS_LISTEN",
@@ -125,6 +129,41 @@ pub(crate) struct ProxySettings {
     /// Seconds that open requests may take after SIGTERM
     #[arg(long, env = "SLUICE_DP_DRAIN_TIMEOUT", default_value = "30", value_parser = parse_seconds, value_name = "SECONDS")]
     pub(crate) drain_timeout: Duration,
+}
+
+/// What requests may ask about versions of the configuration.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct FreshnessSettings {
+    /// Milliseconds for which a request with `Sluice-Min-Version: V` is held while an older version serves, before it is
+    /// answered with 503; off does not look at the header
+    #[arg(long, env = "SLUICE_DP_MIN_VERSION_WAIT", default_value = "1000", value_parser = parse_wait, value_name = "MILLISECONDS|off")]
+    min_version_wait: Wait,
+    /// Whether responses name the version of the configuration that served them, as Sluice-Version
+    #[arg(long, env = "SLUICE_DP_VERSION_HEADER", default_value = "off", action = clap::ArgAction::Set, value_parser = parse_switch, value_name = "on|off")]
+    version_header: bool,
+}
+
+/// A time to wait; `None` is `off`.
+pub(crate) type Wait = Option<Duration>;
+
+impl FreshnessSettings {
+    pub(crate) fn freshness(self) -> Freshness {
+        Freshness {
+            wait: self.min_version_wait,
+            tell: self.version_header,
+        }
+    }
+}
+
+fn parse_wait(text: &str) -> Result<Wait, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let milliseconds = text.parse::<u32>().ok();
+    let milliseconds = milliseconds.filter(|milliseconds| *milliseconds <= MIN_VERSION_WAIT_MS_MAX);
+    milliseconds
+        .map(|milliseconds| Some(Duration::from_millis(milliseconds.into())))
+        .ok_or_else(|| format!("expected milliseconds, up to {MIN_VERSION_WAIT_MS_MAX}, or off"))
 }
 
 /// What clients may take, and which of them are believed.
@@ -201,7 +240,7 @@ pub(crate) struct ClientSettings {
     )]
     real_ip_header: HeaderName,
     /// Whether trusted addresses in that header are passed over, from the right, to the first that is not trusted
-    #[arg(long, env = "SLUICE_DP_REAL_IP_RECURSIVE", default_value = "off", value_parser = parse_switch, value_name = "on|off")]
+    #[arg(long, env = "SLUICE_DP_REAL_IP_RECURSIVE", default_value = "off", action = clap::ArgAction::Set, value_parser = parse_switch, value_name = "on|off")]
     real_ip_recursive: bool,
 }
 

@@ -5,6 +5,10 @@ mod text;
 
 pub use text::Writer;
 
+use sluice_replica::process::now;
+use sluice_replica::propagation::{Propagation, Stage};
+use sluice_replica::run::Arrival;
+use sluice_schema::version::{Time, Version};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +27,10 @@ const UPSTREAM_BUCKETS: [u32; 13] = [
 #[derive(Debug, Default)]
 pub struct Metrics {
     shards: Mutex<Vec<Arc<Shard>>>,
+    /// How long changes take to become active here.
+    propagation: Propagation,
+    /// The newest version by which no request was served yet, and when it was decided.
+    unserved: Mutex<Option<(Version, Time)>>,
 }
 
 /// One worker's numbers.
@@ -229,6 +237,38 @@ pub struct Connections {
 }
 
 impl Metrics {
+    /// Nothing yet. Changes that were decided before `since` are not counted as late.
+    pub fn new(since: Time) -> Self {
+        Self {
+            propagation: Propagation::new(since),
+            ..Self::default()
+        }
+    }
+
+    /// These have become active.
+    pub fn activated(&self, events: &[Arrival]) {
+        self.propagation.arrived(events, now());
+        if let Some(last) = events.last() {
+            *self.unserved() = Some((last.cursor.version, last.decided));
+        }
+    }
+
+    /// A request is served by a version; asked once per table and worker.
+    pub fn served(&self, version: Version) {
+        let mut unserved = self.unserved();
+        if let Some((newest, decided)) = *unserved
+            && newest <= version
+        {
+            *unserved = None;
+            drop(unserved);
+            self.propagation.observe(Stage::Served, decided, now());
+        }
+    }
+
+    fn unserved(&self) -> std::sync::MutexGuard<'_, Option<(Version, Time)>> {
+        self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A new shard, for one worker.
     pub fn shard(&self) -> Arc<Shard> {
         let shard = Arc::<Shard>::default();
@@ -269,6 +309,10 @@ impl Metrics {
         sums.sort_by(|one, two| one.0.cmp(&two.0));
         text::requests(writer, &sums);
         text::connections(writer, self.connections());
+        writer.append(|text| {
+            self.propagation
+                .write("sluice_dp_propagation_seconds", text)
+        });
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Shard>>> {

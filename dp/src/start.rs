@@ -7,6 +7,7 @@ use crate::NodeId;
 use crate::access_log;
 use crate::balance::{DnsOptions, Upstreams};
 use crate::config::Settings;
+use crate::metrics::Metrics;
 use crate::peers::LogPeers;
 use crate::plugin;
 use crate::proxy::{self, Inherited, Proxy, Shared};
@@ -21,19 +22,18 @@ use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::{RejectedEntity, Report, SyncMode};
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
-use sluice_replica::run::{Options, Replica, Sink, Status};
+use sluice_replica::run::{Arrival, Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
-use sluice_schema::event::EventId;
-use sluice_schema::version::{Cursor, Version};
+use sluice_schema::version::Cursor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,8 @@ pub struct Parts {
     pub node_id: Option<NodeId>,
     /// The status page's socket, already bound.
     pub status: TcpListener,
+    /// Changes what is logged.
+    pub log_level: LogLevel,
     /// How to proxy.
     pub proxy: proxy::Options,
 }
@@ -82,7 +84,7 @@ pub struct Running {
 /// If something it needs to start is missing, or a part of it ends before it should.
 pub async fn run(
     settings: Settings,
-    _: LogLevel,
+    log_level: LogLevel,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let access_log = settings.access_log.settings();
@@ -114,6 +116,7 @@ pub async fn run(
         drain_timeout: proxy.drain_timeout,
         clients: clients.limits(),
         trust: clients.trust(),
+        freshness: proxy.freshness.freshness(),
         access_log,
         dns: DnsOptions {
             servers: proxy.dns_resolver,
@@ -129,6 +132,7 @@ pub async fn run(
         data_dir,
         node_id,
         status,
+        log_level,
         proxy,
     };
     start(parts, &shutdown)?.wait(shutdown).await
@@ -149,13 +153,21 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         id: node_id.map_or_else(|| NodeId::load_or_make(&parts.data_dir), Ok)?,
         hostname: hostname(),
     };
-    let shared = Shared::default();
-    let state = Arc::new(NodeState::new(
+    let shared = Shared {
+        metrics: Arc::new(Metrics::new(now())),
+        ..Shared::default()
+    };
+    let state = NodeState::new(
         node,
         shared.metrics.clone(),
         shared.state.clone(),
         shared.upstreams.clone(),
-    ));
+    );
+    let state = Arc::new(
+        state
+            .with_log_level(parts.log_level)
+            .with_store(parts.data_dir.join("store")),
+    );
     let tables = Arc::new(ArcSwap::from_pointee(Table::with_variables(
         Variables::of_process(),
     )));
@@ -165,6 +177,8 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         plugins: shared.state.clone(),
         staged: None,
         state: state.clone(),
+        swapped: shared.swapped.clone(),
+        metrics: shared.metrics.clone(),
     };
     let (store, sink) = load_store(&parts.data_dir, sink)?;
     let options = Options {
@@ -292,6 +306,9 @@ struct TableSink {
     /// What is being taken up, before any request sees it.
     staged: Option<Table>,
     state: Arc<NodeState>,
+    /// Told after each swap.
+    swapped: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 impl TableSink {
@@ -306,6 +323,7 @@ impl TableSink {
         let (before, table) = (self.tables.load_full(), Arc::new(table));
         let swap = || self.tables.store(Arc::clone(&table));
         self.plugins.activate(&before, &table, swap);
+        self.swapped.notify_waiters();
         self.state.update(|facts| {
             facts.cursor = cursor;
             facts.digest = digest;
@@ -317,16 +335,11 @@ impl TableSink {
 }
 
 impl Sink for TableSink {
-    fn change(
-        &mut self,
-        cursor: Cursor,
-        digest: Digest,
-        changes: &[Change],
-        _: &[(EventId, Version)],
-    ) {
+    fn change(&mut self, cursor: Cursor, digest: Digest, changes: &[Change], events: &[Arrival]) {
         let (table, _) = self.tables.load().apply(cursor.version, changes);
         self.upstreams.prepare(&table);
         self.swap(table, cursor, digest);
+        self.metrics.activated(events);
     }
 
     fn stage(&mut self, changes: &[Change]) {
@@ -367,7 +380,7 @@ impl Sink for TableSink {
     }
 }
 
-/// Keeps the status page up to date and reports to the control planes: after each change, and every second.
+/// Keeps the status page up to date and reports to the control planes: every second, and when there is news.
 async fn report(
     source: Source,
     state: Arc<NodeState>,
@@ -376,34 +389,60 @@ async fn report(
     shutdown: CancellationToken,
 ) -> anyhow::Result<&'static str> {
     let mut tick = tokio::time::interval(REPORT_INTERVAL);
+    let mut told = None;
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            changed = following.changed() => if changed.is_err() {
-                return Ok("replica's status");
-            },
+        let is_due = tokio::select! {
+            // First: the replica may have ended by now, which is no reason to go without a word.
+            biased;
             () = shutdown.cancelled() => {
                 state.update(|facts| facts.draining = true);
+                let status = following.borrow().clone();
+                if status.connected {
+                    // Whoever waits for this node need not wait for its lease to end.
+                    send(&source, make_report(&state, &status)).await;
+                }
                 return Ok("node reports");
             }
-        }
+            _ = tick.tick() => true,
+            changed = following.changed() => match changed {
+                Ok(()) => false,
+                Err(_) => return Ok("replica's status"),
+            },
+        };
         let status = following.borrow_and_update().clone();
         state.update(|facts| {
             facts.durable = status.durable;
             facts.head = Some(status.seen);
+            facts.note_lag(now());
             facts.head_at = status.head.as_ref().map(|(head, _)| head.time);
             facts.connected = status.connected;
             facts.phase = status.phase.to_string();
             facts.last_error = status.last_error.clone();
             facts.keyring = trusted.borrow().ring_serial();
         });
-        if status.connected {
-            let report = make_report(&state, &status);
-            if let Err(error) = source.log.report(&report.node, report.encode()).await {
-                tracing::debug!(%error, "could not report");
-            }
+        if !status.connected {
+            told = None;
+        } else if is_due || is_news(told.as_ref(), &status) {
+            send(&source, make_report(&state, &status)).await;
+            told = Some(status);
             tokio::time::sleep(REPORT_GAP).await;
         }
+    }
+}
+
+/// Whether control planes should hear of this before the next second. A version is news only if somebody waits for it: what
+/// a change costs a control plane must not grow with the number of nodes.
+fn is_news(told: Option<&Status>, status: &Status) -> bool {
+    told.is_none_or(|told| {
+        let (before, now) = (told.cursor, status.cursor);
+        let awaited = status.asked > before.version && now.version > before.version;
+        awaited || before.epoch != now.epoch || told.phase != status.phase
+    })
+}
+
+async fn send(source: &Source, report: Report) {
+    if let Err(error) = source.log.report(&report.node, report.encode()).await {
+        tracing::debug!(%error, "could not report");
     }
 }
 
@@ -429,6 +468,7 @@ fn make_report(state: &NodeState, status: &Status) -> Report {
         keyring: facts.keyring,
         plugins: plugin::STANDARD.names().map(str::to_owned).collect(),
         ailing: state.ailing(AILING_REPORTED_MAX),
+        leaving: facts.draining,
         time: now(),
     }
 }

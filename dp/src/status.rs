@@ -1,6 +1,7 @@
 //! What a node says about itself: `/status`, `/status/ready`, `/metrics` and the health of targets, on a listener of its
 //! own.
 
+mod debug;
 mod health;
 
 use crate::NodeId;
@@ -16,10 +17,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use sluice_replica::files;
 use sluice_replica::node::Ailing;
+use sluice_replica::process::logging::LogLevel;
 use sluice_schema::digest::{Accumulator, Digest};
 use sluice_schema::version::{Cursor, Time, Version};
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
@@ -56,6 +60,8 @@ pub struct Facts {
     pub head: Option<Version>,
     /// When it was announced, by the control plane's clock.
     pub head_at: Option<Time>,
+    /// Since when it is known that there is something newer than what is applied, if there is.
+    pub behind_since: Option<Time>,
     /// Whether the broker is reached.
     pub connected: bool,
     /// `starting`, `following`, `catching up`, `forked: ...`
@@ -78,6 +84,9 @@ pub struct NodeState {
     metrics: Arc<Metrics>,
     state: Arc<plugin::State>,
     upstreams: Arc<Upstreams>,
+    log_level: LogLevel,
+    /// Where the local store is, to tell its size.
+    store: Option<PathBuf>,
 }
 
 impl NodeState {
@@ -95,6 +104,7 @@ impl NodeState {
             durable: Version::ZERO,
             head: None,
             head_at: None,
+            behind_since: None,
             connected: false,
             phase: "starting".into(),
             rejected: Vec::new(),
@@ -108,7 +118,22 @@ impl NodeState {
             metrics,
             state,
             upstreams,
+            log_level: LogLevel::default(),
+            store: None,
         }
+    }
+
+    /// The same, with the directory of its local store.
+    #[must_use]
+    pub fn with_store(self, directory: PathBuf) -> Self {
+        let store = Some(directory);
+        Self { store, ..self }
+    }
+
+    /// The same, with what changes the log level.
+    #[must_use]
+    pub fn with_log_level(self, log_level: LogLevel) -> Self {
+        Self { log_level, ..self }
     }
 
     /// The targets that are not well, and the upstreams without enough that are; at most so many.
@@ -147,6 +172,20 @@ impl Facts {
         } else {
             None
         }
+    }
+
+    /// Notes whether there is something newer than what is applied.
+    pub fn note_lag(&mut self, now: Time) {
+        self.behind_since = match self.lag() {
+            0 => None,
+            _ => self.behind_since.or(Some(now)),
+        };
+    }
+
+    fn lag_age(&self, now: Time) -> Duration {
+        self.behind_since.map_or(Duration::ZERO, |since| {
+            Duration::from_micros(now.0.saturating_sub(since.0))
+        })
     }
 
     fn lag(&self) -> u64 {
@@ -216,6 +255,10 @@ fn answer(
         } else {
             message(StatusCode::FORBIDDEN, "this is for this machine only")
         };
+    }
+    let asked = (request.method(), path, request.uri().query());
+    if let Some(response) = debug::answer(&state.log_level, asked, from_here) {
+        return response;
     }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         return message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
@@ -353,6 +396,12 @@ fn metrics(state: &NodeState) -> String {
         "Resident memory",
         number(resident_bytes()),
     );
+    let store_bytes = state.store.as_deref().map(files::size);
+    gauge(
+        "sluice_dp_store_bytes",
+        "Bytes of the local store on disk",
+        number(store_bytes.unwrap_or(0)),
+    );
     for kept in state.state.all() {
         kept.metrics(&mut writer);
     }
@@ -365,9 +414,20 @@ fn metrics(state: &NodeState) -> String {
 }
 
 /// What is known of the log here, and of whom to believe.
-fn replica_gauges(facts: &Facts) -> [(&'static str, &'static str, f64); 5] {
+fn replica_gauges(facts: &Facts) -> [(&'static str, &'static str, f64); 7] {
     let age = facts.head_age(now());
+    let forked = f64::from(u8::from(facts.phase.starts_with("forked")));
     [
+        (
+            "sluice_dp_lag_seconds",
+            "Seconds since something newer than what is applied was known; 0 if there is nothing",
+            facts.lag_age(now()).as_secs_f64(),
+        ),
+        (
+            "sluice_dp_forked",
+            "Whether the node has stopped following the log",
+            forked,
+        ),
         (
             "sluice_dp_applied_version",
             "Version applied",

@@ -21,6 +21,23 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_name(path)
 }
 
+/// The bytes of all files below a directory, as far as they can be seen. Links are not followed.
+pub fn size(directory: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => directories.push(entry.path()),
+                Ok(found) if found.is_file() => bytes += found.len(),
+                // Gone by now, or nothing that takes room.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    bytes
+}
+
 /// Makes the name of a file or directory durable, or that it is gone.
 pub(crate) fn sync_name(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()

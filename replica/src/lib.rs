@@ -14,6 +14,7 @@ pub mod log;
 pub mod node;
 pub mod planted;
 pub mod process;
+pub mod propagation;
 pub mod run;
 pub mod snapshot;
 pub mod store;

@@ -68,9 +68,18 @@ pub struct Head {
     /// The serial of the keyring in force there; 0 without one.
     #[serde(default)]
     pub ring: u64,
+    /// The highest version that somebody waits for at this control plane: nodes say at once when they serve it, and need
+    /// not wait for the next second.
+    #[serde(default, skip_serializing_if = "nobody")]
+    pub asks: Version,
     /// The newest snapshot this control plane knows of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotReference>,
+}
+
+/// Whether nobody waits for anything.
+fn nobody(asks: &Version) -> bool {
+    *asks == Version::ZERO
 }
 
 /// What a head says of a snapshot.
@@ -150,7 +159,8 @@ impl Head {
     }
 }
 
-/// What a node says of itself, every second and after each change.
+/// What a node says of itself: every second, when something else than its version changes, and at once when it serves what
+/// a head [asks](Head::asks) for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The node's id.
@@ -183,6 +193,9 @@ pub struct Report {
     /// Targets that are not well there, and upstreams without enough that are; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ailing: Vec<Ailing>,
+    /// Whether it stops, and nobody should wait for it any more.
+    #[serde(default)]
+    pub leaving: bool,
     /// The node's clock.
     pub time: Time,
 }
@@ -240,6 +253,7 @@ mod tests {
             announcer: Uuid::nil(),
             sync: SyncMode::Incremental,
             ring: 0,
+            asks: Version::ZERO,
             snapshot: None,
         };
         let message = head.seal(&key);

@@ -119,6 +119,14 @@ impl Connection {
         Ok(answer.body)
     }
 
+    /// GET, whatever the status.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn get_any(&self, path: &str) -> anyhow::Result<Answer> {
+        read(self.call(path)?)
+    }
+
     /// GET of a text, which must succeed.
     ///
     /// # Errors

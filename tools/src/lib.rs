@@ -18,6 +18,7 @@ pub mod processes;
 mod snapshot;
 mod token;
 mod up;
+mod wait;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -47,6 +48,8 @@ enum Command {
     Snapshot(snapshot::Arguments),
     /// List the data planes: what they serve, how far behind they are
     Nodes(nodes::Arguments),
+    /// Wait until the data planes serve a version
+    Wait(wait::Arguments),
     /// Make and show keys, sign and publish keyrings
     Keys(keys::Arguments),
     /// Make tokens of the Admin API
@@ -80,6 +83,12 @@ pub fn run() -> ExitCode {
         }
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
+        Command::Wait(arguments) => {
+            return match wait::run(&arguments) {
+                Ok(code) => code,
+                Err(error) => report(&error),
+            };
+        }
         Command::Keys(arguments) => keys::run(arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Bench(arguments) => bench::run(arguments),

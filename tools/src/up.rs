@@ -137,12 +137,13 @@ async fn serve(
     let control = sluice_cp::start::Parts {
         source: source.clone(),
         admin,
+        requests: None,
         admin_hosts: Vec::new(),
         router_flavor: settings.router_flavor,
         admin_gui_url: Vec::new(),
         access: sluice_cp::start::AccessOptions::default(),
         admin_tls: None,
-        log_level,
+        log_level: log_level.clone(),
         data_dir: settings.data_dir.join("cp"),
         key,
         keychain: keychain.clone(),
@@ -162,6 +163,7 @@ async fn serve(
         data_dir: settings.data_dir.join("dp"),
         node_id: None,
         status,
+        log_level,
         proxy: proxy::Options {
             listen: settings.listen.proxy_listen.clone(),
             workers,

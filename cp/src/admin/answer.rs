@@ -14,7 +14,7 @@ const JSON: &str = "application/json; charset=utf-8";
 pub(super) const SLUICE_DRY_RUN: &str = "sluice-dry-run";
 /// What scripts of other origins may read besides the body.
 const EXPOSED: &str = "Allow, Deprecation, ETag, Retry-After, Sluice-Dry-Run, Sluice-Version, \
-                       Sluice-Warning, Warning, X-Kong-Admin-Latency, X-Request-Id";
+                       Sluice-Wait-Result, Sluice-Warning, Warning, X-Kong-Admin-Latency, X-Request-Id";
 
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, body: &Value) -> Response {

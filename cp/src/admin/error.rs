@@ -75,6 +75,8 @@ pub(super) enum Problem {
     Unknown(String),
     /// It would break something; nothing has changed.
     Conflict(String),
+    /// More is asked at a time than is carried out; nothing has changed.
+    Busy(&'static str),
     /// Our mistake; the text is for the log.
     Internal(String),
 }
@@ -145,6 +147,7 @@ impl Problem {
             | Self::Header(..)
             | Self::Argument(..)
             | Self::Unknowable
+            | Self::Busy(_)
             | Self::Conflict(_) => {}
             Self::Keyring(reason) => {
                 tracing::warn!(reason, request_id, path, "refused a keyring");
@@ -159,7 +162,7 @@ impl Problem {
             Self::MethodNotAllowed(verbs) => {
                 answer::set(response.headers_mut(), "allow", &answer::allow(verbs));
             }
-            Self::Unavailable(_) | Self::Unknown(_) => {
+            Self::Unavailable(_) | Self::Unknown(_) | Self::Busy(_) => {
                 answer::set(response.headers_mut(), "retry-after", "1");
             }
             Self::Unknowable | Self::Stranger(_) => {
@@ -221,7 +224,9 @@ impl Problem {
                 StatusCode::FORBIDDEN
             }
             Self::Unknowable | Self::Stranger(_) => StatusCode::UNAUTHORIZED,
-            Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Unknown(_) | Self::Busy(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -279,6 +284,7 @@ impl Problem {
                  request with the same Idempotency-Key: {reason}"
             ),
             Self::Conflict(reason) | Self::Missing(reason) | Self::Bad(reason) => reason.clone(),
+            Self::Busy(reason) => (*reason).to_owned(),
             Self::Internal(_) => "An unexpected error occurred".to_owned(),
         };
         json!({ "message": message })

@@ -2,14 +2,17 @@
 
 use super::answer;
 use super::endpoint;
+use super::error::Problem;
 use super::request::Call;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sluice_replica::follow::Phase;
 use sluice_replica::log::Durability;
 use sluice_replica::node::SyncMode;
 use sluice_schema::kind::Kind;
 use sluice_schema::plugin;
+use sluice_schema::version::Version;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -122,6 +125,20 @@ pub(super) fn timers() -> Response {
 /// `GET /status/dns`: names are resolved by data planes, not here.
 pub(super) fn status_dns() -> Response {
     answer::ok(&json!({ "worker": { "id": 0, "count": 1 }, "stats": {} }))
+}
+
+/// `GET /status/ready`: whether requests should be sent here. Reads are answered with the log away, so that does not
+/// count.
+pub(super) fn ready(call: &Call<'_>) -> Result<Response, Problem> {
+    let status = call.admin.control_plane.view.status();
+    match status.phase {
+        Phase::Forked(_) => Err(Problem::Busy("stopped following the log")),
+        Phase::Loading => Err(Problem::Busy("taking up a snapshot")),
+        Phase::Disconnected | Phase::CatchingUp | Phase::Following => match status.cursor.version {
+            Version::ZERO => Err(Problem::Busy("the log has not been reached yet")),
+            _ => Ok(answer::ok(&json!({ "message": "ready" }))),
+        },
+    }
 }
 
 /// `GET /status`.

@@ -7,7 +7,7 @@ use super::info::synced;
 use super::request::Call;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::{Value, json};
 use sluice_replica::log::{LogError, Page, Source};
@@ -25,6 +25,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take where the answer can do without.
 const BOUNDS_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Between two signs of life to who watches.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /log/head`: the log's ends, and where this control plane is.
 pub(super) async fn head(call: &Call<'_>) -> Response {
@@ -105,6 +107,31 @@ pub(super) async fn event(call: &Call<'_>, version: &str) -> Result<Response, Pr
     Ok(answer::ok(&event_view::record(&record, Detail::Full)))
 }
 
+/// `GET /log/watch?from=`: server-sent events, one per event of the log, with its version as id. `Last-Event-ID` resumes.
+pub(super) fn watch(call: &Call<'_>) -> Result<Response, Problem> {
+    let bad = Problem::Header("Last-Event-ID", "the version of an event");
+    let last = match call.header("last-event-id")? {
+        None => None,
+        Some(text) => Some(Version(text.parse().map_err(|_| bad)?).next()),
+    };
+    let asked = call.query.number("from")?.map(|from| Version(from.max(1)));
+    let control_plane = &call.admin.control_plane;
+    let follower = Follower {
+        source: control_plane.source.clone(),
+        status: control_plane.view.watch(),
+        shutdown: call.admin.shutdown.clone(),
+        from: last.or(asked).unwrap_or(call.inside.state.version().next()),
+        form: Form::ServerSent,
+    };
+    let begin = format!("retry: {}\n\n", RETRY_DELAY.as_millis());
+    let begin = stream::once(async { Ok::<_, Infallible>(Bytes::from(begin)) });
+    let events = begin.chain(stream::unfold(follower, Follower::next));
+    let body = Body::from_stream(events);
+    let mut response = answer::with_body(StatusCode::OK, "text/event-stream", body);
+    answer::set(response.headers_mut(), "cache-control", "no-cache");
+    Ok(response)
+}
+
 /// One line of JSON per event, as soon as this control plane has verified and applied it.
 fn follow(call: &Call<'_>, from: Option<Version>) -> Response {
     let control_plane = &call.admin.control_plane;
@@ -113,6 +140,7 @@ fn follow(call: &Call<'_>, from: Option<Version>) -> Response {
         status: control_plane.view.watch(),
         shutdown: call.admin.shutdown.clone(),
         from: from.unwrap_or(call.inside.state.version().next()),
+        form: Form::Lines,
     };
     let lines = stream::unfold(follower, Follower::next);
     answer::with_body(
@@ -127,6 +155,25 @@ struct Follower {
     status: watch::Receiver<Status>,
     shutdown: CancellationToken,
     from: Version,
+    form: Form,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    /// A line of JSON each.
+    Lines,
+    /// Server-sent events, and a comment from time to time so that nobody between takes the connection for dead.
+    ServerSent,
+}
+
+impl Form {
+    fn write(self, version: Version, event: &Value, text: &mut String) {
+        *text += &match self {
+            Self::Lines => format!("{event}\n"),
+            Self::ServerSent => format!("id: {version}\nevent: change\ndata: {event}\n\n"),
+        };
+    }
 }
 
 impl Follower {
@@ -143,10 +190,14 @@ impl Follower {
     async fn lines(&mut self) -> Option<String> {
         loop {
             let from = self.from;
-            let reached = self
-                .status
-                .wait_for(|status| status.cursor.version >= from)
-                .await;
+            let reached = self.status.wait_for(|status| status.cursor.version >= from);
+            let reached = match self.form {
+                Form::Lines => reached.await,
+                Form::ServerSent => match tokio::time::timeout(KEEP_ALIVE, reached).await {
+                    Ok(reached) => reached,
+                    Err(_) => return Some(": \n\n".to_owned()),
+                },
+            };
             let applied = reached.ok()?.cursor.version;
             let Ok(Page { records, .. }) = in_time(self.source.log.read(from)).await else {
                 tokio::time::sleep(RETRY_DELAY).await;
@@ -154,8 +205,8 @@ impl Follower {
             };
             let mut lines = String::new();
             for record in records.iter().filter(|record| record.version <= applied) {
-                lines += &event_view::record(record, Detail::Summary).to_string();
-                lines.push('\n');
+                let event = event_view::record(record, Detail::Summary);
+                self.form.write(record.version, &event, &mut lines);
                 self.from = record.version.next();
             }
             if !lines.is_empty() {

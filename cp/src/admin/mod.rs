@@ -28,9 +28,11 @@ mod openapi;
 mod plan;
 mod request;
 mod schemas;
+mod service;
 mod snapshots;
 mod tags;
 pub(crate) mod tls;
+mod wait;
 mod warnings;
 mod workspaces;
 
@@ -48,10 +50,12 @@ use metrics::Metrics;
 use request::Call;
 use rustls::ServerConfig;
 use sluice_replica::environment::Environment;
+use sluice_replica::log::jetstream::Requests;
 use sluice_schema::kind::{Kind, WASM_DISABLED};
 use std::sync::Arc;
 use std::time::Instant;
 use tls::{Peer, Socket};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What every request is answered with.
@@ -60,6 +64,8 @@ struct Admin {
     control_plane: ControlPlane,
     guard: Guard,
     metrics: Metrics,
+    /// Places for callers that wait for data planes.
+    waiters: Semaphore,
     /// Ends answers that go on for ever.
     shutdown: CancellationToken,
 }
@@ -68,42 +74,49 @@ struct Admin {
 pub fn router(control_plane: ControlPlane) -> Router {
     let listen = &control_plane.info.listen;
     let loopback = !listen.is_empty() && listen.iter().all(|address| address.ip().is_loopback());
-    build(control_plane, loopback, CancellationToken::new())
+    routed(build(control_plane, loopback, CancellationToken::new()))
 }
 
-/// Serves the Admin API until `shutdown`, then finishes what is under way.
+/// Serves the Admin API until `shutdown`, then finishes what is under way. With `requests` also to those who ask over the
+/// broker.
 ///
 /// # Errors
 /// If the listener has no address.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     tls: Option<Arc<ServerConfig>>,
+    requests: Option<Requests>,
     control_plane: ControlPlane,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let loopback = listener.local_addr()?.ip().is_loopback();
-    let router = build(control_plane, loopback, shutdown.clone());
-    let service = router.into_make_service_with_connect_info::<Peer>();
+    let admin = build(control_plane, loopback, shutdown.clone());
+    if let Some(requests) = requests {
+        tokio::spawn(service::run(admin.clone(), requests, shutdown.clone()));
+    }
+    let service = routed(admin).into_make_service_with_connect_info::<Peer>();
     axum::serve(Socket::new(listener, tls), service)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }
 
-fn build(control_plane: ControlPlane, loopback: bool, shutdown: CancellationToken) -> Router {
+fn build(control_plane: ControlPlane, loopback: bool, shutdown: CancellationToken) -> Arc<Admin> {
     let guard = Guard::new(
         loopback,
         &control_plane.info.allowed_hosts,
         &control_plane.info.allowed_origins,
     );
-    let admin = Admin {
+    Arc::new(Admin {
         control_plane,
         guard,
         metrics: Metrics::default(),
+        waiters: Semaphore::new(wait::WAITERS_MAX),
         shutdown,
-    };
-    Router::new()
-        .fallback(answer_request)
-        .with_state(Arc::new(admin))
+    })
+}
+
+fn routed(admin: Arc<Admin>) -> Router {
+    Router::new().fallback(answer_request).with_state(admin)
 }
 
 async fn answer_request(Shared(admin): Shared<Arc<Admin>>, request: Request<Body>) -> Response {
@@ -145,6 +158,20 @@ async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {
     if endpoint.is_about(Kind::FilterChain) {
         return Err(Problem::Bad(WASM_DISABLED.to_owned()));
     }
+    let (wait, epoch) = (wait::asked(call, verb)?, call.inside.state.epoch());
+    let response = carry_out(call, endpoint, verb, body).await?;
+    match wait {
+        Some(patience) => wait::hold(call, patience, epoch, response).await,
+        None => Ok(response),
+    }
+}
+
+async fn carry_out(
+    call: &Call<'_>,
+    endpoint: Endpoint,
+    verb: Verb,
+    body: Body,
+) -> Result<Response, Problem> {
     match endpoint {
         Endpoint::Fixed(fixed, variable) => {
             let variable: Vec<&str> = variable.iter().map(String::as_str).collect();
@@ -201,6 +228,7 @@ async fn respond_fixed(
     match fixed {
         Fixed::Root => Ok(info::root(call)),
         Fixed::Status => Ok(info::status(call)),
+        Fixed::StatusReady => info::ready(call),
         Fixed::StatusDns => Ok(info::status_dns()),
         Fixed::Endpoints => Ok(info::endpoints()),
         Fixed::OpenApi => openapi::show(call).await,
@@ -208,7 +236,7 @@ async fn respond_fixed(
         Fixed::Timers => Ok(info::timers()),
         Fixed::CacheEntry if verb == Verb::Get => Err(Problem::NotFound),
         Fixed::Cache | Fixed::CacheEntry => Ok(answer::no_content()),
-        Fixed::Metrics => Ok(metrics::show(call)),
+        Fixed::Metrics => metrics::show(call).await,
         Fixed::Tags => tags::list(call, None).await,
         Fixed::Tagged => tags::list(call, Some(first.to_owned())).await,
         Fixed::Schema => schemas::entity(call, first),
@@ -218,6 +246,7 @@ async fn respond_fixed(
         Fixed::ValidatePlugin => schemas::validate(call, "plugins", body).await,
         Fixed::ValidateVault => schemas::validate(call, "vaults", body).await,
         Fixed::Nodes => Ok(nodes::list(call)),
+        Fixed::NodesWait => wait::show(call).await,
         Fixed::DataPlanes => nodes::data_planes(call),
         Fixed::DataPlane => nodes::data_plane(call, first),
         Fixed::ClusteringStatus => Ok(nodes::status(call)),
@@ -239,6 +268,7 @@ async fn respond_fixed(
         Fixed::LogKeyring if verb == Verb::Get => Ok(keyring::show(call)),
         Fixed::LogKeyring => keyring::take_up(call, body).await,
         Fixed::LogEvents => log::events(call).await,
+        Fixed::LogWatch => log::watch(call),
         Fixed::LogEvent => log::event(call, first).await,
         Fixed::Snapshots if verb == Verb::Get => snapshots::list(call).await,
         Fixed::Snapshots => snapshots::cut(call).await,

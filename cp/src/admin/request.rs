@@ -38,6 +38,10 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const ANONYMOUS: &str = "anonymous";
 const VIA: &str = "admin-api";
 
+/// The way a request came, if it was not HTTP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Via(pub(super) &'static str);
+
 /// A request, without its body, and the state it is answered from.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
@@ -84,11 +88,13 @@ impl<'a> Call<'a> {
     /// Who asks and why.
     pub(super) fn request(&self) -> Result<Request, Problem> {
         let said = self.header("sluice-actor")?;
+        let via = self.head.extensions.get::<Via>();
+        let via = via.map_or(VIA, |Via(name)| *name);
         let (name, via) = match (&self.caller.name, said) {
-            (None, said) => (said.unwrap_or_else(|| ANONYMOUS.to_owned()), VIA.to_owned()),
-            (Some(name), None) => (name.to_string(), VIA.to_owned()),
+            (None, said) => (said.unwrap_or_else(|| ANONYMOUS.to_owned()), via.to_owned()),
+            (Some(name), None) => (name.to_string(), via.to_owned()),
             // Whose token it is is known; for whom it was used is what its owner says.
-            (Some(name), Some(said)) => (name.to_string(), format!("{VIA} for {said}")),
+            (Some(name), Some(said)) => (name.to_string(), format!("{via} for {said}")),
         };
         let peer = self.head.extensions.get::<ConnectInfo<Peer>>();
         let address = peer.map(|ConnectInfo(peer)| peer.address.ip().to_string());
@@ -180,7 +186,8 @@ impl<'a> Call<'a> {
         Ok(Some(Idempotency { key, content }))
     }
 
-    fn header(&self, name: &'static str) -> Result<Option<String>, Problem> {
+    /// The text of a header.
+    pub(super) fn header(&self, name: &'static str) -> Result<Option<String>, Problem> {
         let Some(value) = self.head.headers.get(name) else {
             return Ok(None);
         };

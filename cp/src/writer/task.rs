@@ -261,16 +261,23 @@ impl Task {
         let epoch = batch[0].proposal.event.epoch;
         match append(&self.source, &self.key, &batch).await {
             Ok(()) => {
+                let decided = batch.iter().map(|decided| decided.proposal.event.time);
+                self.view.counts().acknowledged(decided);
                 self.burst += batch.len();
                 self.finish(batch);
                 self.catch_up_and_let_others_in(epoch, last).await;
             }
-            Err(AppendError::Conflict { .. }) => self.lose(batch, base).await,
+            Err(AppendError::Conflict { .. }) => {
+                self.view.counts().conflicts.add(1);
+                self.lose(batch, base).await;
+            }
             Err(AppendError::Unknown { source, .. }) => {
+                self.view.counts().unknown.add(1);
                 tracing::warn!(after = %base, reason = %source, "the outcome of an append is unknown; reading the log");
                 self.resolve(batch, base, source.to_string()).await;
             }
             Err(error @ AppendError::Refused(_)) => {
+                self.view.counts().refused.add(1);
                 let reason = chain(&error);
                 batch
                     .into_iter()

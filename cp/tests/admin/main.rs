@@ -19,5 +19,6 @@ mod nodes;
 mod refusals;
 mod server;
 mod torn;
+mod wait;
 mod walk;
 mod workspaces;

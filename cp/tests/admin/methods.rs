@@ -74,6 +74,10 @@ fn allowed(item: &Value) -> String {
 }
 
 async fn ask(server: &Server, method: &str, path: &str) -> Answer {
+    let path = match path {
+        "/nodes/wait" => "/nodes/wait?timeout=0",
+        path => path,
+    };
     let body = match method {
         "POST" | "PUT" | "PATCH" => json!({}),
         _ => Value::Null,
@@ -96,6 +100,10 @@ async fn every_endpoint_answers_every_method_as_documented() {
         assert_eq!((options.status, options.text.as_str()), (204, ""), "{path}");
         assert_eq!(options.header("allow"), Some(allow.as_str()), "{path}");
         for method in METHODS {
+            if template == "/log/watch" && item.get(method.to_lowercase()).is_some() {
+                // Its answer has no end.
+                continue;
+            }
             asked += 1;
             // Deletes last, and nothing that ends the log.
             let operation = item.get(method.to_lowercase());

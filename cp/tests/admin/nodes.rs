@@ -16,20 +16,9 @@ impl Server {
     /// The same, with what is not well there.
     pub(crate) async fn report_with(&self, node: &str, plugins: &[&str], ailing: Vec<Ailing>) {
         let report = Report {
-            node: node.to_owned(),
-            hostname: "machine".to_owned(),
-            software: "1".to_owned(),
-            cursor: Cursor::default(),
-            digest: Digest::default(),
-            durable: Version::ZERO,
-            entities: 0,
-            rejected: Vec::new(),
-            phase: "following".to_owned(),
-            last_error: None,
-            keyring: 0,
             ailing: ailing.clone(),
             plugins: plugins.iter().map(|name| (*name).to_owned()).collect(),
-            time: Time(0),
+            ..report(node, Cursor::default(), Digest::default())
         };
         let log = &self.control_plane.source.log;
         log.report(node, report.encode()).await.unwrap();
@@ -38,6 +27,27 @@ impl Server {
         while !known().iter().any(is_it) {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What a data plane reports that serves this.
+pub(crate) fn report(node: &str, cursor: Cursor, digest: Digest) -> Report {
+    Report {
+        node: node.to_owned(),
+        hostname: "machine".to_owned(),
+        software: "1".to_owned(),
+        cursor,
+        digest,
+        durable: Version::ZERO,
+        entities: 0,
+        rejected: Vec::new(),
+        phase: "following".to_owned(),
+        last_error: None,
+        keyring: 0,
+        ailing: Vec::new(),
+        leaving: false,
+        plugins: Vec::new(),
+        time: Time(0),
     }
 }
 

@@ -230,6 +230,7 @@ async fn without_a_writer_reads_go_on_and_writes_say_when_to_come_back() {
     let serving = tokio::spawn(sluice_cp::admin::serve(
         listener,
         None,
+        None,
         control_plane,
         stop.clone(),
     ));

@@ -90,6 +90,7 @@ impl Server {
         let mut parts = Parts {
             source: Embedded::open(&directory.path().join("log")).unwrap(),
             admin: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            requests: None,
             admin_hosts: vec!["gui.example".to_owned()],
             router_flavor: RouterFlavor::default(),
             admin_gui_url: vec!["https://manager.example:8445".to_owned()],

@@ -40,6 +40,11 @@ impl Writer {
         self.value(name, &[], value);
     }
 
+    /// Lines that somebody else writes.
+    pub fn append(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.0);
+    }
+
     /// All that was written.
     pub fn finish(self) -> String {
         self.0

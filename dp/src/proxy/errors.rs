@@ -40,6 +40,8 @@ pub(super) enum Failure {
     Plugin(Answer),
     /// The route has no service.
     NoService,
+    /// The configuration is older than the client asks for.
+    TooOld,
     /// The upstream has no target with weight.
     NoPeer,
     /// The upstream's name does not resolve.
@@ -67,7 +69,7 @@ impl Failure {
             // The rest is in `grpc-status`.
             Self::GrpcsRequired => StatusCode::OK,
             Self::Plugin(answer) => answer.status,
-            Self::NoService | Self::NoPeer | Self::NameResolution => {
+            Self::NoService | Self::TooOld | Self::NoPeer | Self::NameResolution => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::UnsupportedProtocol | Self::InvalidResponse => StatusCode::BAD_GATEWAY,
@@ -90,6 +92,7 @@ impl Failure {
             | Self::Http2Required
             | Self::GrpcsRequired
             | Self::NoService
+            | Self::TooOld
             | Self::NoPeer
             | Self::NameResolution
             | Self::UnsupportedProtocol
@@ -117,6 +120,7 @@ impl Failure {
             // It is its own body.
             Self::Plugin(_) => "",
             Self::NoService => "no Service found with those values",
+            Self::TooOld => "The configuration here is older than Sluice-Min-Version asks for",
             Self::NoPeer => "failure to get a peer from the ring-balancer",
             Self::NameResolution => "name resolution failed",
             Self::UnsupportedProtocol => "The service's protocol is not supported by this gateway",
@@ -147,6 +151,7 @@ impl Failure {
                 (header::CONNECTION, HeaderValue::from_static("Upgrade")),
                 (header::UPGRADE, HeaderValue::from_static("HTTP/2")),
             ],
+            Self::TooOld => vec![(header::RETRY_AFTER, HeaderValue::from_static("1"))],
             // What follows on such a connection cannot be trusted to be a request.
             Self::BadRequest
             | Self::MethodNotAllowed

@@ -136,6 +136,7 @@ fn outcome(failure: &Failure) -> Option<Outcome> {
         | Failure::GrpcsRequired
         | Failure::Plugin(_)
         | Failure::NoService
+        | Failure::TooOld
         | Failure::NoPeer
         | Failure::NameResolution
         | Failure::UnsupportedProtocol => None,

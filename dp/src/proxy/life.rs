@@ -7,6 +7,7 @@ use super::buffer;
 use super::draft::Around;
 use super::errors::{self, Failure};
 use super::forward;
+use super::fresh;
 use super::headers;
 use super::later::Later;
 use super::logged::{Logged, Notes};
@@ -58,14 +59,26 @@ pub(super) fn serve(
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> {
     async move {
-        let table = worker.table();
+        let mut table = worker.table();
         let mut trail = Trail::new(&worker, &peer, &request);
+        let reached = match fresh::missing(&worker, &request, table.version()) {
+            None => Ok(()),
+            Some(asked) => {
+                let reached = Box::pin(fresh::reach(&worker, asked)).await;
+                table = worker.table();
+                reached
+            }
+        };
+        worker.note_served(&table);
         let around = Around {
             worker: &worker,
             peer: &peer,
             table: &table,
         };
-        let mut plan = plan::plan(around, &mut trail, request);
+        let mut plan = match reached {
+            Ok(()) => plan::plan(around, &mut trail, request),
+            Err(failure) => Err(failure.into()),
+        };
         if let Err(Halt::Waits(draft)) = plan {
             plan = Box::pin(plan::resume(draft, &mut trail)).await;
         }
@@ -177,6 +190,9 @@ fn finish(
         );
         Source::Gateway
     };
+    if worker.options.freshness.tell {
+        headers.insert(fresh::VERSION, HeaderValue::from(table.version().0));
+    }
     if trail.closes {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -17,6 +17,7 @@ mod exec;
 mod filtered;
 mod forward;
 mod forwarded;
+mod fresh;
 mod guard;
 mod hashed;
 mod headers;
@@ -42,6 +43,7 @@ mod worker;
 
 pub use addresses::Addresses;
 pub use forwarded::{Network, NetworkError, Trust};
+pub use fresh::Freshness;
 pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub(crate) use plan::is_grpc;
@@ -65,7 +67,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tls::server::Acceptors;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How long what plugins have still to hand over may take at the end.
@@ -93,6 +95,8 @@ pub struct Options {
     pub clients: Limits,
     /// Which proxies in front are believed.
     pub trust: Trust,
+    /// What requests may ask about versions.
+    pub freshness: Freshness,
     /// The access log.
     pub access_log: access_log::Settings,
     /// The pool of each worker.
@@ -116,6 +120,7 @@ impl Default for Options {
             drain_timeout: Duration::from_secs(30),
             clients: Limits::default(),
             trust: Trust::default(),
+            freshness: Freshness::default(),
             access_log: access_log::Settings::default(),
             pool: PoolLimits::default(),
             dns: DnsOptions::default(),
@@ -142,6 +147,8 @@ pub struct Shared {
     pub addresses: Addresses,
     /// The upstreams, with the health of their targets.
     pub upstreams: Arc<Upstreams>,
+    /// Told after a table was swapped, for requests that wait for one.
+    pub swapped: Arc<Notify>,
 }
 
 /// The reverse proxy.

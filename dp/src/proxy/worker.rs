@@ -18,7 +18,7 @@ use crate::table::Table;
 use arc_swap::{ArcSwap, Cache};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -68,13 +68,26 @@ struct Snapshots {
 }
 
 /// A table as one request sees it from start to end.
-pub(super) struct Snapshot(Arc<Table>);
+pub(super) struct Snapshot {
+    table: Arc<Table>,
+    /// Whether a request was served by it.
+    served: Cell<bool>,
+}
+
+impl Snapshot {
+    fn new(table: Arc<Table>) -> Rc<Self> {
+        Rc::new(Self {
+            table,
+            served: Cell::new(false),
+        })
+    }
+}
 
 impl Deref for Snapshot {
     type Target = Table;
 
     fn deref(&self) -> &Table {
-        &self.0
+        &self.table
     }
 }
 
@@ -95,7 +108,7 @@ impl Worker {
         }
         let snapshots = Snapshots {
             newest: Cache::new(Arc::clone(tables)),
-            current: Rc::new(Snapshot(tables.load_full())),
+            current: Snapshot::new(tables.load_full()),
         };
         let metrics = shared.metrics.shard();
         Self {
@@ -119,10 +132,17 @@ impl Worker {
     pub(super) fn table(&self) -> Rc<Snapshot> {
         let snapshots = &mut *self.tables.borrow_mut();
         let newest = snapshots.newest.load();
-        if !Arc::ptr_eq(newest, &snapshots.current.0) {
-            snapshots.current = Rc::new(Snapshot(Arc::clone(newest)));
+        if !Arc::ptr_eq(newest, &snapshots.current.table) {
+            snapshots.current = Snapshot::new(Arc::clone(newest));
         }
         Rc::clone(&snapshots.current)
+    }
+
+    /// Notes that a request is served by a table.
+    pub(super) fn note_served(&self, table: &Snapshot) {
+        if !table.served.replace(true) {
+            self.shared.metrics.served(table.version());
+        }
     }
 
     /// Runs what belongs to a client's connection; a drain waits for it.

@@ -126,6 +126,7 @@ impl Gateway {
         let (before, table) = (self.tables.load_full(), Arc::new(table));
         let swap = || self.tables.store(Arc::clone(&table));
         self.shared.state.activate(&before, &table, swap);
+        self.shared.swapped.notify_waiters();
     }
 
     /// The same. Gives why entities were refused.

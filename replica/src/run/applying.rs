@@ -1,13 +1,15 @@
 //! Applying events, and folding the log again: store, then sink.
 
-use super::Replica;
 use super::fold::{FoldError, fold_past};
 use super::resolve::resolve;
+use super::{Arrival, Replica};
 use crate::follow::{Input, Verified};
 use crate::node::SyncMode;
 use crate::planted::{Bug, planted};
 use crate::store::StoreError;
+use sluice_schema::event::Event;
 use sluice_schema::state::ApplyError;
+use sluice_schema::version::Cursor;
 
 /// Staged entities after which they are saved at once.
 const STAGED_SAVE: usize = 4096;
@@ -37,10 +39,15 @@ impl Replica {
             .stage(resolved.iter().map(|(event, cursor)| (event, *cursor)))
         {
             Ok(changes) => {
-                let events: Vec<_> = resolved
-                    .iter()
-                    .map(|(event, cursor)| (event.id, cursor.version))
-                    .collect();
+                let stored = self.options.environment.now();
+                let arrival = |(event, cursor): &(Event, Cursor)| Arrival {
+                    id: event.id,
+                    cursor: *cursor,
+                    decided: event.time,
+                    received: self.received,
+                    stored,
+                };
+                let events: Vec<_> = resolved.iter().map(arrival).collect();
                 self.sink
                     .change(self.store.cursor(), self.store.digest(), &changes, &events);
                 if self.store.staged() >= STAGED_SAVE {

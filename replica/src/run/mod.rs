@@ -31,7 +31,7 @@ use saving::SAVE_DELAY;
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::event::EventId;
-use sluice_schema::version::{Cursor, Version};
+use sluice_schema::version::{Cursor, Time, Version};
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -45,15 +45,9 @@ const SUBSCRIBE_RETRY: Duration = Duration::from_millis(500);
 
 /// Where applied changes go.
 pub trait Sink: Send {
-    /// Takes up a change set. Called in order; `cursor` and `digest` are those after it. `events` are the ids of the
-    /// events it is made of, with their versions; empty if the change set repairs a divergence.
-    fn change(
-        &mut self,
-        cursor: Cursor,
-        digest: Digest,
-        changes: &[Change],
-        events: &[(EventId, Version)],
-    );
+    /// Takes up a change set. Called in order; `cursor` and `digest` are those after it. `events` are the
+    /// events it is made of; empty if the change set repairs a divergence.
+    fn change(&mut self, cursor: Cursor, digest: Digest, changes: &[Change], events: &[Arrival]);
 
     /// Takes a part of a larger change set, which nobody is to see before [`Sink::commit`].
     fn stage(&mut self, changes: &[Change]);
@@ -73,6 +67,21 @@ pub trait Sink: Send {
     );
 }
 
+/// An event of a change set, and when it came by where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Its name.
+    pub id: EventId,
+    /// The cursor after it.
+    pub cursor: Cursor,
+    /// When a control plane decided it, by that one's clock.
+    pub decided: Time,
+    /// When its message came here.
+    pub received: Time,
+    /// When the local store had taken it in.
+    pub stored: Time,
+}
+
 /// What a replica is and does, for status pages, reports and waiters.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -90,6 +99,10 @@ pub struct Status {
     pub seen: Version,
     /// Whether the log is connected.
     pub connected: bool,
+    /// Since when it has been without a break.
+    pub connected_since: Option<Instant>,
+    /// The highest version that somebody waits for, as far as heads of this life of the log have said.
+    pub asked: Version,
     /// The newest head, and when it came.
     pub head: Option<(Head, Instant)>,
     /// The last thing that went wrong.
@@ -124,6 +137,8 @@ pub struct Replica {
     status: watch::Sender<Status>,
     /// Woken to read the log although no live event says so.
     look: Arc<Notify>,
+    /// When the last message with events came.
+    received: Time,
     /// When to save and sync, if there is something to.
     save_at: Option<Instant>,
     /// The sync that is under way, if any.
@@ -160,6 +175,8 @@ impl Replica {
             phase: follow.phase(),
             seen: cursor.version,
             connected: false,
+            connected_since: None,
+            asked: Version::ZERO,
             head: None,
             last_error: None,
         });
@@ -172,6 +189,7 @@ impl Replica {
             sink,
             status,
             look: Arc::default(),
+            received: Time::default(),
             save_at: (durable < cursor.version).then(|| Instant::now() + SAVE_DELAY),
             syncing: None,
             reading: None,
@@ -282,7 +300,10 @@ impl Replica {
 
     async fn take_item(&mut self, item: TailItem) {
         match item {
-            TailItem::Record(record) => self.step(Input::Tail(record)).await,
+            TailItem::Record(record) => {
+                self.received = self.options.environment.now();
+                self.step(Input::Tail(record)).await;
+            }
             TailItem::Head(message) => self.take_head(&message).await,
             TailItem::Report(message) => {
                 if let Some(reports) = &self.options.reports {
@@ -292,12 +313,18 @@ impl Replica {
             }
             TailItem::Connected => {
                 tracing::info!("connected to the log");
-                self.status.send_modify(|status| status.connected = true);
+                self.status.send_modify(|status| {
+                    status.connected = true;
+                    status.connected_since = Some(Instant::now());
+                });
                 self.step(Input::Connected).await;
             }
             TailItem::Disconnected => {
                 tracing::warn!("lost the connection to the log; serving what is here");
-                self.status.send_modify(|status| status.connected = false);
+                self.status.send_modify(|status| {
+                    status.connected = false;
+                    status.connected_since = None;
+                });
                 self.step(Input::Disconnected).await;
             }
             TailItem::Warning(text) => {
@@ -329,7 +356,12 @@ impl Replica {
             self.look_for_ring();
         }
         let arrived = Some((head.clone(), Instant::now()));
-        self.status.send_modify(|status| status.head = arrived);
+        self.status.send_modify(|status| {
+            status.head = arrived;
+            if head.epoch == status.cursor.epoch {
+                status.asked = status.asked.max(head.asks);
+            }
+        });
         if let Some(heads) = &self.options.heads {
             // A head that finds no room is followed by a newer one within a second.
             let _ = heads.try_send(head.clone());
@@ -360,6 +392,7 @@ impl Replica {
     }
 
     async fn take_page(&mut self, from: Version, page: Result<Page, LogError>) {
+        self.received = self.options.environment.now();
         let input = match page {
             Ok(page) => Input::Page { from, page },
             Err(error) => {
@@ -441,6 +474,9 @@ impl Replica {
             }
             if phase == Phase::Following && status.phase != Phase::Following {
                 tracing::info!(version = %cursor.version, "caught up");
+            }
+            if status.cursor.epoch != cursor.epoch {
+                status.asked = Version::ZERO;
             }
             status.cursor = cursor;
             status.digest = self.store.digest();

@@ -290,6 +290,7 @@ async fn announce(source: &Source, terms: &Terms, cursor: Cursor, first: Version
         announcer: Uuid::nil(),
         sync: SyncMode::Incremental,
         ring: terms.trusted.ring_serial(),
+        asks: Version::ZERO,
         snapshot: None,
     };
     if let Err(error) = source.log.announce(head.seal(&terms.key)).await {

@@ -6,12 +6,11 @@ use sluice_replica::follow::{Action, Alarm, Follow, Fork, Input, Phase};
 use sluice_replica::keys::Keychain;
 use sluice_replica::log::{Interest, Log, Page, Record};
 use sluice_replica::node::SyncMode;
-use sluice_replica::run::{Options, Replica, Sink, Status, fold_log};
+use sluice_replica::run::{Arrival, Options, Replica, Sink, Status, fold_log};
 use sluice_replica::snapshot::{Root, found};
 use sluice_replica::store::Store;
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
-use sluice_schema::event::EventId;
 use sluice_schema::version::{Cursor, Version};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +127,7 @@ async fn a_live_event_of_a_later_life_makes_a_replica_look_however_low_its_versi
 struct Nowhere;
 
 impl Sink for Nowhere {
-    fn change(&mut self, _: Cursor, _: Digest, _: &[Change], _: &[(EventId, Version)]) {}
+    fn change(&mut self, _: Cursor, _: Digest, _: &[Change], _: &[Arrival]) {}
     fn stage(&mut self, _: &[Change]) {}
     fn commit(&mut self, _: Cursor, _: Digest) {}
     fn abandon(&mut self) {}

@@ -195,6 +195,7 @@ async fn a_head_may_ask_data_planes_for_full_sync_and_control_planes_keep_their_
         announcer: Uuid::nil(),
         sync: SyncMode::Full,
         ring: 0,
+        asks: Version::ZERO,
         snapshot: None,
     };
     author

@@ -81,6 +81,7 @@ fn head() -> Head {
         announcer: Uuid::from_u128(5),
         sync: SyncMode::Incremental,
         ring: 4,
+        asks: Version::ZERO,
         snapshot: Some(SnapshotReference {
             version: Version(800),
             entities: 12_345,

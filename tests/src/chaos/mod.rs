@@ -1,7 +1,7 @@
 //! Chaos: real processes to which everything happens, and the proof that nothing is lost.
 //!
 //! `rig` holds the processes and the wires between them, `nemesis` what happens to them, `writer` the clients and
-//! `history` what they were told, `check` what must be true in the end, and `storm` one run of all of it. `damage`
+//! `history` what they were told, `check` what must be true in the end, `waiter` those who wait for data planes, and `storm` one run of all of it. `damage`
 //! and `wreck` are about files that are not what was written, `mount` and
 //! `disk` about disks that are full or lose power.
 
@@ -14,6 +14,7 @@ pub mod mount;
 pub mod nemesis;
 pub mod rig;
 pub mod storm;
+pub mod waiter;
 pub mod wreck;
 pub mod writer;
 

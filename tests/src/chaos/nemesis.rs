@@ -44,6 +44,21 @@ pub enum Nemesis {
 }
 
 impl Nemesis {
+    /// To whom it happens.
+    pub fn target(self) -> Target {
+        match self {
+            Self::Kill(target) | Self::Freeze(target) | Self::Wire(target, _, _) => target,
+        }
+    }
+
+    /// Whether they begin anew after it.
+    pub fn ends_a_life(self) -> bool {
+        match self {
+            Self::Kill(_) => true,
+            Self::Freeze(_) | Self::Wire(..) => false,
+        }
+    }
+
     /// Kills one of everybody, with equal chances for brokers, control planes and data planes.
     pub fn draw_kill(random: &mut StdRng, rig: &Rig) -> Self {
         Self::Kill(draw_target(random, rig))

@@ -220,6 +220,11 @@ impl Rig {
         self.controls.iter().map(ControlPlane::url).collect()
     }
 
+    /// The addresses of the data planes' status pages. The same over restarts.
+    pub fn status_urls(&self) -> Vec<String> {
+        self.datas.iter().map(DataPlane::status_url).collect()
+    }
+
     /// Where to reach the brokers directly.
     pub fn broker_urls(&self) -> Vec<String> {
         self.brokers.iter().map(Nats::url).collect()

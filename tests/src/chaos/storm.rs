@@ -3,7 +3,8 @@
 use super::check::{Summary, Truth, check_history, check_replicas};
 use super::history::{Answer, Counts, History};
 use super::nemesis::Nemesis;
-use super::rig::{LIVENESS, PACE, Rig};
+use super::rig::{LIVENESS, PACE, Rig, Target};
+use super::waiter::{Journal, Waits};
 use super::writer::{PATIENCE, Writer};
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Writers per run.
 const WRITERS: usize = 6;
+/// Clients per run that wait for data planes.
+const WAITERS: usize = 2;
 /// Acknowledged writes between two kills.
 const BETWEEN_KILLS: usize = 2;
 /// Kills between two looks at whether everybody recovers.
@@ -67,6 +70,8 @@ pub struct Outcome {
     pub longest_wait: Duration,
     /// What the comparison found.
     pub summary: Summary,
+    /// What those who waited for data planes were told.
+    pub waits: Waits,
 }
 
 impl Outcome {
@@ -98,6 +103,7 @@ impl Outcome {
             self.counts, self.longest_wait
         );
         let _ = writeln!(text, "  {:?}", self.summary);
+        let _ = writeln!(text, "  {:?}", self.waits);
         text
     }
 }
@@ -117,15 +123,25 @@ pub fn run(rig: &mut Rig, plan: &Plan) -> Result<Outcome> {
     let writers: Vec<Writer> = (0..WRITERS)
         .map(|number| Writer::new(number, urls.clone(), random.random(), PATIENCE))
         .collect();
+    let (journal, status_urls) = (Journal::default(), rig.status_urls());
+    let waiters: Vec<u64> = (0..WAITERS).map(|_| random.random()).collect();
     let (happened, recoveries) = thread::scope(|scope| {
+        let (journal, stop, urls) = (&journal, &stop, &urls);
+        for (data, url) in status_urls.iter().enumerate() {
+            scope.spawn(move || journal.watch(data, url, stop));
+        }
+        for seed in waiters {
+            scope.spawn(move || journal.wait(urls, seed, stop));
+        }
         for writer in writers {
-            let (history, stop) = (&history, &stop);
+            let history = &history;
             scope.spawn(move || writer.run(history, stop));
         }
         let mut storm = Storm {
             rig,
             plan,
             history: &history,
+            journal,
             random,
             probe,
             happened: BTreeMap::new(),
@@ -141,12 +157,14 @@ pub fn run(rig: &mut Rig, plan: &Plan) -> Result<Outcome> {
     let truth = Truth::read(rig.broker_urls(), &rig.trusted()?, seen.version)?;
     let summary = check_history(&history, &truth, before)?;
     check_replicas(rig, &truth)?;
+    let waits = journal.check()?;
     Ok(Outcome {
         happened,
         recoveries,
         counts: history.counts(),
         longest_wait: history.longest_wait(),
         summary,
+        waits,
     })
 }
 
@@ -183,6 +201,7 @@ struct Storm<'a> {
     rig: &'a mut Rig,
     plan: &'a Plan,
     history: &'a History,
+    journal: &'a Journal,
     random: StdRng,
     probe: Writer,
     happened: BTreeMap<String, u32>,
@@ -228,6 +247,7 @@ impl Storm<'_> {
     /// Lets one thing go wrong for a while.
     fn strike(&mut self, nemesis: Nemesis, number: u32, of: u32, lasting: bool) -> Result<()> {
         *self.happened.entry(nemesis.name()).or_default() += 1;
+        let began = Instant::now();
         nemesis.begin(self.rig)?;
         let mut lasts = Duration::ZERO;
         if lasting {
@@ -236,6 +256,10 @@ impl Storm<'_> {
             thread::sleep(lasts);
         }
         nemesis.end(self.rig)?;
+        // Whoever is only frozen or cut off goes on with the life it had.
+        if nemesis.ends_a_life() || matches!(nemesis.target(), Target::Control(_)) {
+            self.journal.struck(nemesis.target(), began, Instant::now());
+        }
         eprintln!(
             "{number}/{of} {nemesis} for {lasts:.1?}; {:?}",
             self.history.counts()

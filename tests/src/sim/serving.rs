@@ -2,10 +2,9 @@
 
 use super::trace::{Trace, note};
 use super::truth::{Print, Truth};
-use sluice_replica::run::Sink;
+use sluice_replica::run::{Arrival, Sink};
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
-use sluice_schema::event::EventId;
 use sluice_schema::state::State;
 use sluice_schema::version::{Cursor, Epoch, Version};
 use std::collections::BTreeMap;
@@ -173,13 +172,7 @@ impl Inner {
 }
 
 impl Sink for Serving {
-    fn change(
-        &mut self,
-        cursor: Cursor,
-        digest: Digest,
-        changes: &[Change],
-        events: &[(EventId, Version)],
-    ) {
+    fn change(&mut self, cursor: Cursor, digest: Digest, changes: &[Change], events: &[Arrival]) {
         let mut inner = self.lock();
         note!(
             inner.trace,

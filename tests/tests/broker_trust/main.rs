@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod admin;
 mod auditor;
 mod failures;
 mod processes;

@@ -6,6 +6,7 @@ mod template;
 
 use crate::admin::{Answer, Connection, workspace_path};
 use crate::say;
+use crate::wait;
 use anyhow::bail;
 use clap::Args;
 pub(crate) use files::Bundle;
@@ -50,7 +51,7 @@ Examples:
 ${{ env \"NAME\" }} in a file stands for an environment variable of this process.
 
 Exit status: 0 if it is done or there is nothing to do, 1 if not; with --dry-run --detailed-exitcode, 2 if there is
-something to do.";
+something to do. With --wait: 2 if it is stored, but not served by as many data planes in time, 3 if none is alive.";
 
 /// Arguments of `sluice apply`.
 #[derive(Debug, Args)]
@@ -73,6 +74,11 @@ pub(crate) struct Arguments {
     /// Who; kept in the log [default: the login name]
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
+    /// Return when the data planes serve it (see sluice wait)
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    #[command(flatten)]
+    patience: wait::Patience,
 }
 
 const DIFF_EXAMPLES: &str = "\
@@ -111,6 +117,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let answer = arguments.source.send("applying", false, &headers)?;
     say(&summary(&answer.body, began.elapsed()))?;
+    if arguments.wait {
+        let version = answer.body["version"].as_u64().unwrap_or(0).to_string();
+        return wait::until(
+            &arguments.source.connection,
+            &version,
+            &arguments.patience,
+            false,
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 

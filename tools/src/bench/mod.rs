@@ -2,6 +2,7 @@
 
 mod admin;
 mod client;
+mod fleet;
 mod propagate;
 mod proxy;
 mod recover;
@@ -27,6 +28,8 @@ enum Command {
     Admin(admin::Arguments),
     /// What proxying a request costs, beside other proxies, with many routes, and while the configuration changes
     Proxy(proxy::Arguments),
+    /// How long a fleet of simulated data planes takes to confirm a change, and what that costs a control plane
+    Fleet(fleet::Arguments),
     /// What a snapshot costs, and how a data plane comes back: from its store, from nothing, after a gap
     Recover(recover::Arguments),
 }
@@ -37,6 +40,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Propagate(arguments) => propagate::run(&arguments),
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Proxy(arguments) => proxy::run(&arguments),
+        Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
     }
 }

@@ -26,8 +26,10 @@ pub(in crate::admin) enum Fixed {
     LogKeyring,
     LogLevel,
     LogLevelChange,
+    LogWatch,
     Metrics,
     Nodes,
+    NodesWait,
     OpenApi,
     PluginSchema,
     PluginsEnabled,
@@ -36,6 +38,7 @@ pub(in crate::admin) enum Fixed {
     Snapshots,
     Status,
     StatusDns,
+    StatusReady,
     Tagged,
     Tags,
     TargetHealth,
@@ -73,6 +76,12 @@ const fn about(kind: Kind, row: Row) -> Row {
     }
 }
 
+const VERSION: Argument = Argument::text("version", "The version, or latest (the default)");
+const QUORUM: Argument = Argument::text("quorum", "all (the default), N% or N nodes");
+const WAIT_TIMEOUT: Argument = Argument::text(
+    "timeout",
+    "Seconds (30) or milliseconds (500ms) to wait, 600 at most",
+);
 const LOG_PROBLEMS: &[u16] = &[400, 403, 404, 503];
 const PRUNE: Argument = Argument::flag("prune", "Delete what is not in the file");
 const FROM: Argument = Argument::number("from", "The first version");
@@ -107,6 +116,11 @@ const TABLE: &[Row] = &[
         &[Operation::get("What this control plane is")],
     ),
     row("/status", Fixed::Status, &[Operation::get("How it is")]),
+    row(
+        "/status/ready",
+        Fixed::StatusReady,
+        &[Operation::get("Whether it should get requests").others(&[403, 503])],
+    ),
     row(
         "/status/dns",
         Fixed::StatusDns,
@@ -259,6 +273,15 @@ const TABLE: &[Row] = &[
         &[Operation::get("The data planes that report")],
     ),
     row(
+        "/nodes/wait",
+        Fixed::NodesWait,
+        &[
+            Operation::get("Wait until data planes serve a version; 202 if they do not in time")
+                .query(&[VERSION, QUORUM, WAIT_TIMEOUT])
+                .others(&[202, 400, 403, 404, 409, 503]),
+        ],
+    ),
+    row(
         "/clustering/data-planes",
         Fixed::DataPlanes,
         &[Operation::get("The data planes that report, in Kong's form").query(&[SIZE, OFFSET])],
@@ -319,6 +342,14 @@ const TABLE: &[Row] = &[
             .others(LOG_PROBLEMS)],
     ),
     row(
+        "/log/watch",
+        Fixed::LogWatch,
+        &[Operation::get("Events as they come, as server-sent events")
+            .query(&[FROM])
+            .gives(200, Gives::Raw("text/event-stream"))
+            .others(LOG_PROBLEMS)],
+    ),
+    row(
         "/log/events/{version}",
         Fixed::LogEvent,
         &[Operation::get("One event").others(LOG_PROBLEMS)],
@@ -345,7 +376,7 @@ impl Fixed {
     pub(super) fn need(self, verb: Verb) -> Need {
         match self {
             // Whoever watches over processes has no token.
-            Self::Status => Need::Nothing,
+            Self::Status | Self::StatusReady => Need::Nothing,
             Self::Root
             | Self::StatusDns
             | Self::Endpoints
@@ -362,6 +393,7 @@ impl Fixed {
             | Self::ValidatePlugin
             | Self::ValidateVault
             | Self::Nodes
+            | Self::NodesWait
             | Self::DataPlane
             | Self::DataPlanes
             | Self::ClusteringStatus
@@ -376,7 +408,7 @@ impl Fixed {
             Self::Config | Self::Apply | Self::Dump | Self::TargetHealth => {
                 Need::Inside(Act::Change)
             }
-            Self::LogEvent | Self::LogEvents => Need::Above(Act::See),
+            Self::LogEvent | Self::LogEvents | Self::LogWatch => Need::Above(Act::See),
             Self::LogKeyring | Self::Snapshots if verb == Verb::Get => Need::Anywhere(Act::See),
             Self::LogKeyring
             | Self::Snapshots

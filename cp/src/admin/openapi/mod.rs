@@ -162,6 +162,7 @@ fn headers(operation: &Operation) -> &'static [&'static str] {
             "Idempotency-Key",
             "Sluice-Actor",
             "Sluice-Reason",
+            "Sluice-Wait",
         ],
         _ if entity => &[
             "If-Match",
@@ -169,8 +170,14 @@ fn headers(operation: &Operation) -> &'static [&'static str] {
             "Idempotency-Key",
             "Sluice-Actor",
             "Sluice-Reason",
+            "Sluice-Wait",
         ],
-        _ => &["Idempotency-Key", "Sluice-Actor", "Sluice-Reason"],
+        _ => &[
+            "Idempotency-Key",
+            "Sluice-Actor",
+            "Sluice-Reason",
+            "Sluice-Wait",
+        ],
     }
 }
 
@@ -190,6 +197,10 @@ fn header_parameters() -> Value {
         ),
         ("Sluice-Actor", "Who asks, for the event"),
         ("Sluice-Reason", "Why, for the event"),
+        (
+            "Sluice-Wait",
+            "Answer when the data planes serve the change: all, N% or N, and perhaps ; timeout=SECONDS. 202 if they do not in time",
+        ),
     ];
     let shown = described.map(|(name, description)| {
         let parameter = json!({
@@ -245,6 +256,10 @@ fn responses(described: &Described, operation: &Operation, head: bool) -> Value 
         success["content"] = content;
     }
     shown.insert(status.to_string(), success);
+    if headers(operation).contains(&"Sluice-Wait") {
+        let late = "Stored, but not served by as many data planes as Sluice-Wait asks for in time";
+        shown.insert("202".to_owned(), json!({ "description": late }));
+    }
     for other in operation.others.iter().filter(|other| **other != status) {
         shown.insert(other.to_string(), problem(*other));
     }

@@ -170,6 +170,7 @@ fn head(at: Cursor, first: u64, snapshot: Option<SnapshotReference>) -> Head {
         sync: SyncMode::Incremental,
         snapshot,
         ring: 0,
+        asks: Version::ZERO,
     }
 }
 

@@ -29,6 +29,7 @@ const INBOX_PREFIX: &str = "_INBOX";
 /// A connection that restores itself.
 pub(super) struct Link {
     client: Client,
+    inbox_prefix: String,
     health: Arc<Health>,
     resubscribing: JoinHandle<()>,
 }
@@ -86,6 +87,7 @@ impl Link {
         let resubscribing = tokio::spawn(resubscribe(client.clone(), health.denials()));
         Ok(Self {
             client,
+            inbox_prefix: prefix.to_owned(),
             health,
             resubscribing,
         })
@@ -130,6 +132,11 @@ impl Link {
         self.client.try_server_info().map(|info| info.max_payload)
     }
 
+    /// What our own inboxes begin with.
+    pub(super) fn inbox_prefix(&self) -> &str {
+        &self.inbox_prefix
+    }
+
     pub(super) fn new_inbox(&self) -> String {
         self.client.new_inbox()
     }
@@ -147,9 +154,36 @@ impl Link {
         )))
     }
 
+    /// Subscribes as one of a group, of which one gets each message.
+    pub(super) async fn subscribe_in(
+        &self,
+        subject: String,
+        group: &str,
+    ) -> Result<Subscriber, LogError> {
+        let subscribing = self
+            .client
+            .queue_subscribe(subject.clone(), group.to_owned());
+        let reason = match tokio::time::timeout(REQUEST_TIMEOUT, subscribing).await {
+            Ok(Ok(subscriber)) => return Ok(subscriber),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the connection takes nothing more".into(),
+        };
+        Err(LogError::Unavailable(format!(
+            "could not subscribe to '{subject}': {reason}"
+        )))
+    }
+
     /// Sends without waiting for anything.
     pub(super) async fn publish(&self, subject: String, payload: Bytes) -> Result<(), LogError> {
         self.send(subject, None, HeaderMap::new(), payload).await
+    }
+
+    /// Returns when what was sent has been handed to the system.
+    pub(super) async fn flush(&self) -> Result<(), LogError> {
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.client.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(LogError::Unavailable("could not send in time".into())),
+        }
     }
 
     /// Sends, naming where answers go. Refuses while there is no connection: the client would keep the message and

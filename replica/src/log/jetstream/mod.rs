@@ -11,6 +11,7 @@ mod link;
 mod monitor;
 mod names;
 mod read;
+mod requests;
 mod setup;
 mod tail;
 mod trim;
@@ -25,6 +26,7 @@ use futures::stream::BoxStream;
 pub use identity::{Identity, Tls};
 use link::Link;
 use names::Names;
+pub use requests::{Asked, Requests};
 use setup::Setup;
 use sluice_schema::hash::Hash32;
 use sluice_schema::version::{Time, Version};
@@ -145,9 +147,32 @@ impl JetStream {
     /// # Errors
     /// If the options cannot be right: a malformed address or cluster name.
     pub async fn connect(options: Options) -> Result<Source, LogError> {
+        Ok(Self::open(options).await?.source())
+    }
+
+    /// The same, to take requests of other programs as well: as a member with this id.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_to_serve(
+        options: Options,
+        id: String,
+    ) -> Result<(Source, Requests), LogError> {
+        let log = Self::open(options).await?;
+        Ok((log.source(), Requests::new(log, id)))
+    }
+
+    fn source(self: &Arc<Self>) -> Source {
+        Source {
+            log: self.clone(),
+            chunks: self.clone(),
+        }
+    }
+
+    async fn open(options: Options) -> Result<Arc<Self>, LogError> {
         let names = Names::new(&options.cluster)?;
         let link = Link::open(&options).await?;
-        let log = Arc::new(Self {
+        Ok(Arc::new(Self {
             link,
             setup: Setup::new(options.replicas),
             names,
@@ -155,11 +180,7 @@ impl JetStream {
             append_timeout: options.append_timeout,
             monitors: options.monitors,
             refresh_after: options.refresh_after.min(REFRESH_AFTER),
-        });
-        Ok(Source {
-            log: log.clone(),
-            chunks: log,
-        })
+        }))
     }
 
     /// Sees to it that the broker is one to rely on. Asked before each operation; the work is done once a connection.
@@ -217,7 +238,9 @@ impl Log for JetStream {
     }
 
     async fn report(&self, node: &str, report: Bytes) -> Result<(), LogError> {
-        self.link.publish(self.names.node(node)?, report).await
+        self.link.publish(self.names.node(node)?, report).await?;
+        // A node that stops says so last: the process may end as soon as this returns.
+        self.link.flush().await
     }
 
     async fn tell_counts(&self, node: &str, counts: Bytes) -> Result<(), LogError> {

@@ -22,6 +22,8 @@ pub(super) struct Names {
     pub(super) chunk_all: String,
     /// All roots.
     pub(super) root_all: String,
+    /// Where programs ask control planes for what the Admin API does.
+    pub(super) admin: String,
     /// All nodes' reports.
     pub(super) node_all: String,
     /// What all data planes have counted.
@@ -45,6 +47,7 @@ impl Names {
             tail_all: format!("{prefix}.tail.>"),
             chunk_all: format!("{prefix}.chunk.>"),
             root_all: format!("{prefix}.chunk.root.>"),
+            admin: format!("{prefix}.admin"),
             node_all: format!("{prefix}.node.*"),
             count_all: format!("{prefix}.count.*"),
             prefix,

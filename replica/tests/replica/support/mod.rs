@@ -18,7 +18,7 @@ use sluice_replica::log::{
     Source, TailItem,
 };
 use sluice_replica::node::{Head, SnapshotReference, SyncMode};
-use sluice_replica::run::{Options, Replica, Sink, Status};
+use sluice_replica::run::{Arrival, Options, Replica, Sink, Status};
 use sluice_replica::snapshot::{Cutter, Root};
 use sluice_replica::store::{Store, StoreError};
 use sluice_schema::digest::Digest;
@@ -185,6 +185,7 @@ impl Author {
             announcer: Uuid::nil(),
             sync: SyncMode::Incremental,
             ring: 0,
+            asks: Version::ZERO,
             snapshot: snapshot.map(|root| SnapshotReference {
                 version: root.cursor.version,
                 entities: root.entities,
@@ -273,18 +274,12 @@ pub(crate) enum Seen {
 struct Recorder(Arc<Mutex<Vec<Seen>>>);
 
 impl Sink for Recorder {
-    fn change(
-        &mut self,
-        cursor: Cursor,
-        _: Digest,
-        changes: &[Change],
-        events: &[(EventId, Version)],
-    ) {
+    fn change(&mut self, cursor: Cursor, _: Digest, changes: &[Change], events: &[Arrival]) {
         let ids = changes
             .iter()
             .map(|change| change.key.id.0.as_u128())
             .collect();
-        let events = events.iter().map(|(_, version)| version.0).collect();
+        let events = events.iter().map(|event| event.cursor.version.0).collect();
         let version = cursor.version.0;
         self.0.lock().unwrap().push(Seen::Change {
             version,

@@ -1,13 +1,25 @@
 //! Who else is there: the nodes that report, and the other control planes.
 
+mod census;
+mod quorum;
+mod trail;
+mod wait;
+
+pub use census::Behind;
+pub use quorum::{NotAQuorum, Quorum};
+pub use wait::{Outcome, Progress, Wanted};
+
 use bytes::Bytes;
+use census::{Census, Seen};
 use sluice_replica::environment::Environment;
 use sluice_replica::node::{Ailing, Head, Report};
-use sluice_schema::version::Time;
+use sluice_replica::run::Arrival;
+use sluice_schema::digest::Digest;
+use sluice_schema::version::{Cursor, Time, Version};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -35,16 +47,11 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub struct Fleet {
     environment: Environment,
-    nodes: Arc<Mutex<BTreeMap<String, Seen>>>,
+    census: Arc<Mutex<Census>>,
+    /// The highest version that somebody has waited for in vain, for a moment at least.
+    asked: Arc<watch::Sender<Version>>,
     /// When each control plane last announced a head.
     announcers: Arc<Mutex<BTreeMap<Uuid, Instant>>>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    report: Report,
-    time: Time,
-    instant: Instant,
 }
 
 impl Fleet {
@@ -52,29 +59,47 @@ impl Fleet {
     pub fn new(environment: Environment) -> Self {
         Self {
             environment,
-            nodes: Arc::default(),
+            census: Arc::default(),
+            asked: Arc::new(watch::Sender::new(Version::ZERO)),
             announcers: Arc::default(),
         }
     }
 
+    /// The highest version that somebody waits for, or has.
+    pub(crate) fn asked(&self) -> watch::Receiver<Version> {
+        self.asked.subscribe()
+    }
+
+    /// Nodes are to say at once when they serve this.
+    fn ask(&self, version: Version) {
+        self.asked.send_if_modified(|asked| {
+            let is_new = version > *asked;
+            *asked = version.max(*asked);
+            is_new
+        });
+    }
+
+    /// The clock by which reports are dated.
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// All nodes, ordered by id.
     pub fn nodes(&self) -> Vec<Node> {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let node = |seen: &Seen| Node {
             report: seen.report.clone(),
             last_seen: seen.time,
             age: seen.instant.elapsed(),
-            alive: seen.instant.elapsed() < LEASE,
+            alive: seen.live,
         };
-        nodes.values().map(node).collect()
+        self.fresh().nodes().map(node).collect()
     }
 
     /// What live nodes say is not well of an upstream, with the node's id, and whether there are live nodes at all.
     pub fn ailing(&self, upstream: Uuid) -> (bool, Vec<(String, Ailing)>) {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = nodes.values().filter(|seen| seen.instant.elapsed() < LEASE);
+        let census = self.fresh();
         let (mut any, mut ailing) = (false, Vec::new());
-        for seen in alive {
+        for seen in census.nodes().filter(|seen| seen.live) {
             any = true;
             let own = seen
                 .report
@@ -84,6 +109,12 @@ impl Fleet {
             ailing.extend(own.map(|ailing| (seen.report.node.clone(), ailing.clone())));
         }
         (any, ailing)
+    }
+
+    /// This control plane's own state has gone on to `cursor`, by these events if it was not taken up as a whole. Whoever
+    /// says to be there must have the same history.
+    pub(crate) fn advance(&self, cursor: Cursor, digest: Digest, events: &[Arrival]) {
+        self.census().advance(cursor, digest, events);
     }
 
     /// Whether a control plane other than `own` has announced a head within the lease.
@@ -120,18 +151,18 @@ impl Fleet {
     }
 
     fn take(&self, report: Report) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        if nodes.len() >= NODES_MAX && !nodes.contains_key(&report.node) {
-            nodes.retain(|_, seen| seen.instant.elapsed() < FORGET);
-            if nodes.len() >= NODES_MAX {
-                return;
-            }
-        }
-        let seen = Seen {
-            time: self.environment.now(),
-            instant: Instant::now(),
-            report,
-        };
-        nodes.insert(seen.report.node.clone(), seen);
+        let time = self.environment.now();
+        self.census().take(report, time, Instant::now());
+    }
+
+    fn census(&self) -> MutexGuard<'_, Census> {
+        self.census.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The nodes, of which those are live that are so now.
+    fn fresh(&self) -> MutexGuard<'_, Census> {
+        let mut census = self.census();
+        census.expire(Instant::now());
+        census
     }
 }
