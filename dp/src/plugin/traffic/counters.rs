@@ -241,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_a_moment_behind_does_not_begin_a_window_again() {
+        let counters = Counters::default();
+        let limits = [None, Some(2), None, None, None, None];
+        let take = |now| counters.take(key(1), &limits, now).allowed;
+        assert_eq!(
+            [take(59), take(60), take(59), take(60)],
+            [true, true, true, false]
+        );
+        // The clock was put back.
+        assert_eq!([take(50), take(50), take(50)], [true, true, false]);
+    }
+
+    #[test]
     fn concurrent_requests_pass_exactly_the_limit() {
         let counters = Counters::default();
         let limits = [None, Some(1000), None, None, None, None];

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How far ahead of ours another node's clock may be: counts of windows that begin later are not kept.
 const AHEAD_SECONDS: u64 = 60;
 
+/// How far behind another's the clock of a worker may be. Further is a clock that was put back.
+const BEHIND_SECONDS: u64 = 2;
+
 /// The count of each period before the request asked about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
@@ -127,7 +130,10 @@ impl Windows {
     pub(super) fn turn(&mut self, limits: &Limits, now: u64, room: &Room) {
         for (index, period) in PERIODS.iter().enumerate() {
             let start = u32::try_from(period.start(now)).unwrap_or(u32::MAX);
-            if limits[index].is_some() && self.own.start[index] != start {
+            let begun = self.own.start[index];
+            // A worker that is a moment behind must not take a window back that another has begun.
+            let forward = begun < start || u64::from(begun) > now + BEHIND_SECONDS;
+            if limits[index].is_some() && forward {
                 self.own.start[index] = start;
                 self.own.count[index] = 0;
                 self.own.told[index] = 0;
