@@ -7,6 +7,7 @@ pub mod admin;
 pub mod config;
 pub mod core;
 pub mod fleet;
+pub mod history;
 pub mod permission;
 pub mod snapshots;
 pub mod start;
@@ -14,6 +15,7 @@ pub mod view;
 pub mod writer;
 
 pub use fleet::Fleet;
+pub use history::History;
 pub use snapshots::Snapshots;
 pub use view::View;
 pub use writer::Writer;
@@ -40,6 +42,8 @@ pub struct ControlPlane {
     pub fleet: Fleet,
     /// Its snapshots.
     pub snapshots: Snapshots,
+    /// What has happened.
+    pub history: History,
     /// The log.
     pub source: Source,
     /// Whose signatures it believes.
@@ -73,6 +77,8 @@ pub struct Info {
     pub sync: SyncMode,
     /// What routes may say.
     pub router_flavor: RouterFlavor,
+    /// Whether every change must say why.
+    pub require_reason: bool,
     /// The id of the key this control plane signs with.
     pub signing_key: String,
     /// Whether acknowledged writes are synced to disk.

@@ -22,5 +22,6 @@ pub mod pki;
 pub mod plugin;
 pub mod reference;
 pub mod rejection;
+pub mod revert;
 pub mod state;
 pub mod version;

@@ -3,29 +3,45 @@
 use super::answer;
 use super::apply::counts;
 use super::plan;
+use super::time::rfc3339;
 use crate::writer::Written;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use sluice_replica::log::Record;
 use sluice_schema::decide::Outcome;
 use sluice_schema::event::{Event, Mutation, Mutations};
-use sluice_schema::version::{Time, Version};
+use sluice_schema::kind::Kind;
+use sluice_schema::mask::mask;
+use sluice_schema::version::Version;
 
 /// How much of an event is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Detail {
     /// What it is about.
     Summary,
-    /// What it says.
+    /// What it says, without secrets.
     Full,
+    /// What it says, as it is stored.
+    Stored,
 }
 
 /// A record of the log.
 pub(super) fn record(record: &Record, detail: Detail) -> Value {
-    let mut shown = match Event::decode(&record.event) {
-        Ok(event) => event_object(&event, detail),
-        Err(error) => Map::from_iter([("error".to_owned(), error.to_string().into())]),
-    };
+    match Event::decode(&record.event) {
+        Ok(event) => decoded(record, &event, detail),
+        Err(error) => {
+            let error = Map::from_iter([("error".to_owned(), error.to_string().into())]);
+            with_place(record, error)
+        }
+    }
+}
+
+/// A record of the log that holds this event.
+pub(super) fn decoded(record: &Record, event: &Event, detail: Detail) -> Value {
+    with_place(record, event_object(event, detail))
+}
+
+fn with_place(record: &Record, mut shown: Map<String, Value>) -> Value {
     shown.insert("version".to_owned(), record.version.0.into());
     let key = record
         .signature
@@ -128,8 +144,13 @@ fn mutation(mutation: &Mutation, detail: Detail) -> Value {
         if let Some(name) = plan::name(&fields) {
             shown["name"] = name.into();
         }
-        if detail == Detail::Full {
-            shown["body"] = fields.into();
+        match detail {
+            Detail::Summary => {}
+            Detail::Full => {
+                let kind = Kind::from_name(key.kind.as_str());
+                shown["body"] = mask(kind, &fields, None).into();
+            }
+            Detail::Stored => shown["body"] = fields.into(),
         }
     }
     shown
@@ -141,48 +162,4 @@ pub(super) fn version(text: &str) -> Option<Version> {
         .ok()
         .map(Version)
         .filter(|version| *version > Version::ZERO)
-}
-
-/// As in `2026-02-28T23:59:59.000001Z`.
-pub(super) fn rfc3339(time: Time) -> String {
-    let (seconds, micros) = (time.0 / 1_000_000, time.0 % 1_000_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
-}
-
-/// The date of a day since 1970-01-01 (Howard Hinnant's `civil_from_days`, for days that are not negative).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_in_rfc_3339() {
-        for (micros, expected) in [
-            (0, "1970-01-01T00:00:00.000000Z"),
-            (951_782_399_000_001, "2000-02-28T23:59:59.000001Z"),
-            (951_868_799_999_999, "2000-02-29T23:59:59.999999Z"),
-            (1_709_251_200_000_000, "2024-03-01T00:00:00.000000Z"),
-            (4_102_444_799_000_000, "2099-12-31T23:59:59.000000Z"),
-        ] {
-            assert_eq!(rfc3339(Time(micros)), expected);
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::answer;
 use super::error::Problem;
-use super::event_view::rfc3339;
+use super::time::rfc3339;
 use super::list::{self, Page};
 use super::request::Call;
 use super::warnings;

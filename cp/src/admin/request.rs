@@ -77,6 +77,11 @@ impl<'a> Call<'a> {
         let name = self
             .header("sluice-actor")?
             .unwrap_or_else(|| ANONYMOUS.to_owned());
+        let reason = self.header("sluice-reason")?;
+        let demanded = self.admin.control_plane.info.require_reason;
+        if demanded && reason.is_none() && !self.query.flag("dry_run")? {
+            return Err(Problem::NoReason);
+        }
         let address = self.head.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Request {
             actor: Actor {
@@ -84,7 +89,7 @@ impl<'a> Call<'a> {
                 via: "admin-api".to_owned(),
                 address: address.map(|ConnectInfo(address)| address.ip().to_string()),
             },
-            reason: self.header("sluice-reason")?,
+            reason,
             request_id: Some(self.request_id.clone()),
             idempotency: self.idempotency()?,
             router_flavor: self.admin.control_plane.info.router_flavor,
@@ -273,6 +278,12 @@ impl Query {
             .iter()
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// All names and values, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.0.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether something is switched on.

@@ -2,8 +2,8 @@
 
 use super::answer;
 use super::error::Problem;
-use super::event_view::rfc3339;
 use super::request::{BODY_BYTES_MAX, Call};
+use super::time::rfc3339;
 use crate::snapshots::SnapshotError;
 use axum::body::Body;
 use axum::response::Response;

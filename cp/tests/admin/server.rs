@@ -82,6 +82,7 @@ impl Server {
             admin_hosts: vec!["gui.example".to_owned()],
             router_flavor: RouterFlavor::default(),
             admin_gui_url: vec!["https://manager.example:8445".to_owned()],
+            require_reason: false,
             log_level: LogLevel::default(),
             data_dir: directory.path().join("data"),
             keychain,
