@@ -10,10 +10,10 @@ use crate::history::{Found, History};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use sluice_schema::entity::{Body, Key};
-use sluice_schema::event::{Event, Mutation, Mutations};
 use sluice_schema::kind::Kind;
 use sluice_schema::mask::mask;
 use sluice_schema::version::Version;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SIZE_DEFAULT: usize = 20;
 const SIZE_MAX: usize = 1000;
@@ -92,7 +92,7 @@ struct Step {
 
 /// What each of these versions, newest first, did to an entity.
 async fn steps(history: &History, key: &Key, versions: &[Version]) -> Result<Vec<Step>, Problem> {
-    let found = history.events(versions.iter().copied(), true).await?;
+    let found = history.events(versions.iter().copied(), false).await?;
     let Some(oldest) = versions.last() else {
         return Ok(Vec::new());
     };
@@ -102,8 +102,9 @@ async fn steps(history: &History, key: &Key, versions: &[Version]) -> Result<Vec
     let first = first.ok().and_then(|mut values| values.pop().flatten());
     let mut before = first.map(|entry| entry.body);
     let mut steps = Vec::with_capacity(found.len());
+    let own = BTreeSet::from([key.clone()]);
     for found in found {
-        let after = body_of(&found.event, key);
+        let after = history.bodies(&found.event, &own).await?.remove(key);
         steps.push(Step {
             before: std::mem::replace(&mut before, after.clone()),
             after,
@@ -112,14 +113,6 @@ async fn steps(history: &History, key: &Key, versions: &[Version]) -> Result<Vec
     }
     steps.reverse();
     Ok(steps)
-}
-
-fn body_of(event: &Event, key: &Key) -> Option<Body> {
-    let Mutations::Inline(mutations) = &event.mutations else {
-        return None;
-    };
-    let own = mutations.iter().find(|mutation| mutation.key() == *key);
-    own.and_then(Mutation::body).cloned()
 }
 
 impl Step {
@@ -196,7 +189,7 @@ pub(super) async fn blame(call: &Call<'_>, kind: &str, text: &str) -> Result<Res
     })))
 }
 
-type Owed = std::collections::BTreeMap<String, Map<String, Value>>;
+type Owed = BTreeMap<String, Map<String, Value>>;
 
 /// For each field that `fields` has the newest event that changed it. Those that it does not reach are absent.
 async fn owed(
@@ -232,7 +225,7 @@ async fn owed(
     Ok(owed)
 }
 
-type Leaves = std::collections::BTreeMap<String, Value>;
+type Leaves = BTreeMap<String, Value>;
 
 /// The fields of a body by their paths (`config.minute`). Lists are one value, and so are empty records.
 fn leaves(fields: &Map<String, Value>) -> Leaves {

@@ -11,7 +11,7 @@ use sluice_replica::log::{LogError, Record, Source};
 use sluice_replica::run::{ResolveError, chain, resolve};
 use sluice_schema::codec::CodecError;
 use sluice_schema::entity::{Key, KindName};
-use sluice_schema::event::{Event, Mutation, Mutations};
+use sluice_schema::event::{Event, Mutation, Mutations, StoredMutations};
 use sluice_schema::kind::Kind;
 use sluice_schema::version::{Cursor, Version};
 use std::time::Duration;
@@ -204,13 +204,16 @@ async fn digest_all(source: &Source, records: Vec<Record>) -> Result<Vec<Digeste
     let decoded = aside(decode).await??;
     let mut whole = Vec::with_capacity(decoded.len());
     for (record, event) in decoded {
-        let founding = event.is_founding();
+        let stored = match &event.mutations {
+            Mutations::Inline(_) => None,
+            Mutations::Stored(stored) => Some(stored.clone()),
+        };
         let resolved = resolve(&*source.chunks, event).await;
-        whole.push((record, resolved.map_err(BuildError::Resolve)?, founding));
+        whole.push((record, resolved.map_err(BuildError::Resolve)?, stored));
     }
     aside(move || {
         let all = whole.iter();
-        all.map(|(record, event, founding)| digest(record, event, *founding))
+        all.map(|(record, event, stored)| digest(record, event, stored.as_ref()))
             .collect()
     })
     .await
@@ -223,23 +226,24 @@ async fn aside<T: Send + 'static>(
     done.map_err(BuildError::Aborted)
 }
 
-fn digest(record: &Record, event: &Event, is_founding: bool) -> Digested {
-    let touches = match &event.mutations {
-        Mutations::Inline(mutations) => mutations.iter().map(touched).collect(),
-        Mutations::Stored(_) => Vec::new(),
+fn digest(record: &Record, event: &Event, stored: Option<&StoredMutations>) -> Digested {
+    let mutations = match &event.mutations {
+        Mutations::Inline(mutations) => mutations.as_slice(),
+        Mutations::Stored(_) => &[],
     };
     Digested {
         version: record.version,
         epoch: event.epoch,
         begins: event.begins(),
-        is_founding,
+        is_founding: stored.is_none() && event.is_founding(),
         previous_chain: event.previous_chain,
         chain: event.previous_chain.extend(&record.event),
         check: Check::of(&record.event),
         time: event.time,
         actor: event.actor.name.clone(),
         reason: event.reason.clone(),
-        touches,
+        touches: mutations.iter().map(touched).collect(),
+        places: stored.and_then(|stored| stored.places(mutations)),
     }
 }
 

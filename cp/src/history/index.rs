@@ -11,7 +11,7 @@ use super::texts::{Text, Texts};
 use sluice_schema::entity::{Id, Key, KindName, Workspace};
 use sluice_schema::hash::Hash32;
 use sluice_schema::version::{Chain, Epoch, Time, Version};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Bytes of actors' names that are kept.
 const ACTOR_BYTES_MAX: usize = 4 << 20;
@@ -37,6 +37,8 @@ pub(super) struct Digested {
     pub(super) actor: String,
     pub(super) reason: Option<String>,
     pub(super) touches: Vec<Touched>,
+    /// Of a large transaction: where each of the touches is written.
+    pub(super) places: Option<Vec<u32>>,
 }
 
 /// An entity that an event touched.
@@ -151,6 +153,8 @@ pub(super) struct Index {
     before: Before,
     rows: Vec<Row>,
     touches: Vec<Touch>,
+    /// By row, where each of its touches is written.
+    places: BTreeMap<u32, Box<[u32]>>,
     entities: Vec<Entity>,
     by_key: HashMap<ShortKey, u32>,
     names: BTreeSet<(u64, u32)>,
@@ -169,6 +173,7 @@ impl Default for Index {
             before: Before::Nothing,
             rows: Vec::new(),
             touches: Vec::new(),
+            places: BTreeMap::new(),
             entities: Vec::new(),
             by_key: HashMap::new(),
             names: BTreeSet::new(),
@@ -258,6 +263,9 @@ impl Index {
         for touched in &event.touches {
             self.touch(row, touched)?;
         }
+        if let Some(places) = &event.places {
+            self.places.insert(row, places.as_slice().into());
+        }
         self.chain = event.chain;
         Ok(())
     }
@@ -304,6 +312,23 @@ impl Index {
     /// What the bytes of an event must be.
     pub(super) fn check(&self, version: Version) -> Option<Check> {
         self.row(version).map(|row| row.check)
+    }
+
+    /// Where in the pieces of a large transaction the mutation of an entity begins, and where the next one does.
+    pub(super) fn place(&self, version: Version, key: &Key) -> Option<(u32, Option<u32>)> {
+        let row = u32::try_from(version.0.checked_sub(self.first.0)?).ok()?;
+        let places = self.places.get(&row)?;
+        let mut number = self.entities.get(self.entity(key)? as usize)?.newest;
+        loop {
+            let touch = self.touches.get(number as usize)?;
+            if touch.row & !GONE == row {
+                break;
+            }
+            number = touch.earlier;
+        }
+        let position = number.checked_sub(self.rows.get(row as usize)?.touches)? as usize;
+        let begin = places.get(position)?;
+        Some((*begin, places.get(position + 1).copied()))
     }
 
     /// What is known of an event.

@@ -6,7 +6,6 @@ use super::{History, HistoryError};
 use sluice_replica::run::chain;
 use sluice_replica::snapshot::load_state;
 use sluice_schema::entity::{Change, Entry, Key};
-use sluice_schema::event::{Mutation, Mutations};
 use sluice_schema::state::State;
 use sluice_schema::version::{Cursor, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,32 +52,17 @@ impl History {
             let touch = |(key, at): &(Key, Version)| index.last_touch(key, *at);
             wanted.iter().map(touch).collect()
         };
-        let mut puts: BTreeMap<Version, BTreeSet<&Key>> = BTreeMap::new();
+        let mut puts: BTreeMap<Version, BTreeSet<Key>> = BTreeMap::new();
         for ((key, _), touch) in wanted.iter().zip(&touches) {
             if let LastTouch::Put(version) = touch {
-                puts.entry(*version).or_default().insert(key);
+                puts.entry(*version).or_default().insert(key.clone());
             }
         }
         let mut bodies = BTreeMap::new();
-        for found in self.events(puts.keys().copied(), true).await? {
-            let Mutations::Inline(mutations) = found.event.mutations else {
-                continue;
-            };
+        for found in self.events(puts.keys().copied(), false).await? {
             let version = found.record.version;
-            let keys = &puts[&version];
-            for mutation in mutations {
-                let Mutation::Put(put) = mutation else {
-                    continue;
-                };
-                let key = Key {
-                    kind: put.kind,
-                    workspace: put.workspace,
-                    id: put.id,
-                };
-                if keys.contains(&key) {
-                    bodies.insert((version, key), put.body);
-                }
-            }
+            let own = self.bodies(&found.event, &puts[&version]).await?;
+            bodies.extend(own.into_iter().map(|(key, body)| ((version, key), body)));
         }
         let mut values = Vec::with_capacity(wanted.len());
         for ((key, at), touch) in wanted.iter().zip(touches) {

@@ -44,6 +44,7 @@ fn events(dice: &mut StdRng, first: u64, count: u64) -> Vec<Digested> {
             previous_chain,
             chain,
             touches: touches.collect(),
+            places: None,
             check: Check::of(&version.to_le_bytes()),
             // Clocks of several control planes go back now and then.
             time: Time(version * 10 + dice.random_range(0..30)),

@@ -71,8 +71,23 @@ impl Server {
         Self::start_on(keychain, |source| source).await
     }
 
+    /// The same as the first, refusing changes that do not say why.
+    pub(crate) async fn start_demanding_reasons() -> Self {
+        let key = SigningKey::from_seed([1; 32]);
+        let keychain = Keychain::fixed(key.trusted());
+        Self::start_as(keychain, |source| source, true).await
+    }
+
     /// The same, on what `wrap` makes of the log.
     pub(crate) async fn start_on(keychain: Keychain, wrap: impl FnOnce(Source) -> Source) -> Self {
+        Self::start_as(keychain, wrap, false).await
+    }
+
+    async fn start_as(
+        keychain: Keychain,
+        wrap: impl FnOnce(Source) -> Source,
+        require_reason: bool,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
         let key = SigningKey::from_seed([1; 32]);
@@ -82,7 +97,7 @@ impl Server {
             admin_hosts: vec!["gui.example".to_owned()],
             router_flavor: RouterFlavor::default(),
             admin_gui_url: vec!["https://manager.example:8445".to_owned()],
-            require_reason: false,
+            require_reason,
             log_level: LogLevel::default(),
             data_dir: directory.path().join("data"),
             keychain,

@@ -2,6 +2,7 @@
 
 mod admin;
 mod client;
+mod history;
 mod propagate;
 mod proxy;
 mod recover;
@@ -29,6 +30,8 @@ enum Command {
     Proxy(proxy::Arguments),
     /// What a snapshot costs, and how a data plane comes back: from its store, from nothing, after a gap
     Recover(recover::Arguments),
+    /// What looking back costs: the history of one entity among many events, the way back from a change of many
+    History(history::Arguments),
 }
 
 /// Measures.
@@ -38,6 +41,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
+        Command::History(arguments) => history::run(&arguments),
     }
 }
 
