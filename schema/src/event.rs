@@ -409,13 +409,19 @@ mod tests {
             panic!("expected inline mutations");
         };
         let places = stored.places(mutations).unwrap();
-        let ends = places[1..].iter().copied().chain([u32::try_from(joined.len()).unwrap()]);
+        let ends = places[1..]
+            .iter()
+            .copied()
+            .chain([u32::try_from(joined.len()).unwrap()]);
         for ((begin, end), mutation) in places.iter().zip(ends).zip(mutations) {
             let own = &joined[*begin as usize..end as usize];
             assert_eq!(Mutation::decode(own).unwrap(), *mutation);
             let (pieces, first) = stored.pieces(u64::from(*begin), u64::from(end));
             assert!(first <= u64::from(*begin) && pieces.end <= encoded.chunks.len());
-            let length: usize = encoded.chunks[pieces].iter().map(|(_, piece)| piece.len()).sum();
+            let length: usize = encoded.chunks[pieces]
+                .iter()
+                .map(|(_, piece)| piece.len())
+                .sum();
             assert!(first + length as u64 >= u64::from(end));
         }
         joined[100_000] ^= 1;

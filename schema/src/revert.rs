@@ -94,13 +94,19 @@ mod tests {
         let before = json!({"host": "a", "port": 80, "updated_at": 1, "tags": ["x"]});
         let after = json!({"host": "b", "path": "/p", "port": 80, "updated_at": 2});
         let rows = [
-            (after.clone(), Ok(json!({"host": "a", "port": 80, "updated_at": 2, "tags": ["x"]}))),
+            (
+                after.clone(),
+                Ok(json!({"host": "a", "port": 80, "updated_at": 2, "tags": ["x"]})),
+            ),
             (
                 json!({"host": "b", "path": "/p", "port": 81, "updated_at": 3}),
                 Ok(json!({"host": "a", "port": 81, "updated_at": 3, "tags": ["x"]})),
             ),
             (before.clone(), Ok(before.clone())),
-            (json!({"host": "c", "path": "/q"}), Err(&["host", "path"][..])),
+            (
+                json!({"host": "c", "path": "/q"}),
+                Err(&["host", "path"][..]),
+            ),
         ];
         for (now, expected) in rows {
             check([before.clone(), after.clone(), now], expected);

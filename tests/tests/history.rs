@@ -12,7 +12,10 @@ use std::process::{Command, Output, Stdio};
 fn sluice(cluster: &Cluster, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("sluice").unwrap());
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("SLUICE_")) {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("SLUICE_"))
+        {
             command.env_remove(name);
         }
     }
@@ -69,66 +72,137 @@ fn file(cluster: &Cluster, path: &str, more: &[Value]) -> Value {
 #[test]
 fn a_bad_change_is_found_blamed_and_taken_back() {
     let cluster = Cluster::start(2, 1).unwrap();
-    let good = change(&cluster, ("ann", "open the shop"), "/apply", &file(&cluster, "/cart", &[]));
+    let good = change(
+        &cluster,
+        ("ann", "open the shop"),
+        "/apply",
+        &file(&cluster, "/cart", &[]),
+    );
     cluster.converge().unwrap();
     assert_eq!(cluster.request(0, "/cart", "").unwrap(), 200);
     let other = json!({"name": "blog", "host": "blog.example"});
     change(&cluster, ("carl", "a blog"), "/services", &other);
-    let bad = change(&cluster, ("bob", "tidy up the paths"), "/apply", &file(&cluster, "/basket", &[]));
-    change(&cluster, ("carl", ""), "/consumers", &json!({"username": "anna"}));
+    let bad = change(
+        &cluster,
+        ("bob", "tidy up the paths"),
+        "/apply",
+        &file(&cluster, "/basket", &[]),
+    );
+    change(
+        &cluster,
+        ("carl", ""),
+        "/consumers",
+        &json!({"username": "anna"}),
+    );
     cluster.converge().unwrap();
     assert_eq!(cluster.request(0, "/cart", "").unwrap(), 404);
 
     // Which version?
     let bisected = said(
         &cluster,
-        &["bisect", "--request", "GET http://test/cart", "--expect", "cart"],
+        &[
+            "bisect",
+            "--request",
+            "GET http://test/cart",
+            "--expect",
+            "cart",
+        ],
     );
-    assert!(bisected.contains(&format!("version {bad} broke it")), "{bisected}");
-    assert!(bisected.contains("by bob") && bisected.contains("tidy up the paths"), "{bisected}");
-    let status = ["bisect", "--request", "GET http://test/cart", "--expect=200"];
+    assert!(
+        bisected.contains(&format!("version {bad} broke it")),
+        "{bisected}"
+    );
+    assert!(
+        bisected.contains("by bob") && bisected.contains("tidy up the paths"),
+        "{bisected}"
+    );
+    let status = [
+        "bisect",
+        "--request",
+        "GET http://test/cart",
+        "--expect=200",
+    ];
     let from = format!("--from={good}");
     let by_status = said(&cluster, &[&status[..], &[&from]].concat());
-    assert!(by_status.contains(&format!("version {bad} broke it")), "{by_status}");
+    assert!(
+        by_status.contains(&format!("version {bad} broke it")),
+        "{by_status}"
+    );
     let whole = run(
         &cluster,
-        &["bisect", "--request", "GET http://test/basket", "--expect", "cart", &from],
+        &[
+            "bisect",
+            "--request",
+            "GET http://test/basket",
+            "--expect",
+            "cart",
+            &from,
+        ],
     );
     assert_eq!(whole.status.code(), Some(1));
 
     // Who, when, why?
     let shown = said(&cluster, &["show", &bad.to_string()]);
-    assert!(shown.contains("bob") && shown.contains(r#"~ paths: ["/cart"] -> ["/basket"]"#), "{shown}");
+    assert!(
+        shown.contains("bob") && shown.contains(r#"~ paths: ["/cart"] -> ["/basket"]"#),
+        "{shown}"
+    );
     let blamed = said(&cluster, &["blame", "route", "cart"]);
-    let paths = blamed.lines().find(|line| line.starts_with("paths")).unwrap();
-    assert!(paths.contains("bob") && paths.contains("tidy up"), "{blamed}");
+    let paths = blamed
+        .lines()
+        .find(|line| line.starts_with("paths"))
+        .unwrap();
+    assert!(
+        paths.contains("bob") && paths.contains("tidy up"),
+        "{blamed}"
+    );
     let logged = said(&cluster, &["log", "--entity", "route/cart"]);
     assert_eq!(logged.lines().count(), 2, "{logged}");
     let by_reason = said(&cluster, &["log", "--reason", "TIDY", "--json"]);
     let event: Value = serde_json::from_str(&by_reason).unwrap();
     assert_eq!(event["version"], bad);
     let newest = said(&cluster, &["log", "--newest-first", "-n", "2"]);
-    assert!(newest.lines().next().unwrap().trim_start().starts_with(&(bad + 1).to_string()), "{newest}");
+    assert!(
+        newest
+            .lines()
+            .next()
+            .unwrap()
+            .trim_start()
+            .starts_with(&(bad + 1).to_string()),
+        "{newest}"
+    );
 
     // What did it change, and what was there?
     let range = [format!("--from={good}"), format!("--to={bad}")];
     let differing = run(&cluster, &["diff", &range[0], &range[1]]);
     assert_eq!(differing.status.code(), Some(1));
     let differing = String::from_utf8(differing.stdout).unwrap();
-    assert!(differing.contains("1 created, 1 updated, 0 deleted"), "{differing}");
+    assert!(
+        differing.contains("1 created, 1 updated, 0 deleted"),
+        "{differing}"
+    );
     let then = said(&cluster, &["dump", &format!("--at={good}")]);
     assert!(then.contains("/cart") && !then.contains("blog"), "{then}");
 
     // Back again, and nothing else.
     let planned = said(&cluster, &["undo", &bad.to_string(), "--dry-run"]);
-    assert!(planned.contains(r#"~ paths: ["/basket"] -> ["/cart"]"#), "{planned}");
-    let undone = said(&cluster, &["undo", &bad.to_string(), "--reason", "the cart is gone"]);
+    assert!(
+        planned.contains(r#"~ paths: ["/basket"] -> ["/cart"]"#),
+        "{planned}"
+    );
+    let undone = said(
+        &cluster,
+        &["undo", &bad.to_string(), "--reason", "the cart is gone"],
+    );
     assert!(undone.contains("1 put back"), "{undone}");
     cluster.converge().unwrap();
     assert_eq!(cluster.request(0, "/cart", "").unwrap(), 200);
     assert!(said(&cluster, &["dump"]).contains("blog"));
     let last = said(&cluster, &["log", "-n", "1"]);
-    assert!(last.contains("ann") && last.contains("the cart is gone"), "{last}");
+    assert!(
+        last.contains("ann") && last.contains("the cart is gone"),
+        "{last}"
+    );
 }
 
 #[test]
@@ -137,48 +211,100 @@ fn a_rollback_reaches_every_replica_with_the_digest_of_that_version() {
     let many: Vec<Value> = (0..300)
         .map(|number| json!({"name": format!("s{number}"), "host": format!("h{number}.example")}))
         .collect();
-    let then = change(&cluster, ("ann", "the base"), "/apply", &file(&cluster, "/cart", &many));
-    let digest = cluster.admin(0).get(&format!("/log/events/{then}")).unwrap()["digest"].clone();
+    let then = change(
+        &cluster,
+        ("ann", "the base"),
+        "/apply",
+        &file(&cluster, "/cart", &many),
+    );
+    let digest = cluster
+        .admin(0)
+        .get(&format!("/log/events/{then}"))
+        .unwrap()["digest"]
+        .clone();
     let moved: Vec<Value> = (0..300)
         .map(|number| json!({"name": format!("s{number}"), "host": "moved.example"}))
         .collect();
-    change(&cluster, ("bob", "move all"), "/apply", &file(&cluster, "/other", &moved));
-    change(&cluster, ("bob", ""), "/services", &json!({"name": "extra", "host": "x"}));
+    change(
+        &cluster,
+        ("bob", "move all"),
+        "/apply",
+        &file(&cluster, "/other", &moved),
+    );
+    change(
+        &cluster,
+        ("bob", ""),
+        "/services",
+        &json!({"name": "extra", "host": "x"}),
+    );
     let to = format!("--to={then}");
     let done = said(&cluster, &["rollback", &to, "--reason", "moved too early"]);
-    assert!(done.contains("0 created again, 301 put back, 1 deleted"), "{done}");
+    assert!(
+        done.contains("0 created again, 301 put back, 1 deleted"),
+        "{done}"
+    );
     cluster.converge().unwrap();
     let head = cluster.admin(1).get("/log/head").unwrap();
     assert_eq!(head["digest"], digest);
     assert_eq!(cluster.request(0, "/cart", "").unwrap(), 200);
     // The other control plane and one that starts anew tell the same past.
     let past = |control: usize| {
-        cluster.admin(control).get(&format!("/services/s7?at={}", then + 1)).unwrap()["host"].clone()
+        cluster
+            .admin(control)
+            .get(&format!("/services/s7?at={}", then + 1))
+            .unwrap()["host"]
+            .clone()
     };
-    assert_eq!((past(0), past(1)), (json!("moved.example"), json!("moved.example")));
+    assert_eq!(
+        (past(0), past(1)),
+        (json!("moved.example"), json!("moved.example"))
+    );
     cluster.controls[0].restart().unwrap();
     cluster
         .wait_until("the history is whole again", |cluster| {
             let head = cluster.admin(0).get("/log/head");
-            Ok(head.is_ok_and(|head| head["history"]["complete"] == true && head["version"].as_u64() > Some(then)))
+            Ok(head.is_ok_and(|head| {
+                head["history"]["complete"] == true && head["version"].as_u64() > Some(then)
+            }))
         })
         .unwrap();
     let history = cluster.admin(0).get("/log/history/service/s7").unwrap();
-    let ops: Vec<&str> = history["data"].as_array().unwrap().iter().map(|step| step["op"].as_str().unwrap()).collect();
+    let ops: Vec<&str> = history["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["op"].as_str().unwrap())
+        .collect();
     assert_eq!(ops, ["updated", "updated", "created"]);
 }
 
 #[test]
 fn conflicts_are_shown_and_nothing_is_changed() {
     let cluster = Cluster::start(1, 0).unwrap();
-    let made = change(&cluster, ("ann", "new"), "/services", &json!({"name": "s", "host": "x"}));
-    change(&cluster, ("bob", "needed"), "/services/s/routes", &json!({"name": "late", "paths": ["/late"]}));
+    let made = change(
+        &cluster,
+        ("ann", "new"),
+        "/services",
+        &json!({"name": "s", "host": "x"}),
+    );
+    change(
+        &cluster,
+        ("bob", "needed"),
+        "/services/s/routes",
+        &json!({"name": "late", "paths": ["/late"]}),
+    );
     let told = complaint(&cluster, &["undo", &made.to_string()]);
-    assert!(told.contains("service s: route late refers to it and would stay"), "{told}");
+    assert!(
+        told.contains("service s: route late refers to it and would stay"),
+        "{told}"
+    );
     assert!(told.contains("by bob") && told.contains("needed"), "{told}");
     let told = complaint(&cluster, &["rollback", "--to=999"]);
     assert!(told.contains("there is no version 999 yet"), "{told}");
-    assert_eq!(cluster.admin(0).get("/services/s/routes").unwrap()["data"][0]["name"], "late");
+    assert_eq!(
+        cluster.admin(0).get("/services/s/routes").unwrap()["data"][0]["name"],
+        "late"
+    );
 }
 
 #[test]
@@ -200,7 +326,12 @@ fn new_events_are_followed_through_a_filter() {
     let line = loop {
         for actor in ["ann", "bob"] {
             let name = format!("{actor}-{version}");
-            version = change(&cluster, (actor, ""), "/services", &json!({"name": name, "host": "x"}));
+            version = change(
+                &cluster,
+                (actor, ""),
+                "/services",
+                &json!({"name": name, "host": "x"}),
+            );
         }
         if let Ok(line) = first.recv_timeout(std::time::Duration::from_millis(50)) {
             break line.unwrap().unwrap();

@@ -23,7 +23,10 @@ const PIECE_ENTITIES: usize = 256;
 
 /// `GET /log/diff?from=&to=`, each a version or a time.
 pub(super) async fn show(call: &Call<'_>) -> Result<Response, Problem> {
-    let from = call.query.get("from").ok_or(Problem::Argument("from", "a version or a time"))?;
+    let from = call
+        .query
+        .get("from")
+        .ok_or(Problem::Argument("from", "a version or a time"))?;
     let to = call.query.get("to").unwrap_or("latest");
     let from = moment::version(call, "from", from).await?;
     let to = moment::version(call, "to", to).await?;

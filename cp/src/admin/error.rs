@@ -293,7 +293,8 @@ impl Problem {
 
 /// Kong's error of a field that must be given.
 fn no_reason() -> Rejection {
-    let message = "say why in the header Sluice-Reason: this control plane demands a reason for every change";
+    let message =
+        "say why in the header Sluice-Reason: this control plane demands a reason for every change";
     Rejection::field("reason", message)
 }
 

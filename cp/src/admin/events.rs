@@ -53,14 +53,25 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Problem> {
         let data = read(source, from.unwrap_or(latest), to, size, detail).await?;
         let last = data.last().and_then(|event| event["version"].as_u64());
         let more = last.filter(|last| *last < newest.0.min(to.0));
-        Shown { data, more: more.map(|last| ("from", last + 1)) }
+        Shown {
+            data,
+            more: more.map(|last| ("from", last + 1)),
+        }
     } else {
         // What is not indexed yet is said below.
         let _ = history.whole().await;
         // Without a beginning it is the newest page, as above, in order.
         let backwards = newest_first || from.is_none();
         let versions = history.select(&filter, backwards, size + 1);
-        let mut shown = fetch(history, &filter, versions, size, (newest_first, backwards), detail).await?;
+        let mut shown = fetch(
+            history,
+            &filter,
+            versions,
+            size,
+            (newest_first, backwards),
+            detail,
+        )
+        .await?;
         shown.more = shown.more.filter(|_| newest_first || from.is_some());
         shown
     };
@@ -157,7 +168,11 @@ async fn entity(call: &Call<'_>, text: &str) -> Result<Key, Problem> {
     let _ = call.admin.control_plane.history.whole().await;
     let (kind, name) = named;
     let mut keys = moment::entities(call, &kind, name).into_iter();
-    let never = || Problem::Missing(format!("There is no {kind} '{name}', and the history knows of none"));
+    let never = || {
+        Problem::Missing(format!(
+            "There is no {kind} '{name}', and the history knows of none"
+        ))
+    };
     keys.next().ok_or_else(never)
 }
 
@@ -209,7 +224,8 @@ pub(super) async fn one(call: &Call<'_>, version: &str) -> Result<Response, Prob
         return Ok(answer::ok(&event_view::record(&record, Detail::Full)));
     };
     let resolved = resolve(&*control_plane.source.chunks, event).await;
-    let resolved = resolved.map_err(|error| Problem::Unavailable(sluice_replica::run::chain(&error)));
+    let resolved =
+        resolved.map_err(|error| Problem::Unavailable(sluice_replica::run::chain(&error)));
     let event = resolved?;
     let mut shown = event_view::decoded(&record, &event, Detail::Summary);
     let Mutations::Inline(mutations) = &event.mutations else {
@@ -246,7 +262,9 @@ async fn before(
         .map(|mutation| (mutation.key(), previous))
         .collect();
     let values = history.values(&wanted).await.ok()?;
-    let bodies = values.into_iter().map(|entry| entry.map(|entry| entry.body));
+    let bodies = values
+        .into_iter()
+        .map(|entry| entry.map(|entry| entry.body));
     Some(bodies.collect())
 }
 

@@ -37,7 +37,11 @@ async fn subject(call: &Call<'_>, kind: &str, text: &str) -> Result<Subject, Pro
     let state = call.admin.control_plane.view.state();
     let keys = moment::entities(call, &kind, text).into_iter();
     let mut keys = keys.filter(|key| known(key) || state.get(key).is_some());
-    let never = || Problem::Missing(format!("There is no {kind} '{text}', and the history knows of none"));
+    let never = || {
+        Problem::Missing(format!(
+            "There is no {kind} '{text}', and the history knows of none"
+        ))
+    };
     let key = keys.next().ok_or_else(never)?;
     Ok(Subject {
         key,
@@ -67,7 +71,11 @@ pub(super) async fn show(call: &Call<'_>, kind: &str, text: &str) -> Result<Resp
     let state = call.admin.control_plane.view.state();
     let live = state.get(&key).and_then(|entry| entry.body.fields().ok());
     let shown = live.as_ref().or(newest.as_ref());
-    let data: Vec<Value> = steps.iter().take(size).map(|step| step.show(&key)).collect();
+    let data: Vec<Value> = steps
+        .iter()
+        .take(size)
+        .map(|step| step.show(&key))
+        .collect();
     Ok(answer::ok(&json!({
         "entity": {
             "kind": key.kind.as_str(),
@@ -159,7 +167,10 @@ pub(super) async fn blame(call: &Call<'_>, kind: &str, text: &str) -> Result<Res
     let Subject { key, .. } = subject(call, kind, text).await?;
     let entry = call.inside.state.get(&key).ok_or_else(|| {
         let at = call.inside.state.version();
-        Problem::Missing(format!("{} '{text}' is not there at version {at}", key.kind))
+        Problem::Missing(format!(
+            "{} '{text}' is not there at version {at}",
+            key.kind
+        ))
     })?;
     let fields = entry.body.fields().unwrap_or_default();
     let history = &call.admin.control_plane.history;

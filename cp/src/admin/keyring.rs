@@ -2,9 +2,9 @@
 
 use super::answer;
 use super::error::Problem;
-use super::time::rfc3339;
 use super::list::aside;
 use super::request::Call;
+use super::time::rfc3339;
 use axum::body::Body;
 use axum::response::Response;
 use serde_json::{Value, json};

@@ -40,7 +40,9 @@ pub(super) async fn head(call: &Call<'_>) -> Response {
 }
 
 /// What the log answers, if it does in time.
-pub(super) async fn in_time<T>(asking: impl Future<Output = Result<T, LogError>>) -> Result<T, Problem> {
+pub(super) async fn in_time<T>(
+    asking: impl Future<Output = Result<T, LogError>>,
+) -> Result<T, Problem> {
     match tokio::time::timeout(LOG_TIMEOUT, asking).await {
         Ok(answer) => answer.map_err(|error| Problem::Unavailable(error.to_string())),
         Err(_) => Err(Problem::Unavailable(

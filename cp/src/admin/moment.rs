@@ -12,7 +12,8 @@ use sluice_schema::kind::Kind;
 use sluice_schema::version::{Time, Version};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const MOMENT: &str = "a version, latest, a time (2026-11-23T10:00:00Z) or how long ago (10m, 2h, 7d)";
+const MOMENT: &str =
+    "a version, latest, a time (2026-11-23T10:00:00Z) or how long ago (10m, 2h, 7d)";
 const TIME: &str = "a time (2026-11-23T10:00:00Z) or how long ago (10m, 2h, 7d)";
 
 /// The version that `text` names: one, `latest`, or the last one that was decided by a time.

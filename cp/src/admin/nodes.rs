@@ -2,9 +2,9 @@
 
 use super::answer;
 use super::error::Problem;
-use super::time::rfc3339;
 use super::list::{self, Page};
 use super::request::Call;
+use super::time::rfc3339;
 use super::warnings;
 use crate::fleet::{FORGET, Node};
 use axum::response::Response;

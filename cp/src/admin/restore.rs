@@ -120,7 +120,11 @@ async fn only(call: &Call<'_>, body: &RollbackBody) -> Result<Only, Problem> {
         keys: BTreeSet::new(),
     };
     for text in &body.only {
-        let bad = || Problem::Bad(format!("'{text}' is neither a kind nor a kind and a name, as in service/checkout"));
+        let bad = || {
+            Problem::Bad(format!(
+                "'{text}' is neither a kind nor a kind and a name, as in service/checkout"
+            ))
+        };
         if !text.contains('/') {
             let kind = moment::kind(text).ok_or_else(bad)?;
             only.kinds.insert(kind.as_str().to_owned());
@@ -162,9 +166,12 @@ async fn run(call: &Call<'_>, task: &Task, reason: String) -> Result<Response, P
         match done {
             Ok(written) => return show(task, written, now.version(), dry_run).await,
             Err(WriteError::Refused(Refusal::Conflicting(conflicts))) => {
-                let moved = |conflict: &Conflict| matches!(conflict.reason, ConflictReason::Moved { .. });
+                let moved =
+                    |conflict: &Conflict| matches!(conflict.reason, ConflictReason::Moved { .. });
                 if !conflicts.iter().any(moved) {
-                    let told = conflicts.iter().map(|conflict| told(history, &now, conflict));
+                    let told = conflicts
+                        .iter()
+                        .map(|conflict| told(history, &now, conflict));
                     return Err(in_conflict(task, told.collect()));
                 }
             }
@@ -360,7 +367,9 @@ fn in_conflict(task: &Task, conflicts: Vec<Value>) -> Problem {
     };
     let count = conflicts.len();
     let entities = if count == 1 { "entity" } else { "entities" };
-    let message = format!("{what} is in conflict with {count} {entities} as they are now; nothing was changed");
+    let message = format!(
+        "{what} is in conflict with {count} {entities} as they are now; nothing was changed"
+    );
     Problem::Conflicts(message, conflicts)
 }
 
@@ -374,9 +383,7 @@ async fn show(
     let mut shown = match (&written.outcome, dry_run) {
         (_, true) => aside(move || event_view::previewed(&written)).await?,
         (Outcome::Applied(applied), false) => counts(*applied),
-        (Outcome::Created(_) | Outcome::Updated(_) | Outcome::Deleted, false) => {
-            Map::new().into()
-        }
+        (Outcome::Created(_) | Outcome::Updated(_) | Outcome::Deleted, false) => Map::new().into(),
     };
     match task {
         Task::Rollback { to, .. } => shown["to"] = to.0.into(),

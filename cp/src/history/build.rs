@@ -250,7 +250,9 @@ fn digest(record: &Record, event: &Event, stored: Option<&StoredMutations>) -> D
 fn touched(mutation: &Mutation) -> Touched {
     let key = mutation.key();
     let fields = mutation.body().and_then(|body| body.fields().ok());
-    let names = fields.map(|fields| names(&key, &fields)).unwrap_or_default();
+    let names = fields
+        .map(|fields| names(&key, &fields))
+        .unwrap_or_default();
     let gone = mutation.body().is_none();
     Touched { key, names, gone }
 }

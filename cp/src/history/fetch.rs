@@ -1,8 +1,8 @@
 //! Reading events back that the index names, and making sure that they are those.
 
 use super::{History, HistoryError};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use sluice_replica::log::{ChunkUse, PAGE_RECORDS_MAX, Record};
 use sluice_replica::run::{chain, resolve};
 use sluice_schema::entity::{Body, Key};
@@ -38,9 +38,8 @@ impl History {
         let records = self.records(&versions).await?;
         let decode = move || {
             let decoded = records.into_values().map(|record| {
-                let event = Event::decode(&record.event).map_err(|error| {
-                    HistoryError::Damaged(record.version, error.to_string())
-                })?;
+                let event = Event::decode(&record.event)
+                    .map_err(|error| HistoryError::Damaged(record.version, error.to_string()))?;
                 Ok(Found { record, event })
             });
             decoded.collect::<Result<Vec<_>, HistoryError>>()
@@ -98,12 +97,17 @@ impl History {
         keys: &BTreeSet<Key>,
     ) -> Result<BTreeMap<Key, Body>, HistoryError> {
         let damaged = |reason: &str| HistoryError::Damaged(version, reason.to_owned());
-        let numbers = places.iter().flat_map(|(begin, end)| stored.pieces(*begin, *end).0);
+        let numbers = places
+            .iter()
+            .flat_map(|(begin, end)| stored.pieces(*begin, *end).0);
         let numbers: BTreeSet<usize> = numbers.collect();
         let chunks = &self.parts.source.chunks;
         let pieces = stream::iter(numbers)
             .map(|number| async move {
-                let hash = *stored.chunks.get(number).ok_or_else(|| damaged("it has no such piece"))?;
+                let hash = *stored
+                    .chunks
+                    .get(number)
+                    .ok_or_else(|| damaged("it has no such piece"))?;
                 let piece = chunks.get(ChunkUse::Transaction, hash).await;
                 let piece = piece.map_err(|error| HistoryError::Log(chain(&error)))?;
                 let piece = piece.ok_or_else(|| damaged("a piece of it is missing"))?;

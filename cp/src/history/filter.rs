@@ -60,7 +60,10 @@ impl Filter {
         event.version() >= self.from
             && self.to.is_none_or(|to| event.version() <= to)
             && self.accepts_time(event.time)
-            && self.actor.as_ref().is_none_or(|name| *name == event.actor.name)
+            && self
+                .actor
+                .as_ref()
+                .is_none_or(|name| *name == event.actor.name)
             && self
                 .reason
                 .as_ref()

@@ -396,7 +396,10 @@ impl Index {
         let found = self.names.range((hash, 0)..=(hash, u32::MAX));
         let mut found: Vec<u32> = found.map(|(_, entity)| *entity).collect();
         found.sort_by_key(|entity| std::cmp::Reverse(self.entities[*entity as usize].newest));
-        found.into_iter().filter_map(|entity| self.key(entity)).collect()
+        found
+            .into_iter()
+            .filter_map(|entity| self.key(entity))
+            .collect()
     }
 
     /// The entities that were touched after one version and up to another.
@@ -512,7 +515,9 @@ impl<'a> Wanted<'a> {
         };
         self.rows.contains(&number)
             && self.filter.accepts_time(row.time)
-            && self.actor.is_none_or(|actor| row.actor == actor || row.actor == Text::ELSEWHERE)
+            && self
+                .actor
+                .is_none_or(|actor| row.actor == actor || row.actor == Text::ELSEWHERE)
             && self
                 .reasons
                 .as_ref()
@@ -532,7 +537,9 @@ impl<'a> Wanted<'a> {
         self.index.touches[begin..end].iter().any(|touch| {
             let key = self.index.entities[touch.entity as usize].key;
             self.kind.is_none_or(|kind| key.kind == kind)
-                && self.workspace.is_none_or(|workspace| key.workspace == workspace)
+                && self
+                    .workspace
+                    .is_none_or(|workspace| key.workspace == workspace)
         })
     }
 }

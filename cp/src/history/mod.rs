@@ -58,7 +58,9 @@ pub enum HistoryError {
     #[error("there is no version {0} yet: the last is {1}")]
     NotYet(Version, Version),
     /// It was before what the log and its snapshots still tell.
-    #[error("the history reaches back to version {0}: what was before it has been trimmed off the log")]
+    #[error(
+        "the history reaches back to version {0}: what was before it has been trimmed off the log"
+    )]
     TooEarly(Version),
     /// The log has been trimmed, and no snapshot tells what there was.
     #[error("the log has been trimmed, and there is no snapshot of what it began with")]

@@ -24,7 +24,10 @@ pub(super) struct Kept {
 
 impl Kept {
     fn find(&mut self, cursor: Cursor) -> Option<Arc<State>> {
-        let found = self.states.iter().position(|state| state.cursor() == cursor)?;
+        let found = self
+            .states
+            .iter()
+            .position(|state| state.cursor() == cursor)?;
         let state = self.states.remove(found);
         self.states.push(state.clone());
         Some(state)
@@ -150,7 +153,9 @@ impl History {
                 .collect();
             Arc::new(from.advance(cursor, &changes))
         });
-        let state = made.await.map_err(|error| HistoryError::Failed(error.to_string()))?;
+        let state = made
+            .await
+            .map_err(|error| HistoryError::Failed(error.to_string()))?;
         self.kept().keep(state.clone());
         Ok(state)
     }

@@ -11,7 +11,12 @@ use uuid::Uuid;
 const KINDS: [&str; 3] = ["service", "route", "unheard_of"];
 const WORKSPACES: [&str; 2] = ["default", "team"];
 const ACTORS: [&str; 3] = ["ann", "bob", ""];
-const REASONS: [Option<&str>; 4] = [None, Some("Deploy 7"), Some("fix the deploy"), Some("other")];
+const REASONS: [Option<&str>; 4] = [
+    None,
+    Some("Deploy 7"),
+    Some("fix the deploy"),
+    Some("other"),
+];
 
 fn key(kind: usize, workspace: usize, id: u128) -> Key {
     Key {
@@ -28,7 +33,11 @@ fn events(dice: &mut StdRng, first: u64, count: u64) -> Vec<Digested> {
         let previous_chain = chain;
         chain = chain.extend(&version.to_le_bytes());
         let touches = (0..dice.random_range(0..4_u128)).map(|id| {
-            let key = key(dice.random_range(0..3), dice.random_range(0..2), id * 2 + dice.random_range(0..2));
+            let key = key(
+                dice.random_range(0..3),
+                dice.random_range(0..2),
+                id * 2 + dice.random_range(0..2),
+            );
             let name = format!("n{}", dice.random_range(0..4));
             Touched {
                 names: vec![name_hash(key.kind.as_str(), key.workspace.as_str(), &name)],
@@ -78,18 +87,29 @@ fn an_entity_has_the_versions_that_touched_it() {
         let first = if seed % 2 == 0 { 1 } else { 77 };
         let events = events(&mut dice, first, 200);
         let index = index(&events);
-        assert_eq!((index.first(), index.last()), (Version(first), Version(first + 199)));
-        let expected = if first == 1 { Before::Nothing } else { Before::Trimmed };
+        assert_eq!(
+            (index.first(), index.last()),
+            (Version(first), Version(first + 199))
+        );
+        let expected = if first == 1 {
+            Before::Nothing
+        } else {
+            Before::Trimmed
+        };
         assert_eq!(index.before(), expected);
         for key in all_keys() {
             let touched = |event: &&Digested| event.touches.iter().any(|one| one.key == key);
-            let mut expected: Vec<Version> =
-                events.iter().filter(touched).map(|event| event.version).collect();
+            let mut expected: Vec<Version> = events
+                .iter()
+                .filter(touched)
+                .map(|event| event.version)
+                .collect();
             expected.reverse();
             assert_eq!(index.versions(&key).collect::<Vec<_>>(), expected);
             let at = Version(first + dice.random_range(0..200));
             let last = events.iter().rev().filter(|event| event.version <= at);
-            let last = last.flat_map(|event| event.touches.iter().map(move |one| (event.version, one)));
+            let last =
+                last.flat_map(|event| event.touches.iter().map(move |one| (event.version, one)));
             let expected = match last.into_iter().find(|(_, one)| one.key == key) {
                 None => LastTouch::Before,
                 Some((version, one)) if one.gone => LastTouch::Gone(version),
@@ -109,10 +129,12 @@ fn filters_select_what_they_say_forwards_and_backwards() {
         let index = index(&events);
         let maybe = |dice: &mut StdRng| dice.random_bool(0.3);
         let filter = Filter {
-            entity: maybe(&mut dice).then(|| key(dice.random_range(0..3), 0, dice.random_range(0..8))),
+            entity: maybe(&mut dice)
+                .then(|| key(dice.random_range(0..3), 0, dice.random_range(0..8))),
             kind: maybe(&mut dice).then(|| KINDS[dice.random_range(0..3)].to_owned()),
             workspace: maybe(&mut dice).then(|| WORKSPACES[dice.random_range(0..2)].to_owned()),
-            actor: maybe(&mut dice).then(|| ["ann", "bob", "nobody"][dice.random_range(0..3)].to_owned()),
+            actor: maybe(&mut dice)
+                .then(|| ["ann", "bob", "nobody"][dice.random_range(0..3)].to_owned()),
             reason: maybe(&mut dice).then(|| "deploy".to_owned()),
             since: maybe(&mut dice).then(|| Time(dice.random_range(0..1300))),
             until: maybe(&mut dice).then(|| Time(dice.random_range(0..1300))),
@@ -120,25 +142,42 @@ fn filters_select_what_they_say_forwards_and_backwards() {
             to: maybe(&mut dice).then(|| Version(dice.random_range(0..130))),
         };
         let accepts = |event: &&Digested| {
-            let entity = filter.entity.as_ref().is_none_or(|key| {
-                event.touches.iter().any(|one| one.key == *key)
-            });
+            let entity = filter
+                .entity
+                .as_ref()
+                .is_none_or(|key| event.touches.iter().any(|one| one.key == *key));
             let alike = filter.kind.is_none() && filter.workspace.is_none()
                 || event.touches.iter().any(|one| {
-                    filter.kind.as_ref().is_none_or(|kind| kind == one.key.kind.as_str())
-                        && filter.workspace.as_ref().is_none_or(|name| name == one.key.workspace.as_str())
+                    filter
+                        .kind
+                        .as_ref()
+                        .is_none_or(|kind| kind == one.key.kind.as_str())
+                        && filter
+                            .workspace
+                            .as_ref()
+                            .is_none_or(|name| name == one.key.workspace.as_str())
                 });
             let reason = event.reason.as_deref().unwrap_or_default().to_lowercase();
             entity
                 && alike
-                && filter.actor.as_ref().is_none_or(|actor| *actor == event.actor)
-                && filter.reason.as_ref().is_none_or(|wanted| reason.contains(wanted))
+                && filter
+                    .actor
+                    .as_ref()
+                    .is_none_or(|actor| *actor == event.actor)
+                && filter
+                    .reason
+                    .as_ref()
+                    .is_none_or(|wanted| reason.contains(wanted))
                 && filter.since.is_none_or(|since| event.time >= since)
                 && filter.until.is_none_or(|until| event.time <= until)
                 && event.version >= filter.from
                 && filter.to.is_none_or(|to| event.version <= to)
         };
-        let all: Vec<Version> = events.iter().filter(accepts).map(|event| event.version).collect();
+        let all: Vec<Version> = events
+            .iter()
+            .filter(accepts)
+            .map(|event| event.version)
+            .collect();
         let max = dice.random_range(1..40);
         let forwards: Vec<Version> = all.iter().copied().take(max).collect();
         let backwards: Vec<Version> = all.iter().rev().copied().take(max).collect();
@@ -154,7 +193,10 @@ fn what_lies_between_two_versions_is_what_was_touched_there() {
     let index = index(&events);
     for (after, until) in [(0, 100), (10, 20), (99, 100), (50, 50), (60, 40), (90, 500)] {
         let between = |event: &&Digested| event.version.0 > after && event.version.0 <= until;
-        let touches = events.iter().filter(between).flat_map(|event| &event.touches);
+        let touches = events
+            .iter()
+            .filter(between)
+            .flat_map(|event| &event.touches);
         let mut expected: Vec<Key> = touches.map(|one| one.key.clone()).collect();
         expected.sort();
         expected.dedup();
@@ -194,7 +236,10 @@ fn names_lead_to_all_that_ever_had_them_the_last_one_first() {
         let keys = index.named("service", "default", name).into_iter();
         keys.map(|key| key.id.0.as_u128()).collect::<Vec<_>>()
     };
-    assert_eq!((ids("a"), ids("b"), ids("c")), (vec![3, 1], vec![2], vec![1]));
+    assert_eq!(
+        (ids("a"), ids("b"), ids("c")),
+        (vec![3, 1], vec![2], vec![1])
+    );
     assert_eq!(ids("d"), []);
     assert!(index.named("route", "default", "a").is_empty());
 }
@@ -224,6 +269,9 @@ fn an_event_that_does_not_follow_does_not_fit_and_a_new_life_starts_over() {
     assert!(index.fits(&founding));
     index.push(&founding).unwrap();
     assert_eq!((index.first(), index.last()), (Version(6), Version(6)));
-    assert_eq!((index.before(), index.earliest()), (Before::Founded, Version(6)));
+    assert_eq!(
+        (index.before(), index.earliest()),
+        (Before::Founded, Version(6))
+    );
     assert!(all_keys().all(|key| index.versions(&key).next().is_none()));
 }

@@ -99,7 +99,8 @@ mod tests {
         assert_eq!(texts.get(bob).map(|text| &**text), Some("bob"));
         assert_eq!(texts.get(Text::ELSEWHERE), None);
         let matching = texts.matching(|text| text.contains('n'));
-        let among = [ann, bob, Text::ELSEWHERE, Text::NONE].map(|text| Texts::is_among(&matching, text));
+        let among =
+            [ann, bob, Text::ELSEWHERE, Text::NONE].map(|text| Texts::is_among(&matching, text));
         assert_eq!(among, [true, false, true, false]);
     }
 }

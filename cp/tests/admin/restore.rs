@@ -20,12 +20,17 @@ async fn a_rollback_is_one_event_after_which_everything_is_as_it_was() {
     let (status, planned) = post(&server, "/log/rollback?dry_run=1", json!({"to": three})).await;
     assert_eq!(status, 200, "{planned}");
     assert_eq!(server.version(), seven);
-    let counts = |answer: &Value| ["created", "updated", "deleted"].map(|name| answer[name].as_u64().unwrap());
+    let counts = |answer: &Value| {
+        ["created", "updated", "deleted"].map(|name| answer[name].as_u64().unwrap())
+    };
     assert_eq!(counts(&planned), [1, 1, 2]);
     assert_eq!(planned["event"]["mutations"].as_array().unwrap().len(), 4);
     let (status, done) = post(&server, "/log/rollback", json!({"to": three})).await;
     assert_eq!((status, counts(&done)), (200, [1, 1, 2]), "{done}");
-    assert_eq!((&done["version"], &done["until"]), (&json!(seven + 1), &json!(seven)));
+    assert_eq!(
+        (&done["version"], &done["until"]),
+        (&json!(seven + 1), &json!(seven))
+    );
     assert_eq!(digest(&server).await, then);
     let event = get(&server, &format!("/log/events/{}", seven + 1)).await;
     assert_eq!(event["reason"], format!("roll back to version {three}"));
@@ -42,16 +47,36 @@ async fn a_rollback_is_one_event_after_which_everything_is_as_it_was() {
 async fn a_rollback_may_be_about_some_entities_only() {
     let server = Server::start().await;
     let [one, two, three, _, _, six, _] = shop(&server).await;
-    let (status, _) = post(&server, "/log/rollback", json!({"to": three, "only": ["service/shop"]})).await;
+    let (status, _) = post(
+        &server,
+        "/log/rollback",
+        json!({"to": three, "only": ["service/shop"]}),
+    )
+    .await;
     assert_eq!(status, 200);
     assert_eq!(get(&server, "/services/shop").await["host"], "b.example");
-    assert_eq!(get(&server, "/consumers").await["data"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        get(&server, "/consumers").await["data"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(get(&server, "/routes").await["data"], json!([]));
     // By a name that nobody has now, and by kind.
-    let (status, done) = post(&server, "/log/rollback", json!({"to": six, "only": ["routes/cart"]})).await;
+    let (status, done) = post(
+        &server,
+        "/log/rollback",
+        json!({"to": six, "only": ["routes/cart"]}),
+    )
+    .await;
     assert_eq!((status, &done["created"]), (200, &json!(1)));
-    assert_eq!(get(&server, "/routes/cart").await["paths"], json!(["/cart"]));
-    let body = json!({"to": one, "only": ["keyauth_credential", "consumers"], "workspace": "default"});
+    assert_eq!(
+        get(&server, "/routes/cart").await["paths"],
+        json!(["/cart"])
+    );
+    let body =
+        json!({"to": one, "only": ["keyauth_credential", "consumers"], "workspace": "default"});
     let (status, done) = post(&server, "/log/rollback", body).await;
     assert_eq!((status, &done["deleted"]), (200, &json!(2)));
     let elsewhere = json!({"to": two, "workspace": "elsewhere"});
@@ -75,11 +100,27 @@ async fn a_rollback_may_be_about_some_entities_only() {
 async fn undoing_one_event_keeps_what_came_after_it() {
     let server = Server::start().await;
     let [_, _, three, ..] = shop(&server).await;
-    let six = change(&server, ("ann", ""), ("PATCH", "/services/shop", json!({"retries": 3, "path": "/x"}))).await;
+    let six = change(
+        &server,
+        ("ann", ""),
+        (
+            "PATCH",
+            "/services/shop",
+            json!({"retries": 3, "path": "/x"}),
+        ),
+    )
+    .await;
     // Other fields of the same entity have been changed since.
-    change(&server, ("bob", ""), ("PATCH", "/services/shop", json!({"tags": ["kept"]}))).await;
+    change(
+        &server,
+        ("bob", ""),
+        ("PATCH", "/services/shop", json!({"tags": ["kept"]})),
+    )
+    .await;
     let headers = [("sluice-actor", "zoe"), ("sluice-reason", "path was wrong")];
-    let answer = server.send("POST", "/log/undo", &headers, json!({"version": six})).await;
+    let answer = server
+        .send("POST", "/log/undo", &headers, json!({"version": six}))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let service = get(&server, "/services/shop").await;
     assert_eq!(
@@ -87,16 +128,29 @@ async fn undoing_one_event_keeps_what_came_after_it() {
         (&json!(1), &Value::Null, &json!(["kept"]))
     );
     let event = get(&server, &format!("/log/events/{}", answer.version())).await;
-    assert_eq!((&event["reason"], &event["actor"]["name"]), (&json!("path was wrong"), &json!("zoe")));
+    assert_eq!(
+        (&event["reason"], &event["actor"]["name"]),
+        (&json!("path was wrong"), &json!("zoe"))
+    );
     let (_, again) = post(&server, "/log/undo", json!({"version": six})).await;
-    assert_eq!((&again["updated"], again["version"].as_u64()), (&json!(0), Some(answer.version())));
+    assert_eq!(
+        (&again["updated"], again["version"].as_u64()),
+        (&json!(0), Some(answer.version()))
+    );
 
     let (status, conflict) = post(&server, "/log/undo", json!({"version": three})).await;
     assert_eq!(status, 409, "{conflict}");
     let told = &conflict["conflicts"][0];
-    assert_eq!((&told["name"], &told["fields"]), (&json!("shop"), &json!(["host"])));
+    assert_eq!(
+        (&told["name"], &told["fields"]),
+        (&json!("shop"), &json!(["host"]))
+    );
     assert_eq!(told["by"]["actor"], "zoe");
-    for (body, status) in [(json!({"version": 1}), 400), (json!({"version": 999}), 404), (json!({"version": 0}), 410)] {
+    for (body, status) in [
+        (json!({"version": 1}), 400),
+        (json!({"version": 999}), 404),
+        (json!({"version": 0}), 410),
+    ] {
         let (found, answer) = post(&server, "/log/undo", body.clone()).await;
         assert_eq!(found, status, "{body}: {answer}");
     }
@@ -108,28 +162,57 @@ async fn what_does_not_fit_what_has_come_since_is_told_entity_by_entity() {
     let service = json!({"name": "s", "host": "x"});
     let made = change(&server, ("ann", ""), ("POST", "/services", service)).await;
     let route = json!({"name": "late", "paths": ["/late"]});
-    let late = change(&server, ("bob", "needed"), ("POST", "/services/s/routes", route)).await;
+    let late = change(
+        &server,
+        ("bob", "needed"),
+        ("POST", "/services/s/routes", route),
+    )
+    .await;
     let (status, conflict) = post(&server, "/log/undo", json!({"version": made})).await;
     assert_eq!(status, 409, "{conflict}");
     let told = &conflict["conflicts"][0];
     assert_eq!(told["message"], "route late refers to it and would stay");
-    assert_eq!((&told["by"]["version"], &told["by"]["reason"]), (&json!(late), &json!("needed")));
+    assert_eq!(
+        (&told["by"]["version"], &told["by"]["reason"]),
+        (&json!(late), &json!("needed"))
+    );
 
-    let gone = change(&server, ("bob", ""), ("DELETE", "/routes/late", Value::Null)).await;
+    let gone = change(
+        &server,
+        ("bob", ""),
+        ("DELETE", "/routes/late", Value::Null),
+    )
+    .await;
     change(&server, ("bob", ""), ("DELETE", "/services/s", Value::Null)).await;
     let (status, conflict) = post(&server, "/log/undo?dry_run=1", json!({"version": gone})).await;
     assert_eq!(status, 409, "{conflict}");
-    assert_eq!(conflict["conflicts"][0]["error"]["name"], "foreign key violation");
+    assert_eq!(
+        conflict["conflicts"][0]["error"]["name"],
+        "foreign key violation"
+    );
     // Everything together fits.
     let (status, _) = post(&server, "/log/rollback", json!({"to": late})).await;
     assert_eq!(status, 200);
-    assert_eq!(get(&server, "/services/s/routes/late").await["paths"], json!(["/late"]));
+    assert_eq!(
+        get(&server, "/services/s/routes/late").await["paths"],
+        json!(["/late"])
+    );
     // What was deleted and made anew by another is not overwritten by undoing the deletion.
-    let gone = change(&server, ("bob", ""), ("DELETE", "/routes/late", Value::Null)).await;
-    server.create("/routes", json!({"name": "late", "paths": ["/other"]})).await;
+    let gone = change(
+        &server,
+        ("bob", ""),
+        ("DELETE", "/routes/late", Value::Null),
+    )
+    .await;
+    server
+        .create("/routes", json!({"name": "late", "paths": ["/other"]}))
+        .await;
     let (status, conflict) = post(&server, "/log/undo", json!({"version": gone})).await;
     assert_eq!(status, 409, "{conflict}");
-    assert_eq!(conflict["conflicts"][0]["error"]["name"], "unique constraint violation");
+    assert_eq!(
+        conflict["conflicts"][0]["error"]["name"],
+        "unique constraint violation"
+    );
 }
 
 #[tokio::test]
@@ -144,12 +227,18 @@ async fn where_a_reason_is_demanded_no_change_is_made_without_one() {
         ("POST", "/log/rollback", json!({"to": 1})),
     ] {
         let (status, answer) = server.check(method, path, body).await;
-        assert_eq!((status, &answer["name"]), (400, &json!("schema violation")), "{path}");
+        assert_eq!(
+            (status, &answer["name"]),
+            (400, &json!("schema violation")),
+            "{path}"
+        );
         let told = answer["fields"]["reason"].as_str().unwrap();
         assert!(told.contains("Sluice-Reason"), "{told}");
     }
     assert_eq!(server.version(), begin);
-    let (status, _) = server.check("POST", "/services?dry_run=1", service.clone()).await;
+    let (status, _) = server
+        .check("POST", "/services?dry_run=1", service.clone())
+        .await;
     assert_eq!(status, 200);
     change(&server, ("ann", "because"), ("POST", "/services", service)).await;
     assert_eq!(get(&server, "/services/s").await["host"], "x");

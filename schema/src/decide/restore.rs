@@ -174,7 +174,13 @@ impl Restoring<'_, '_> {
         let before = before.and_then(|before| before.fields().ok());
         let base = Base::Declare(before.as_ref(), Values::Stored);
         let schema = inputs.flavor.schema(kind);
-        let fields = complete(schema, fields.clone(), base, inputs.now, &mut inputs.entropy)?;
+        let fields = complete(
+            schema,
+            fields.clone(),
+            base,
+            inputs.now,
+            &mut inputs.entropy,
+        )?;
         Ok(Body::encode(&fields))
     }
 
@@ -222,7 +228,9 @@ impl Restoring<'_, '_> {
     fn is_in_use(&self, key: &Key) -> bool {
         let entry = self.draft.base().get(key);
         let fields = entry.and_then(|entry| entry.body.fields().ok());
-        let name = fields.as_ref().and_then(|fields| fields.get("name")?.as_str());
+        let name = fields
+            .as_ref()
+            .and_then(|fields| fields.get("name")?.as_str());
         let workspace = name.and_then(Workspace::parse);
         // The default workspace is there whether or not it has been written.
         workspace.is_some_and(|workspace| {

@@ -137,7 +137,11 @@ fn block(mutation: &Value, fields: Fields, colour: bool) -> String {
         Sign('-', _) => mutation["before"].as_object(),
         _ => None,
     };
-    for (name, value) in whole.filter(|_| fields == Fields::All).into_iter().flatten() {
+    for (name, value) in whole
+        .filter(|_| fields == Fields::All)
+        .into_iter()
+        .flatten()
+    {
         let told = format!("{name}: {}", shown(value));
         block += &line("    ", sign, &told, colour);
     }

@@ -75,7 +75,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     control.restart()?;
     let rig = Rig::of(&control)?;
     rig.wait_until_read(arguments.events)?;
-    println!("  restart, until all events are read again: {:.2?}", began.elapsed());
+    println!(
+        "  restart, until all events are read again: {:.2?}",
+        began.elapsed()
+    );
     rig.memory("RSS after the restart")?;
     rig.ask(arguments)?;
     rig.roll_back(arguments)
@@ -196,9 +199,16 @@ impl Rig {
     fn get(&self, path: &str) -> Result<Value> {
         let mut answer = self.client.get(path)?;
         let status = answer.status().as_u16();
-        let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec()?;
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(u64::MAX)
+            .read_to_vec()?;
         let said: Value = serde_json::from_slice(&body)?;
-        ensure!(status == 200, "{path} was answered with {status}: {said:.300}");
+        ensure!(
+            status == 200,
+            "{path} was answered with {status}: {said:.300}"
+        );
         Ok(said)
     }
 
@@ -224,7 +234,10 @@ impl Rig {
     fn load(&self, entities: usize) -> Result<()> {
         let began = Instant::now();
         self.apply(&file(0..entities, |number| format!("h{number}.example")))?;
-        println!("  {entities} entities applied as one transaction: {:.2?}", began.elapsed());
+        println!(
+            "  {entities} entities applied as one transaction: {:.2?}",
+            began.elapsed()
+        );
         Ok(())
     }
 
@@ -318,9 +331,16 @@ impl Rig {
     fn post(&self, path: &str, body: &str) -> Result<Value> {
         let mut answer = self.client.post(path, body)?;
         let status = answer.status().as_u16();
-        let said = answer.body_mut().with_config().limit(u64::MAX).read_to_vec()?;
+        let said = answer
+            .body_mut()
+            .with_config()
+            .limit(u64::MAX)
+            .read_to_vec()?;
         let said: Value = serde_json::from_slice(&said)?;
-        ensure!(status == 200, "{path} was answered with {status}: {said:.300}");
+        ensure!(
+            status == 200,
+            "{path} was answered with {status}: {said:.300}"
+        );
         Ok(said)
     }
 }

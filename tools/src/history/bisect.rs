@@ -67,7 +67,10 @@ const FORWARDED: u16 = 200;
 
 impl Expected {
     fn parse(text: &str) -> Self {
-        let status = text.parse().ok().filter(|status| (100..=599).contains(status));
+        let status = text
+            .parse()
+            .ok()
+            .filter(|status| (100..=599).contains(status));
         status.map_or_else(|| Self::Route(text.to_owned()), Self::Status)
     }
 
@@ -157,16 +160,22 @@ impl Search<'_> {
         while next <= to {
             let path = format!("/log/events?bodies=1&from={next}&to={to}&size={PAGE}");
             let page = self.connection.get(&path)?;
-            let events = page["data"].as_array().context("the answer has no events")?;
+            let events = page["data"]
+                .as_array()
+                .context("the answer has no events")?;
             if events.is_empty() {
                 bail!("version {next} is no longer in the log");
             }
             for event in events {
-                let version = event["version"].as_u64().context("an event has no version")?;
+                let version = event["version"]
+                    .as_u64()
+                    .context("an event has no version")?;
                 if version != next {
                     bail!("version {next} is no longer in the log");
                 }
-                let mutations = event["mutations"].as_array().context("an event has no changes")?;
+                let mutations = event["mutations"]
+                    .as_array()
+                    .context("an event has no changes")?;
                 let mutations = mutations.iter().map(Mutation::parse);
                 if replay.apply(Version(version), mutations.collect::<anyhow::Result<_>>()?) {
                     self.look(replay, version, Some(event));
@@ -180,7 +189,11 @@ impl Search<'_> {
 
     fn look(&mut self, replay: &Replay, version: u64, event: Option<&Value>) {
         let outcome = replay.find(&self.request);
-        if self.turns.last().is_some_and(|last| last.outcome == outcome) {
+        if self
+            .turns
+            .last()
+            .is_some_and(|last| last.outcome == outcome)
+        {
             return;
         }
         self.turns.push(Turn {
@@ -202,7 +215,9 @@ fn culprit(turns: &[Turn]) -> Option<&Turn> {
 fn report(turns: &[Turn], from: u64, to: u64) -> anyhow::Result<ExitCode> {
     let skipped = turns.len().saturating_sub(TURNS_SHOWN_MAX);
     if skipped > 0 {
-        say(&format!("{skipped} earlier changes of the answer are not shown"))?;
+        say(&format!(
+            "{skipped} earlier changes of the answer are not shown"
+        ))?;
     }
     for turn in &turns[skipped..] {
         say(&line(turn))?;
@@ -214,15 +229,22 @@ fn report(turns: &[Turn], from: u64, to: u64) -> anyhow::Result<ExitCode> {
                 true => format!("; it works again at version {to}"),
                 false => String::new(),
             };
-            say(&format!("\nversion {} broke it{now}: sluice show {}", turn.version, turn.version))?;
+            say(&format!(
+                "\nversion {} broke it{now}: sluice show {}",
+                turn.version, turn.version
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
         (None, true) => {
-            say(&format!("\nnothing broke it from version {from} to {to}: it works"))?;
+            say(&format!(
+                "\nnothing broke it from version {from} to {to}: it works"
+            ))?;
             Ok(ExitCode::from(EXIT_NOT_FOUND))
         }
         (None, false) => {
-            say(&format!("\nit did not work at any version from {from} to {to}"))?;
+            say(&format!(
+                "\nit did not work at any version from {from} to {to}"
+            ))?;
             Ok(ExitCode::from(EXIT_NOT_FOUND))
         }
     }
@@ -274,7 +296,11 @@ mod tests {
             (&[true], None),
         ] {
             let found = turns(goods);
-            assert_eq!(culprit(&found).map(|turn| turn.version), expected, "{goods:?}");
+            assert_eq!(
+                culprit(&found).map(|turn| turn.version),
+                expected,
+                "{goods:?}"
+            );
         }
     }
 
@@ -282,6 +308,9 @@ mod tests {
     fn a_number_is_a_status_and_everything_else_a_route() {
         assert_eq!(Expected::parse("404"), Expected::Status(404));
         assert_eq!(Expected::parse("4040"), Expected::Route("4040".to_owned()));
-        assert_eq!(Expected::parse("checkout"), Expected::Route("checkout".to_owned()));
+        assert_eq!(
+            Expected::parse("checkout"),
+            Expected::Route("checkout".to_owned())
+        );
     }
 }

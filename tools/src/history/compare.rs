@@ -27,7 +27,9 @@ pub(crate) fn run(connection: &Connection, range: &Range<'_>, json: bool) -> any
         true => say(&serde_json::to_string_pretty(&answer)?)?,
         false => say(&render(&answer, is_coloured()))?,
     }
-    Ok(["created", "updated", "deleted"].iter().any(|name| answer[*name].as_u64() > Some(0)))
+    Ok(["created", "updated", "deleted"]
+        .iter()
+        .any(|name| answer[*name].as_u64() > Some(0)))
 }
 
 fn render(answer: &Value, colour: bool) -> String {

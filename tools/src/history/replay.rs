@@ -63,7 +63,9 @@ impl Request {
             Some((method, url)) => (method.to_ascii_uppercase(), url.trim()),
             None => ("GET".to_owned(), line.trim()),
         };
-        let uri: Uri = url.parse().with_context(|| format!("'{url}' is not a URL"))?;
+        let uri: Uri = url
+            .parse()
+            .with_context(|| format!("'{url}' is not a URL"))?;
         let mut map = HeaderMap::new();
         for header in headers {
             let (name, value) = header
@@ -125,7 +127,8 @@ impl Mutation {
         let body = shown["body"].as_object().filter(|_| !gone).cloned();
         Ok(Self {
             kind: text("kind")?.to_owned(),
-            workspace: Workspace::parse(text("workspace")?).context("a workspace's name is not one")?,
+            workspace: Workspace::parse(text("workspace")?)
+                .context("a workspace's name is not one")?,
             id: serde_json::from_value(shown["id"].clone()).context("an id is not one")?,
             body,
         })
@@ -253,7 +256,9 @@ impl Replay {
 
     /// What is answered without asking an upstream, in the order in which that is found out.
     fn status(&self, route: &Arc<Route>, request: &Request) -> Option<u16> {
-        let service = route.service.and_then(|service| self.table.service(service));
+        let service = route
+            .service
+            .and_then(|service| self.table.service(service));
         if service.is_some_and(|service| !service.enabled) {
             return Some(404);
         }
@@ -311,13 +316,27 @@ mod tests {
         let request = Request::parse("GET http://shop.example/cart?x=1", &[]).unwrap();
         let mut replay = Replay::new();
         let delete = json!({"op": "delete", "kind": "route", "workspace": "default", "id": ROUTE});
-        let terminate = json!({"name": "request-termination", "enabled": true, "config": {"status_code": 418}});
+        let terminate =
+            json!({"name": "request-termination", "enabled": true, "config": {"status_code": 418}});
         let steps = [
             (vec![put("service", SERVICE, service())], "404, no route"),
             (vec![put("route", ROUTE, route("/cart"))], "route r"),
-            (vec![put("plugin", PLUGIN, terminate)], "route r, which answers 418"),
-            (vec![put("plugin", PLUGIN, json!({"name": "cors", "enabled": true}))], "route r"),
-            (vec![put("consumer", PLUGIN, json!({"username": "x"}))], "route r"),
+            (
+                vec![put("plugin", PLUGIN, terminate)],
+                "route r, which answers 418",
+            ),
+            (
+                vec![put(
+                    "plugin",
+                    PLUGIN,
+                    json!({"name": "cors", "enabled": true}),
+                )],
+                "route r",
+            ),
+            (
+                vec![put("consumer", PLUGIN, json!({"username": "x"}))],
+                "route r",
+            ),
             (vec![put("route", ROUTE, route("/other"))], "404, no route"),
             (vec![put("route", ROUTE, route("/"))], "route r"),
             (vec![delete], "404, no route"),

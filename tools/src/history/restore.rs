@@ -69,7 +69,7 @@ pub(crate) struct UndoArguments {
     #[command(flatten)]
     common: Common,
     /// The event to take back
-    #[arg(value_name = "VERSION")]
+    #[arg(id = "event", value_name = "VERSION")]
     version: u64,
 }
 
@@ -150,8 +150,12 @@ fn conflicts(body: &Value) -> String {
                 "" => String::new(),
                 reason => format!(", \"{reason}\""),
             };
-            write!(shown, " (version {} by {actor}, {time}{reason})", by["version"])
-                .expect("a String takes all text");
+            write!(
+                shown,
+                " (version {} by {actor}, {time}{reason})",
+                by["version"]
+            )
+            .expect("a String takes all text");
         }
     }
     shown

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     connection: Connection,
     /// The event's version, or latest
-    #[arg(value_name = "VERSION")]
+    #[arg(id = "event", value_name = "VERSION")]
     version: String,
     /// The control plane's answer as JSON
     #[arg(long)]
@@ -35,7 +35,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "latest" => arguments.connection.get("/log/head")?["version"].to_string(),
         version => version.parse::<u64>()?.to_string(),
     };
-    let event = arguments.connection.get(&format!("/log/events/{version}"))?;
+    let event = arguments
+        .connection
+        .get(&format!("/log/events/{version}"))?;
     match arguments.json {
         true => say(&serde_json::to_string_pretty(&event)?),
         false => say(render(&event, is_coloured()).trim_end()),

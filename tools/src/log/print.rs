@@ -84,7 +84,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 answer["history"]["last"]
             );
         }
-        for event in events.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+        for event in events
+            .iter()
+            .take(usize::try_from(left).unwrap_or(usize::MAX))
+        {
             print(event, arguments.json)?;
         }
         left = left.saturating_sub(events.len() as u64);

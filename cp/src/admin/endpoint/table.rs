@@ -91,8 +91,10 @@ const ENTITY: Argument = Argument::text(
     "Only events that touched this entity: its kind, and its name or id, as in service/checkout; also one that is gone",
 );
 const KIND: Argument = Argument::text("kind", "Only events that touched entities of this kind");
-const WORKSPACE: Argument =
-    Argument::text("workspace", "Only what is in this workspace; all of them if not given");
+const WORKSPACE: Argument = Argument::text(
+    "workspace",
+    "Only what is in this workspace; all of them if not given",
+);
 const ACTOR: Argument = Argument::text("actor", "Only events by this actor");
 const REASON: Argument = Argument::text("reason", "Only events with this in their reason");
 const SINCE: Argument = Argument::text(
@@ -100,10 +102,11 @@ const SINCE: Argument = Argument::text(
     "Only events from this time on: in the form of RFC 3339, or how long ago (10m, 2h, 7d)",
 );
 const UNTIL: Argument = Argument::text("until", "Only events up to this time");
-const BODIES: Argument =
-    Argument::flag("bodies", "Show bodies as they are stored, with their secrets");
-const FROM_MOMENT: Argument =
-    Argument::text("from", "A version, a time, how long ago, or latest");
+const BODIES: Argument = Argument::flag(
+    "bodies",
+    "Show bodies as they are stored, with their secrets",
+);
+const FROM_MOMENT: Argument = Argument::text("from", "A version, a time, how long ago, or latest");
 const TO_MOMENT: Argument = Argument::text("to", "The same; latest if not given");
 const FORMAT: Argument = Argument::text("format", "json or yaml");
 const SELECT_TAGS: Argument = Argument::text("select_tags", "Only entities with all of these tags");
@@ -364,11 +367,11 @@ const TABLE: &[Row] = &[
     row(
         "/log/history/{kind}/{entity}",
         Fixed::History,
-        &[
-            Operation::get("What has happened to one entity, newest first; also to one that is gone")
-                .query(&[TO, SIZE])
-                .others(PAST_PROBLEMS),
-        ],
+        &[Operation::get(
+            "What has happened to one entity, newest first; also to one that is gone",
+        )
+        .query(&[TO, SIZE])
+        .others(PAST_PROBLEMS)],
     ),
     row(
         "/log/history/{kind}/{entity}/blame",
@@ -399,20 +402,23 @@ const TABLE: &[Row] = &[
     row(
         "/log/rollback",
         Fixed::Rollback,
-        &[
-            Operation::change(Verb::Post, "Make everything, or what is named, what it was at a version")
-                .query(&[DRY_RUN])
-                .takes(Takes::Object)
-                .others(RESTORE_PROBLEMS),
-        ],
+        &[Operation::change(
+            Verb::Post,
+            "Make everything, or what is named, what it was at a version",
+        )
+        .query(&[DRY_RUN])
+        .takes(Takes::Object)
+        .others(RESTORE_PROBLEMS)],
     ),
     row(
         "/log/undo",
         Fixed::Undo,
-        &[Operation::change(Verb::Post, "Take back what one event did")
-            .query(&[DRY_RUN])
-            .takes(Takes::Object)
-            .others(RESTORE_PROBLEMS)],
+        &[
+            Operation::change(Verb::Post, "Take back what one event did")
+                .query(&[DRY_RUN])
+                .takes(Takes::Object)
+                .others(RESTORE_PROBLEMS),
+        ],
     ),
     row(
         "/log/snapshots",
