@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 /// How long a control plane may take to read all events.
 const READ_PATIENCE: Duration = Duration::from_mins(20);
 
+/// The cluster of programs that are told of none.
+const CLUSTER: &str = "main";
+
 /// Arguments of `sluice bench history`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -88,6 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 async fn fill(nats: &Nats, keys: &Path, key: &SigningKey, arguments: &Arguments) -> Result<()> {
     let options = Options {
         servers: vec![nats.url()],
+        cluster: CLUSTER.to_owned(),
         ..Options::new(Role::ControlPlane, "bench")
     };
     let source = JetStream::connect(options).await?;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// The way from one state back to an earlier one.
 fn way_back(now: &State, then: &State) -> Vec<Restoration> {
     let keys: BTreeSet<_> = now.changed_since(then);
-    let one = |key: &crate::entity::Key| Restoration {
+    let one = |key: &Key| Restoration {
         key: key.clone(),
         expected: now.get(key).map(|entry| entry.version),
         to: then
