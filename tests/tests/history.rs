@@ -69,89 +69,68 @@ fn file(cluster: &Cluster, path: &str, more: &[Value]) -> Value {
     json!({ "_format_version": "3.0", "services": services })
 }
 
-#[test]
-fn a_bad_change_is_found_blamed_and_taken_back() {
-    let cluster = Cluster::start(2, 1).unwrap();
+/// A shop that works at one version and does not from another on, with other changes around. Gives back both.
+fn bad_day(cluster: &Cluster) -> (u64, u64) {
     let good = change(
-        &cluster,
+        cluster,
         ("ann", "open the shop"),
         "/apply",
-        &file(&cluster, "/cart", &[]),
+        &file(cluster, "/cart", &[]),
     );
     cluster.converge().unwrap();
     assert_eq!(cluster.request(0, "/cart", "").unwrap(), 200);
     let other = json!({"name": "blog", "host": "blog.example"});
-    change(&cluster, ("carl", "a blog"), "/services", &other);
+    change(cluster, ("carl", "a blog"), "/services", &other);
     let bad = change(
-        &cluster,
+        cluster,
         ("bob", "tidy up the paths"),
         "/apply",
-        &file(&cluster, "/basket", &[]),
+        &file(cluster, "/basket", &[]),
     );
-    change(
-        &cluster,
-        ("carl", ""),
-        "/consumers",
-        &json!({"username": "anna"}),
-    );
+    let consumer = json!({"username": "anna"});
+    change(cluster, ("carl", ""), "/consumers", &consumer);
     cluster.converge().unwrap();
     assert_eq!(cluster.request(0, "/cart", "").unwrap(), 404);
+    (good, bad)
+}
 
-    // Which version?
-    let bisected = said(
-        &cluster,
-        &[
-            "bisect",
-            "--request",
-            "GET http://test/cart",
-            "--expect",
-            "cart",
-        ],
-    );
-    assert!(
-        bisected.contains(&format!("version {bad} broke it")),
-        "{bisected}"
-    );
+#[test]
+fn the_version_that_broke_a_request_is_found() {
+    let cluster = Cluster::start(1, 1).unwrap();
+    let (good, bad) = bad_day(&cluster);
+    let broke = format!("version {bad} broke it");
+    let request = ["bisect", "--request", "GET http://test/cart"];
+    let bisected = said(&cluster, &[&request[..], &["--expect", "cart"]].concat());
+    assert!(bisected.contains(&broke), "{bisected}");
     assert!(
         bisected.contains("by bob") && bisected.contains("tidy up the paths"),
         "{bisected}"
     );
-    let status = [
+    let from = format!("--from={good}");
+    let by_status = said(&cluster, &[&request[..], &["--expect=200", &from]].concat());
+    assert!(by_status.contains(&broke), "{by_status}");
+    let never = [
         "bisect",
         "--request",
-        "GET http://test/cart",
-        "--expect=200",
+        "GET http://test/basket",
+        "--expect",
+        "shop",
     ];
-    let from = format!("--from={good}");
-    let by_status = said(&cluster, &[&status[..], &[&from]].concat());
-    assert!(
-        by_status.contains(&format!("version {bad} broke it")),
-        "{by_status}"
-    );
-    let whole = run(
-        &cluster,
-        &[
-            "bisect",
-            "--request",
-            "GET http://test/basket",
-            "--expect",
-            "cart",
-            &from,
-        ],
-    );
-    assert_eq!(whole.status.code(), Some(1));
+    assert_eq!(run(&cluster, &never).status.code(), Some(1));
+}
 
-    // Who, when, why?
+#[test]
+fn a_bad_change_is_shown_blamed_and_found_in_the_log() {
+    let cluster = Cluster::start(1, 1).unwrap();
+    let (_, bad) = bad_day(&cluster);
     let shown = said(&cluster, &["show", &bad.to_string()]);
     assert!(
         shown.contains("bob") && shown.contains(r#"~ paths: ["/cart"] -> ["/basket"]"#),
         "{shown}"
     );
     let blamed = said(&cluster, &["blame", "route", "cart"]);
-    let paths = blamed
-        .lines()
-        .find(|line| line.starts_with("paths"))
-        .unwrap();
+    let paths = blamed.lines().find(|line| line.starts_with("paths"));
+    let paths = paths.unwrap();
     assert!(
         paths.contains("bob") && paths.contains("tidy up"),
         "{blamed}"
@@ -162,17 +141,14 @@ fn a_bad_change_is_found_blamed_and_taken_back() {
     let event: Value = serde_json::from_str(&by_reason).unwrap();
     assert_eq!(event["version"], bad);
     let newest = said(&cluster, &["log", "--newest-first", "-n", "2"]);
-    assert!(
-        newest
-            .lines()
-            .next()
-            .unwrap()
-            .trim_start()
-            .starts_with(&(bad + 1).to_string()),
-        "{newest}"
-    );
+    let first = newest.lines().next().unwrap().trim_start();
+    assert!(first.starts_with(&(bad + 1).to_string()), "{newest}");
+}
 
-    // What did it change, and what was there?
+#[test]
+fn a_bad_change_is_taken_back_and_nothing_else() {
+    let cluster = Cluster::start(2, 1).unwrap();
+    let (good, bad) = bad_day(&cluster);
     let range = [format!("--from={good}"), format!("--to={bad}")];
     let differing = run(&cluster, &["diff", &range[0], &range[1]]);
     assert_eq!(differing.status.code(), Some(1));
@@ -184,25 +160,20 @@ fn a_bad_change_is_found_blamed_and_taken_back() {
     let then = said(&cluster, &["dump", &format!("--at={good}")]);
     assert!(then.contains("/cart") && !then.contains("blog"), "{then}");
 
-    // Back again, and nothing else.
-    let planned = said(&cluster, &["undo", &bad.to_string(), "--dry-run"]);
+    let version = bad.to_string();
+    let planned = said(&cluster, &["undo", &version, "--dry-run"]);
     assert!(
         planned.contains(r#"~ paths: ["/basket"] -> ["/cart"]"#),
         "{planned}"
     );
-    let undone = said(
-        &cluster,
-        &["undo", &bad.to_string(), "--reason", "the cart is gone"],
-    );
+    let reason = "the cart is gone";
+    let undone = said(&cluster, &["undo", &version, "--reason", reason]);
     assert!(undone.contains("1 put back"), "{undone}");
     cluster.converge().unwrap();
     assert_eq!(cluster.request(0, "/cart", "").unwrap(), 200);
     assert!(said(&cluster, &["dump"]).contains("blog"));
     let last = said(&cluster, &["log", "-n", "1"]);
-    assert!(
-        last.contains("ann") && last.contains("the cart is gone"),
-        "{last}"
-    );
+    assert!(last.contains("ann") && last.contains(reason), "{last}");
 }
 
 #[test]

@@ -249,7 +249,11 @@ fn leaves(fields: &Map<String, Value>) -> Leaves {
             match value {
                 Value::Null => {}
                 Value::Object(record) if !record.is_empty() => walk(&path, record, into),
-                value => {
+                Value::Object(_)
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_) => {
                     into.insert(path, value.clone());
                 }
             }

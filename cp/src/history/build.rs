@@ -39,6 +39,20 @@ enum BuildError {
     Aborted(#[source] tokio::task::JoinError),
 }
 
+impl BuildError {
+    /// Whether it is usual for a moment: copies of the broker lag, and connections are lost.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Missing(_) | Self::Log(_) => true,
+            Self::Codec(..)
+            | Self::Resolve(_)
+            | Self::Other(_)
+            | Self::Full(_)
+            | Self::Aborted(_) => false,
+        }
+    }
+}
+
 /// What was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
@@ -79,13 +93,9 @@ pub(super) async fn run(history: History, source: Source, view: View, shutdown: 
             }
             Err(error) => {
                 let reason = chain(&error);
-                match &error {
-                    // Copies of the broker lag by moments.
-                    BuildError::Missing(_) | BuildError::Log(_) => {
-                        tracing::debug!(reason, "the history waits");
-                    }
-                    _ if warned => tracing::debug!(reason, "the history waits"),
-                    _ => {
+                match error.passes() || warned {
+                    true => tracing::debug!(reason, "the history waits"),
+                    false => {
                         warned = true;
                         tracing::warn!(reason, "could not index the history; trying again");
                     }

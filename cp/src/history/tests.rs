@@ -82,7 +82,6 @@ fn all_keys() -> impl Iterator<Item = Key> {
 #[test]
 fn an_entity_has_the_versions_that_touched_it() {
     for seed in 0..20 {
-        println!("seed {seed}");
         let mut dice = StdRng::seed_from_u64(seed);
         let first = if seed % 2 == 0 { 1 } else { 77 };
         let events = events(&mut dice, first, 200);
@@ -96,7 +95,7 @@ fn an_entity_has_the_versions_that_touched_it() {
         } else {
             Before::Trimmed
         };
-        assert_eq!(index.before(), expected);
+        assert_eq!(index.before(), expected, "seed {seed}");
         for key in all_keys() {
             let touched = |event: &&Digested| event.touches.iter().any(|one| one.key == key);
             let mut expected: Vec<Version> = events
@@ -105,7 +104,8 @@ fn an_entity_has_the_versions_that_touched_it() {
                 .map(|event| event.version)
                 .collect();
             expected.reverse();
-            assert_eq!(index.versions(&key).collect::<Vec<_>>(), expected);
+            let found: Vec<Version> = index.versions(&key).collect();
+            assert_eq!(found, expected, "seed {seed}");
             let at = Version(first + dice.random_range(0..200));
             let last = events.iter().rev().filter(|event| event.version <= at);
             let last =
@@ -115,7 +115,7 @@ fn an_entity_has_the_versions_that_touched_it() {
                 Some((version, one)) if one.gone => LastTouch::Gone(version),
                 Some((version, _)) => LastTouch::Put(version),
             };
-            assert_eq!(index.last_touch(&key, at), expected);
+            assert_eq!(index.last_touch(&key, at), expected, "seed {seed}");
         }
     }
 }
@@ -123,7 +123,6 @@ fn an_entity_has_the_versions_that_touched_it() {
 #[test]
 fn filters_select_what_they_say_forwards_and_backwards() {
     for seed in 0..200 {
-        println!("seed {seed}");
         let mut dice = StdRng::seed_from_u64(seed);
         let events = events(&mut dice, 5, 120);
         let index = index(&events);
@@ -181,8 +180,16 @@ fn filters_select_what_they_say_forwards_and_backwards() {
         let max = dice.random_range(1..40);
         let forwards: Vec<Version> = all.iter().copied().take(max).collect();
         let backwards: Vec<Version> = all.iter().rev().copied().take(max).collect();
-        assert_eq!(index.select(&filter, false, max), forwards, "{filter:?}");
-        assert_eq!(index.select(&filter, true, max), backwards, "{filter:?}");
+        assert_eq!(
+            index.select(&filter, false, max),
+            forwards,
+            "seed {seed}: {filter:?}"
+        );
+        assert_eq!(
+            index.select(&filter, true, max),
+            backwards,
+            "seed {seed}: {filter:?}"
+        );
     }
 }
 

@@ -345,6 +345,12 @@ async fn entities_lists_and_dumps_are_shown_as_they_were() {
         (&dump["services"][0]["host"], dump.get("consumers")),
         (&json!("b.example"), None)
     );
+}
+
+#[tokio::test]
+async fn the_past_is_named_by_versions_and_times_and_only_read() {
+    let server = Server::start().await;
+    let [one, _, three, ..] = shop(&server).await;
     let now = get(&server, "/dump").await;
     let latest = get(&server, "/dump?at=latest").await;
     assert_eq!(now, latest);

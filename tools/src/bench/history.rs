@@ -154,7 +154,9 @@ async fn append(
                 via: "bench".to_owned(),
                 address: None,
             },
-            reason: (version % 10 == 0).then(|| format!("ticket {}", version / 1000)),
+            reason: version
+                .is_multiple_of(10)
+                .then(|| format!("ticket {}", version / 1000)),
             request_id: None,
             seed: environment.seed(),
             router_flavor: RouterFlavor::default(),
