@@ -159,6 +159,9 @@ pub(crate) struct AdminSettings {
         value_name = "URL"
     )]
     pub(crate) admin_gui_url: Vec<String>,
+    /// Refuse changes that do not say why (the header Sluice-Reason)
+    #[arg(long, env = "SLUICE_CP_REQUIRE_REASON")]
+    pub(crate) require_reason: bool,
 }
 
 impl AdminSettings {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod core;
 pub mod counts;
 pub mod fleet;
+pub mod history;
 pub mod permission;
 pub mod snapshots;
 pub mod start;
@@ -18,6 +19,7 @@ pub mod writer;
 
 pub use access::Access;
 pub use fleet::Fleet;
+pub use history::History;
 pub use snapshots::Snapshots;
 pub use view::View;
 pub use writer::Writer;
@@ -45,6 +47,8 @@ pub struct ControlPlane {
     pub fleet: Fleet,
     /// Its snapshots.
     pub snapshots: Snapshots,
+    /// What has happened.
+    pub history: History,
     /// The log.
     pub source: Source,
     /// Whose signatures it believes.
@@ -80,6 +84,8 @@ pub struct Info {
     pub sync: SyncMode,
     /// What routes may say.
     pub router_flavor: RouterFlavor,
+    /// Whether every change must say why.
+    pub require_reason: bool,
     /// Where its files are.
     pub data_dir: PathBuf,
     /// The id of the key this control plane signs with.

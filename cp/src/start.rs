@@ -4,7 +4,7 @@ use crate::access::{Access, Anonymous, Watched};
 use crate::config::Settings;
 use crate::core::{self, Tasks};
 use crate::snapshots::Policy;
-use crate::{ControlPlane, Info, admin};
+use crate::{ControlPlane, History, Info, admin};
 use anyhow::Context;
 use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, SigningKey};
@@ -42,6 +42,8 @@ pub struct Parts {
     pub access: AccessOptions,
     /// TLS of the Admin API.
     pub admin_tls: Option<AdminTls>,
+    /// For [`Info::require_reason`].
+    pub require_reason: bool,
     /// Changes what is logged.
     pub log_level: LogLevel,
     /// Directory of the local store.
@@ -130,6 +132,7 @@ pub async fn run(
             anonymous: admin.admin_anonymous,
         },
         admin_gui_url: admin.admin_gui_url,
+        require_reason: admin.require_reason,
         log_level,
         data_dir: log.data_dir,
         key,
@@ -202,15 +205,27 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         cluster: parts.cluster,
         sync: parts.sync,
         router_flavor: parts.router_flavor,
+        require_reason: parts.require_reason,
         signing_key,
         data_dir: parts.data_dir,
         durability: core.durability,
+    });
+    let (history, indexing) = History::new(
+        parts.source.clone(),
+        core.view.clone(),
+        core.snapshots.clone(),
+        shutdown.clone(),
+    );
+    tasks.spawn(async move {
+        indexing.await;
+        Ok("history")
     });
     let control_plane = ControlPlane {
         writer: core.writer,
         view: core.view,
         fleet: core.fleet,
         snapshots: core.snapshots,
+        history,
         source: parts.source,
         keychain: parts.keychain,
         log_level: parts.log_level,

@@ -48,13 +48,17 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
 /// Reads `2026-02-28T23:59:59Z`, with a fraction and with any offset; the date alone is its first moment. `None` if it is
 /// not that.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<Time> {
-    let (date, rest) = text.split_at_checked(10)?;
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
-    let (_, _, same_day) = civil(days(year, month.clamp(1, 12), day));
-    if !YEARS.contains(&year) || !(1..=12).contains(&month) || same_day != day {
+    let (written, rest) = text.split_at_checked(10)?;
+    let [year, month, day] = numbers(written, '-', [4, 2, 2])?;
+    if !YEARS.contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    let midnight = days(year, month, day) * DAY_SECONDS * SECOND;
+    let date = days(year, month, day);
+    if civil(date) != (year, month, day) {
+        // That month is shorter.
+        return None;
+    }
+    let midnight = date * DAY_SECONDS * SECOND;
     if rest.is_empty() {
         return Some(Time(midnight));
     }

@@ -64,6 +64,11 @@ pub fn decode<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, Co
         }
         _ => return Err(CodecError::Magic),
     };
+    decode_body(body)
+}
+
+/// Decodes what stands behind the magic and the version.
+pub(crate) fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
     let mut reader = body;
     let mut deserializer = rmp_serde::Deserializer::new(&mut reader);
     let value = T::deserialize(&mut deserializer).map_err(CodecError::Body)?;

@@ -287,6 +287,40 @@ impl StoredMutations {
         }
         codec::decode(MUTATIONS_FORMAT, joined).map_err(StoredError::Codec)
     }
+
+    /// Where in the joined pieces each of the mutations begins; they are all of them, in order. With that, one can be read
+    /// later without the others. `None` if it cannot be told: they were not encoded as we do it.
+    pub fn places(&self, mutations: &[Mutation]) -> Option<Vec<u32>> {
+        let head = codec::encode(MUTATIONS_FORMAT, &()).len() as u64 - 1;
+        let length = |mutation| codec::encode(MUTATIONS_FORMAT, mutation).len() as u64 - head;
+        let lengths: Vec<u64> = mutations.iter().map(length).collect();
+        let mut place = self.bytes.checked_sub(lengths.iter().sum())?;
+        let mut places = Vec::with_capacity(lengths.len());
+        for length in lengths {
+            places.push(u32::try_from(place).ok()?);
+            place += length;
+        }
+        Some(places)
+    }
+
+    /// The numbers of the pieces that have the bytes from `begin` up to `end`, and where the first of them begins.
+    pub fn pieces(&self, begin: u64, end: u64) -> (std::ops::Range<usize>, u64) {
+        let size = CHUNK_BYTES_MAX as u64;
+        let first = begin / size;
+        let after = end.div_ceil(size);
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        (number(first)..number(after), first * size)
+    }
+}
+
+impl Mutation {
+    /// Reads a mutation alone, out of the joined pieces of a large transaction.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode_body(bytes)
+    }
 }
 
 /// Stored mutations that cannot be used.
@@ -371,6 +405,25 @@ mod tests {
             Mutations::Inline(stored.open(&joined).unwrap()),
             event.mutations
         );
+        let Mutations::Inline(mutations) = &event.mutations else {
+            panic!("expected inline mutations");
+        };
+        let places = stored.places(mutations).unwrap();
+        let ends = places[1..]
+            .iter()
+            .copied()
+            .chain([u32::try_from(joined.len()).unwrap()]);
+        for ((begin, end), mutation) in places.iter().zip(ends).zip(mutations) {
+            let own = &joined[*begin as usize..end as usize];
+            assert_eq!(Mutation::decode(own).unwrap(), *mutation);
+            let (pieces, first) = stored.pieces(u64::from(*begin), u64::from(end));
+            assert!(first <= u64::from(*begin) && pieces.end <= encoded.chunks.len());
+            let length: usize = encoded.chunks[pieces]
+                .iter()
+                .map(|(_, piece)| piece.len())
+                .sum();
+            assert!(first + length as u64 >= u64::from(end));
+        }
         joined[100_000] ^= 1;
         assert!(matches!(stored.open(&joined), Err(StoredError::Hash)));
     }

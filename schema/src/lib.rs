@@ -22,6 +22,7 @@ pub mod pki;
 pub mod plugin;
 pub mod reference;
 pub mod rejection;
+pub mod revert;
 pub mod state;
 pub mod template;
 pub mod vault;

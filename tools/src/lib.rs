@@ -11,6 +11,7 @@ mod bench;
 mod broker;
 mod dump;
 mod echo;
+mod history;
 mod keys;
 mod log;
 mod nodes;
@@ -38,12 +39,22 @@ enum Command {
     Up(Box<up::Settings>),
     /// Apply declarative files (Kong's and decK's YAML or JSON, _format_version 1.1 to 3.0) as one transaction
     Apply(apply::Arguments),
-    /// Show what applying declarative files would change
+    /// Show what applying declarative files would change, or what differs between two versions
     Diff(apply::DiffArguments),
     /// Print the configuration as a declarative file
     Dump(dump::Arguments),
     /// Print the log, a line per event; or verify, export, import or trim it
     Log(log::Arguments),
+    /// Show one event: who, when, why, and each field that it changed
+    Show(history::show::Arguments),
+    /// Show for each field of an entity who gave it its value, when and why
+    Blame(history::blame::Arguments),
+    /// Make everything, or what is named, what it was at a version, by one further event
+    Rollback(history::restore::RollbackArguments),
+    /// Take back what one event did, by one further event
+    Undo(history::restore::UndoArguments),
+    /// Find the version that broke a request
+    Bisect(history::bisect::Arguments),
     /// Cut, list, verify and fetch snapshots
     Snapshot(snapshot::Arguments),
     /// List the data planes: what they serve, how far behind they are
@@ -77,6 +88,16 @@ pub fn run() -> ExitCode {
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Log(arguments) => {
             return match log::run(&arguments) {
+                Ok(code) => code,
+                Err(error) => report(&error),
+            };
+        }
+        Command::Show(arguments) => history::show::run(&arguments),
+        Command::Blame(arguments) => history::blame::run(&arguments),
+        Command::Rollback(arguments) => history::restore::rollback(&arguments),
+        Command::Undo(arguments) => history::restore::undo(&arguments),
+        Command::Bisect(arguments) => {
+            return match history::bisect::run(&arguments) {
                 Ok(code) => code,
                 Err(error) => report(&error),
             };

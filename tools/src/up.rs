@@ -75,6 +75,9 @@ pub(crate) struct Settings {
         value_name = "FLAVOR"
     )]
     router_flavor: RouterFlavor,
+    /// Refuse changes that do not say why (the header Sluice-Reason)
+    #[arg(long, env = "SLUICE_UP_REQUIRE_REASON")]
+    require_reason: bool,
     #[command(flatten)]
     logging: LoggingSettings,
 }
@@ -141,6 +144,7 @@ async fn serve(
         admin_hosts: Vec::new(),
         router_flavor: settings.router_flavor,
         admin_gui_url: Vec::new(),
+        require_reason: settings.require_reason,
         access: sluice_cp::start::AccessOptions::default(),
         admin_tls: None,
         log_level: log_level.clone(),

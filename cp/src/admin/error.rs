@@ -5,6 +5,7 @@ use super::answer;
 use super::endpoint::Verb;
 use super::request::Call;
 use crate::access::{Act, Reach, Stranger};
+use crate::history::HistoryError;
 use crate::writer::WriteError;
 use axum::response::Response;
 use http::StatusCode;
@@ -77,6 +78,12 @@ pub(super) enum Problem {
     Conflict(String),
     /// More is asked at a time than is carried out; nothing has changed.
     Busy(&'static str),
+    /// What is to be brought back does not fit what has come since: in general, and each entity.
+    Conflicts(String, Vec<Value>),
+    /// It has been there, but can no longer be told.
+    Gone(String),
+    /// A policy demands a reason for every change.
+    NoReason,
     /// Our mistake; the text is for the log.
     Internal(String),
 }
@@ -86,9 +93,28 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::Refused(Refusal::Rejected(rejection)) => rejection.into(),
             WriteError::Refused(Refusal::Mistaken(mistakes)) => Self::Mistaken(mistakes),
+            WriteError::Refused(refusal @ Refusal::Conflicting(_)) => {
+                Self::Conflict(refusal.to_string())
+            }
             WriteError::Reused => Self::KeyReused,
             WriteError::Unavailable { reason } => Self::Unavailable(reason),
             WriteError::Unknown { reason } => Self::Unknown(reason),
+        }
+    }
+}
+
+impl From<HistoryError> for Problem {
+    fn from(error: HistoryError) -> Self {
+        let reason = error.to_string();
+        match error {
+            HistoryError::Building(..) | HistoryError::Log(_) | HistoryError::Damaged(..) => {
+                Self::Unavailable(reason)
+            }
+            HistoryError::NotYet(..) => Self::Missing(reason),
+            HistoryError::TooEarly(_) | HistoryError::NoSnapshot | HistoryError::Trimmed(_) => {
+                Self::Gone(reason)
+            }
+            HistoryError::Failed(_) => Self::Internal(reason),
         }
     }
 }
@@ -148,7 +174,10 @@ impl Problem {
             | Self::Argument(..)
             | Self::Unknowable
             | Self::Busy(_)
-            | Self::Conflict(_) => {}
+            | Self::Conflict(_)
+            | Self::Conflicts(..)
+            | Self::Gone(_)
+            | Self::NoReason => {}
             Self::Keyring(reason) => {
                 tracing::warn!(reason, request_id, path, "refused a keyring");
             }
@@ -191,6 +220,9 @@ impl Problem {
             | Self::CrossSite
             | Self::Forbidden { .. }
             | Self::Conflict(_)
+            | Self::Conflicts(..)
+            | Self::Gone(_)
+            | Self::NoReason
             | Self::Keyring(_)
             | Self::Internal(_) => {}
         }
@@ -216,6 +248,7 @@ impl Problem {
             | Self::TooManyArguments
             | Self::Header(..)
             | Self::Argument(..)
+            | Self::NoReason
             | Self::Keyring(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyLost => StatusCode::REQUEST_TIMEOUT,
@@ -227,7 +260,8 @@ impl Problem {
             Self::Unavailable(_) | Self::Unknown(_) | Self::Busy(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::Conflicts(..) => StatusCode::CONFLICT,
+            Self::Gone(_) => StatusCode::GONE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -283,12 +317,26 @@ impl Problem {
                 "It is not known whether the change was stored; read it back, or repeat the \
                  request with the same Idempotency-Key: {reason}"
             ),
-            Self::Conflict(reason) | Self::Missing(reason) | Self::Bad(reason) => reason.clone(),
             Self::Busy(reason) => (*reason).to_owned(),
+            Self::Conflict(reason)
+            | Self::Gone(reason)
+            | Self::Missing(reason)
+            | Self::Bad(reason) => reason.clone(),
+            Self::Conflicts(message, conflicts) => {
+                return json!({ "message": message, "conflicts": conflicts });
+            }
+            Self::NoReason => return no_reason().body(),
             Self::Internal(_) => "An unexpected error occurred".to_owned(),
         };
         json!({ "message": message })
     }
+}
+
+/// Kong's error of a field that must be given.
+fn no_reason() -> Rejection {
+    let message =
+        "say why in the header Sluice-Reason: this control plane demands a reason for every change";
+    Rejection::field("reason", message)
 }
 
 /// Kong's error of an invalid declarative file, and all mistakes with their places.

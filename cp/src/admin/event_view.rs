@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use sluice_replica::log::Record;
 use sluice_schema::decide::Outcome;
 use sluice_schema::event::{Event, Mutation, Mutations};
+use sluice_schema::kind::Kind;
+use sluice_schema::mask::mask;
 use sluice_schema::version::Version;
 
 /// How much of an event is shown.
@@ -17,16 +19,29 @@ use sluice_schema::version::Version;
 pub(super) enum Detail {
     /// What it is about.
     Summary,
-    /// What it says.
+    /// What it says, without secrets.
     Full,
+    /// What it says, as it is stored.
+    Stored,
 }
 
 /// A record of the log.
 pub(super) fn record(record: &Record, detail: Detail) -> Value {
-    let mut shown = match Event::decode(&record.event) {
-        Ok(event) => event_object(&event, detail),
-        Err(error) => Map::from_iter([("error".to_owned(), error.to_string().into())]),
-    };
+    match Event::decode(&record.event) {
+        Ok(event) => decoded(record, &event, detail),
+        Err(error) => {
+            let error = Map::from_iter([("error".to_owned(), error.to_string().into())]);
+            with_place(record, error)
+        }
+    }
+}
+
+/// A record of the log that holds this event.
+pub(super) fn decoded(record: &Record, event: &Event, detail: Detail) -> Value {
+    with_place(record, event_object(event, detail))
+}
+
+fn with_place(record: &Record, mut shown: Map<String, Value>) -> Value {
     shown.insert("version".to_owned(), record.version.0.into());
     let key = record
         .signature
@@ -129,8 +144,13 @@ fn mutation(mutation: &Mutation, detail: Detail) -> Value {
         if let Some(name) = plan::name(&fields) {
             shown["name"] = name.into();
         }
-        if detail == Detail::Full {
-            shown["body"] = fields.into();
+        match detail {
+            Detail::Summary => {}
+            Detail::Full => {
+                let kind = Kind::from_name(key.kind.as_str());
+                shown["body"] = mask(kind, &fields, None).into();
+            }
+            Detail::Stored => shown["body"] = fields.into(),
         }
     }
     shown

@@ -69,6 +69,10 @@ pub(super) fn body(call: &Call<'_>, data: Vec<Value>, last: Option<String>) -> V
             query.append_pair(name, value);
         }
     }
+    if call.query.get("at").is_some() {
+        // A time is another version a moment later.
+        query.append_pair("at", &call.inside.state.version().to_string());
+    }
     let path = call.head.uri.path().trim_end_matches('/');
     json!({ "data": data, "next": format!("{path}?{}", query.finish()), "offset": offset })
 }

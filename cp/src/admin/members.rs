@@ -264,7 +264,7 @@ fn already_joined(
         WriteError::Refused(Refusal::Rejected(rejection)) => {
             rejection.code == Code::UniqueViolation
         }
-        WriteError::Refused(Refusal::Mistaken(_))
+        WriteError::Refused(Refusal::Mistaken(_) | Refusal::Conflicting(_))
         | WriteError::Reused
         | WriteError::Unavailable { .. }
         | WriteError::Unknown { .. } => false,

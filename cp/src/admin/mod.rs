@@ -10,12 +10,15 @@ mod answer;
 mod apply;
 mod config;
 mod debug;
+mod diff;
 mod endpoint;
 mod entities;
 mod error;
 mod event_view;
+mod events;
 mod guard;
 mod health;
+mod history;
 mod info;
 mod inside;
 mod keyring;
@@ -23,10 +26,12 @@ mod list;
 mod log;
 mod members;
 mod metrics;
+mod moment;
 mod nodes;
 mod openapi;
 mod plan;
 mod request;
+mod restore;
 mod schemas;
 mod service;
 mod snapshots;
@@ -35,6 +40,8 @@ pub(crate) mod tls;
 mod wait;
 mod warnings;
 mod workspaces;
+
+pub(crate) use plan::name as name_of;
 
 use crate::ControlPlane;
 use crate::access::{Act, Reach};
@@ -147,6 +154,9 @@ async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {
         workspace,
         endpoint,
     } = location;
+    if let Some(verb) = Verb::parse(&call.head.method) {
+        moment::enter(call, &endpoint, verb).await?;
+    }
     workspaces::enter(call, workspace.as_deref(), &endpoint)?;
     let verbs = endpoint.verbs();
     if call.head.method == Method::OPTIONS {
@@ -225,6 +235,7 @@ async fn respond_fixed(
     body: Body,
 ) -> Result<Response, Problem> {
     let first = variable.first().copied().unwrap_or_default();
+    let second = variable.get(1).copied().unwrap_or_default();
     match fixed {
         Fixed::Root => Ok(info::root(call)),
         Fixed::Status => Ok(info::status(call)),
@@ -256,10 +267,7 @@ async fn respond_fixed(
         Fixed::Dump => apply::dump(call).await,
         Fixed::UpstreamHealth => health::show(call, first).await,
         Fixed::TargetsAll => health::all(call, first).await,
-        Fixed::TargetHealth => {
-            let target = variable.get(1).copied().unwrap_or_default();
-            health::set(call, first, target)
-        }
+        Fixed::TargetHealth => health::set(call, first, second),
         Fixed::WorkspaceMeta => workspaces::meta(call, first).await,
         Fixed::LogLevel => Ok(debug::log_level(call)),
         Fixed::LogLevelChange => debug::set_log_level(call, first),
@@ -267,9 +275,15 @@ async fn respond_fixed(
         Fixed::LogHead => Ok(log::head(call).await),
         Fixed::LogKeyring if verb == Verb::Get => Ok(keyring::show(call)),
         Fixed::LogKeyring => keyring::take_up(call, body).await,
-        Fixed::LogEvents => log::events(call).await,
-        Fixed::LogWatch => log::watch(call),
-        Fixed::LogEvent => log::event(call, first).await,
+        Fixed::LogWatch => events::watch(call).await,
+        Fixed::LogEvents => events::list(call).await,
+        Fixed::LogEvent => events::one(call, first).await,
+        Fixed::History => history::show(call, first, second).await,
+        Fixed::Blame => history::blame(call, first, second).await,
+        Fixed::LogDiff => diff::show(call).await,
+        Fixed::LogState => Ok(diff::state(call)),
+        Fixed::Rollback => restore::rollback(call, body).await,
+        Fixed::Undo => restore::undo(call, body).await,
         Fixed::Snapshots if verb == Verb::Get => snapshots::list(call).await,
         Fixed::Snapshots => snapshots::cut(call).await,
         Fixed::Trim => snapshots::trim(call, body).await,

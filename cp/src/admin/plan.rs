@@ -1,9 +1,10 @@
-//! What a command would change, field by field and without secrets, for people to read before they say yes.
+//! What entities were and are, field by field and without secrets, for people to read: what a command would change, what an
+//! event has changed, what differs between two versions.
 
 use crate::writer::Written;
 use serde_json::{Map, Value, json};
 use sluice_schema::difference::difference;
-use sluice_schema::entity::{Key, Workspace};
+use sluice_schema::entity::{Body, Key, Workspace};
 use sluice_schema::event::{Event, Mutation, Mutations};
 use sluice_schema::field::Auto;
 use sluice_schema::kind::Kind;
@@ -22,7 +23,7 @@ const NAMES: [&str; 7] = [
 ];
 
 /// What names an entity, unless nothing does that may be shown.
-pub(super) fn name(fields: &Map<String, Value>) -> Option<&str> {
+pub(crate) fn name(fields: &Map<String, Value>) -> Option<&str> {
     NAMES.iter().find_map(|name| fields.get(*name)?.as_str())
 }
 
@@ -33,19 +34,27 @@ pub(super) fn mutations(event: &Event, written: &Written) -> Option<Value> {
         return None;
     };
     let base = written.base.as_deref()?;
-    let one = |mutation: &Mutation| describe(mutation, base, &written.state);
+    let one = |mutation: &Mutation| {
+        let key = mutation.key();
+        let before = base.get(&key).map(|entry| &entry.body);
+        describe(&key, before, mutation.body(), [&written.state, base])
+    };
     Some(mutations.iter().map(one).collect())
 }
 
-fn describe(mutation: &Mutation, base: &State, state: &State) -> Value {
-    let key = mutation.key();
+/// What an entity was and is. What it belongs to is looked up in `states`.
+pub(super) fn describe(
+    key: &Key,
+    before: Option<&Body>,
+    after: Option<&Body>,
+    states: [&State; 2],
+) -> Value {
     let kind = Kind::from_name(key.kind.as_str());
-    let before = base.get(&key).and_then(|entry| entry.body.fields().ok());
-    let after = mutation.body().and_then(|body| body.fields().ok());
-    let operation = match mutation {
-        Mutation::Put(_) => "put",
-        Mutation::Delete(_) => "delete",
+    let operation = match after {
+        Some(_) => "put",
+        None => "delete",
     };
+    let [before, after] = [before, after].map(|body| body.and_then(|body| body.fields().ok()));
     let mut shown = json!({
         "op": operation,
         "kind": key.kind.as_str(),
@@ -62,7 +71,7 @@ fn describe(mutation: &Mutation, base: &State, state: &State) -> Value {
         shown["name"] = name.into();
     }
     if let Some(kind) = kind {
-        let parents = parents(kind, &key, &fields, [state, base]);
+        let parents = parents(kind, key, &fields, states);
         if !parents.is_empty() {
             shown["of"] = parents.into();
         }
@@ -71,18 +80,24 @@ fn describe(mutation: &Mutation, base: &State, state: &State) -> Value {
 }
 
 /// The fields that differ, but for those that every write changes.
-fn changes(kind: Option<Kind>, before: &Map<String, Value>, after: &Map<String, Value>) -> Value {
+pub(super) fn changes(
+    kind: Option<Kind>,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+) -> Value {
     let masked = [mask(kind, before, None), mask(kind, after, Some(before))];
-    let automatic = |path: &str| {
-        let field = kind.and_then(|kind| kind.schema().field(path));
-        let auto = field.and_then(|field| field.auto);
-        matches!(auto, Some(Auto::Updated | Auto::UpdatedMillis))
-    };
     let [before, after] = &masked;
     let list = difference(before, after).into_iter();
-    list.filter(|change| !automatic(&change.path))
+    list.filter(|change| !is_automatic(kind, &change.path))
         .map(|change| json!({"path": change.path, "before": change.before, "after": change.after}))
         .collect()
+}
+
+/// Whether every write changes the field.
+pub(super) fn is_automatic(kind: Option<Kind>, path: &str) -> bool {
+    let field = kind.and_then(|kind| kind.schema().field(path));
+    let auto = field.and_then(|field| field.auto);
+    matches!(auto, Some(Auto::Updated | Auto::UpdatedMillis))
 }
 
 /// What the entity belongs to, by name where there is one: `{"service": "catalog"}`.

@@ -98,9 +98,14 @@ impl<'a> Call<'a> {
         };
         let peer = self.head.extensions.get::<ConnectInfo<Peer>>();
         let address = peer.map(|ConnectInfo(peer)| peer.address.ip().to_string());
+        let reason = self.header("sluice-reason")?;
+        let demanded = self.admin.control_plane.info.require_reason;
+        if demanded && reason.is_none() && !self.query.flag("dry_run")? {
+            return Err(Problem::NoReason);
+        }
         Ok(Request {
             actor: Actor { name, via, address },
-            reason: self.header("sluice-reason")?,
+            reason,
             request_id: Some(self.request_id.clone()),
             idempotency: self.idempotency()?,
             router_flavor: self.admin.control_plane.info.router_flavor,
@@ -308,6 +313,12 @@ impl Query {
             .iter()
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// All names and values, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.0.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether something is switched on.

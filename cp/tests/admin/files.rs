@@ -132,7 +132,7 @@ async fn a_dry_run_shows_the_event_and_appends_nothing() {
 }
 
 #[tokio::test]
-async fn a_large_file_is_one_event_whose_mutations_are_counted() {
+async fn a_large_file_is_one_event_of_which_each_entity_can_be_read_and_taken_back() {
     let server = Server::start().await;
     let name = "x".repeat(500);
     let consumers: Vec<Value> = (0..1500)
@@ -143,10 +143,32 @@ async fn a_large_file_is_one_event_whose_mutations_are_counted() {
     assert_eq!(answer.json()["created"], 1500, "{}", answer.text);
     let path = format!("/log/events/{}", answer.version());
     let (_, event) = server.check("GET", &path, Value::Null).await;
+    let shown = event["mutations"].as_array().unwrap().len();
+    assert_eq!((shown, &event["mutations_count"]), (1000, &json!(1500)));
+    let (_, list) = server.check("GET", "/log/events?size=1", Value::Null).await;
+    let counted = &list["data"][0];
     assert_eq!(
-        (&event["mutations"], &event["mutations_count"]),
+        (&counted["mutations"], &counted["mutations_count"]),
         (&Value::Null, &json!(1500))
     );
+    for number in [0, 700, 1499] {
+        let path = format!("/log/history/consumer/{name}{number}");
+        let (_, history) = server.check("GET", &path, Value::Null).await;
+        let step = &history["data"][0];
+        assert_eq!(
+            (&step["op"], &step["version"]),
+            (&json!("created"), &json!(answer.version()))
+        );
+        let changes = step["changes"].as_array().unwrap();
+        let username = changes.iter().find(|change| change["path"] == "username");
+        assert_eq!(username.unwrap()["after"], format!("{name}{number}"));
+    }
+    let one = format!("/consumers/{name}700");
+    server.check("DELETE", &one, Value::Null).await;
+    let back = json!({"to": answer.version()});
+    let (status, done) = server.check("POST", "/log/rollback", back).await;
+    assert_eq!((status, &done["created"]), (200, &json!(1)), "{done}");
+    assert_eq!(server.check("GET", &one, Value::Null).await.0, 200);
 }
 
 #[tokio::test]

@@ -71,6 +71,13 @@ impl Server {
         Self::start_on(keychain, |source| source).await
     }
 
+    /// The same as the first, refusing changes that do not say why.
+    pub(crate) async fn start_demanding_reasons() -> Self {
+        let key = SigningKey::from_seed([1; 32]);
+        let keychain = Keychain::fixed(key.trusted());
+        Self::start_changed(keychain, |parts| parts.require_reason = true).await
+    }
+
     /// The same, on what `wrap` makes of the log.
     pub(crate) async fn start_on(keychain: Keychain, wrap: impl FnOnce(Source) -> Source) -> Self {
         Self::start_changed(keychain, |parts| parts.source = wrap(parts.source.clone())).await
@@ -96,6 +103,7 @@ impl Server {
             admin_gui_url: vec!["https://manager.example:8445".to_owned()],
             access: AccessOptions::default(),
             admin_tls: None,
+            require_reason: false,
             log_level: LogLevel::default(),
             data_dir: directory.path().join("data"),
             keychain,

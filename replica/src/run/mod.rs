@@ -26,7 +26,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, OptionFuture};
 use futures::stream::BoxStream;
 use loading::Loading;
-pub(crate) use resolve::{ResolveError, resolve};
+pub use resolve::{ResolveError, resolve};
 use saving::SAVE_DELAY;
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};

@@ -5,7 +5,10 @@ use sluice_schema::event::{Event, Mutations, StoredError};
 use sluice_schema::version::Version;
 
 /// An event whose mutations are inline, fetched from the chunk store if need be.
-pub(crate) async fn resolve(chunks: &dyn Chunks, event: Event) -> Result<Event, ResolveError> {
+///
+/// # Errors
+/// If they cannot be fetched now, are gone, or are not those that were signed.
+pub async fn resolve(chunks: &dyn Chunks, event: Event) -> Result<Event, ResolveError> {
     let Mutations::Stored(stored) = &event.mutations else {
         return Ok(event);
     };
@@ -25,11 +28,14 @@ pub(crate) async fn resolve(chunks: &dyn Chunks, event: Event) -> Result<Event, 
 
 /// Why the mutations of a large transaction are not here.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ResolveError {
+pub enum ResolveError {
+    /// The chunk store cannot be read now.
     #[error("could not read the mutations of a large transaction")]
     Log(#[source] LogError),
+    /// They are gone, or the copy that was asked is behind.
     #[error("the mutations of version {0} are missing from the chunk store")]
     Missing(Version),
+    /// What is there is something else.
     #[error("the mutations of a large transaction are not the ones that were signed")]
     Stored(#[source] StoredError),
 }

@@ -47,9 +47,14 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn put(&mut self, key: &Key, fields: &Map<String, Value>) {
+        self.put_body(key, Body::encode(fields));
+    }
+
+    /// Puts a body as it is.
+    pub(super) fn put_body(&mut self, key: &Key, body: Body) {
         let entry = Entry {
             version: self.base.version().next(),
-            body: Body::encode(fields),
+            body,
         };
         self.state.insert(key.clone(), entry);
         self.touched.insert(key.clone(), ());

@@ -9,12 +9,14 @@ mod membership;
 mod names;
 mod precondition;
 mod protocols;
+mod restore;
 mod workspaces;
 mod write;
 
 pub use apply::{Applied, Mistake, Plan};
 pub use membership::{Membership, MembershipChange};
 pub use precondition::{Precondition, Tags, entity_tag};
+pub use restore::{Conflict, ConflictReason, Former, Restoration, Restore};
 pub use write::{Action, Scope, Selector, Write};
 
 use crate::entity::{Key, Workspace};
@@ -35,6 +37,8 @@ pub enum Command {
     Membership(Box<Membership>),
     /// A declarative file, as one transaction.
     Apply(Box<Plan>),
+    /// Entities brought back to what they were.
+    Restore(Box<Restore>),
 }
 
 impl Command {
@@ -44,6 +48,7 @@ impl Command {
             Self::Write(write) => &write.workspace,
             Self::Membership(membership) => &membership.workspace,
             Self::Apply(plan) => &plan.workspace,
+            Self::Restore(restore) => &restore.workspace,
         }
     }
 }
@@ -100,7 +105,7 @@ pub enum Outcome {
     Updated(Key),
     /// An entity that is gone, or was not there.
     Deleted,
-    /// A declarative file.
+    /// A declarative file, or entities brought back.
     Applied(Applied),
 }
 
@@ -113,6 +118,9 @@ pub enum Refusal {
     /// A declarative file, with everything that is wrong in it.
     #[error("{} mistakes in the file", .0.len())]
     Mistaken(Vec<Mistake>),
+    /// Entities that cannot be brought back, each with why.
+    #[error("{} entities cannot be brought back", .0.len())]
+    Conflicting(Vec<Conflict>),
 }
 
 /// The clock, the chance and the rules of one decision.
@@ -140,6 +148,14 @@ pub fn decide(state: &State, command: Command, origin: &Origin) -> Result<Decisi
         Command::Membership(change) => membership::decide(&mut draft, &change, inputs)?,
         Command::Apply(plan) => {
             let applied = apply::decide(&mut draft, *plan, inputs).map_err(Refusal::Mistaken)?;
+            (
+                Outcome::Applied(applied),
+                format!("default.batch.{}", origin.id),
+            )
+        }
+        Command::Restore(restore) => {
+            let applied =
+                restore::decide(&mut draft, *restore, inputs).map_err(Refusal::Conflicting)?;
             (
                 Outcome::Applied(applied),
                 format!("default.batch.{}", origin.id),

@@ -65,6 +65,7 @@ impl World {
             }
             Err(Refusal::Mistaken(mistakes)) => Err(mistakes),
             Err(Refusal::Rejected(rejection)) => panic!("{}", rejection.message),
+            Err(Refusal::Conflicting(conflicts)) => panic!("{conflicts:?}"),
         }
     }
 

@@ -366,6 +366,7 @@ fn describe(command: &Command) -> String {
             membership.groups.len()
         ),
         Command::Apply(plan) => format!("apply {} entities", plan.document.desired.len()),
+        Command::Restore(restore) => format!("bring back {} entities", restore.entities.len()),
     }
 }
 

@@ -1,10 +1,11 @@
 //! `sluice apply` and `sluice diff`.
 
 mod files;
-mod plan;
+pub(crate) mod plan;
 mod template;
 
 use crate::admin::{Answer, Connection, workspace_path};
+use crate::history::{compare, is_coloured};
 use crate::say;
 use crate::wait;
 use anyhow::bail;
@@ -29,10 +30,6 @@ const EXIT_TROUBLE: u8 = 2;
 struct Source {
     #[command(flatten)]
     connection: Connection,
-    /// Files; directories, for all .yaml, .yml and .json files below them; - for standard input. Several are applied together,
-    /// as one transaction
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
     /// Delete entities that are not in the files. With _info.select_tags, only those that carry the tags
     #[arg(long)]
     prune: bool,
@@ -59,6 +56,10 @@ something to do. With --wait: 2 if it is stored, but not served by as many data 
 pub(crate) struct Arguments {
     #[command(flatten)]
     source: Source,
+    /// Files; directories, for all .yaml, .yml and .json files below them; - for standard input. Several are applied together,
+    /// as one transaction
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -85,6 +86,8 @@ const DIFF_EXAMPLES: &str = "\
 Examples:
   sluice diff shop.yaml           what sluice apply shop.yaml would change
   sluice diff --prune config/     also what --prune would delete
+  sluice diff --from 812          what has changed since version 812
+  sluice diff --from 1d --to 2h   what had changed between a day ago and two hours ago
 
 Exit status: 0 if there is no difference, 1 if there is one, 2 if it cannot be told.";
 
@@ -94,6 +97,16 @@ Exit status: 0 if there is no difference, 1 if there is one, 2 if it cannot be t
 pub(crate) struct DiffArguments {
     #[command(flatten)]
     source: Source,
+    /// Files; directories, for all .yaml, .yml and .json files below them; - for standard input. Several are compared together,
+    /// as one transaction
+    #[arg(value_name = "FILE", required_unless_present = "from")]
+    files: Vec<PathBuf>,
+    /// Compare this version (or time) with --to, instead of files with what is there
+    #[arg(long, value_name = "VERSION|TIME", conflicts_with_all = ["files", "prune"])]
+    from: Option<String>,
+    /// The version or time to compare with [default: latest]
+    #[arg(long, value_name = "VERSION|TIME", requires = "from")]
+    to: Option<String>,
     /// Print the control plane's answer as JSON
     #[arg(long)]
     json: bool,
@@ -102,7 +115,7 @@ pub(crate) struct DiffArguments {
 /// Applies files.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.dry_run {
-        let counts = show_plan(&arguments.source, arguments.json)?;
+        let counts = show_plan(&arguments.source, &arguments.files, arguments.json)?;
         return Ok(match arguments.detailed_exitcode && counts.differ() {
             true => ExitCode::from(EXIT_CHANGES),
             false => ExitCode::SUCCESS,
@@ -115,7 +128,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         headers.push(("sluice-reason", reason));
     }
     let began = Instant::now();
-    let answer = arguments.source.send("applying", false, &headers)?;
+    let answer = arguments
+        .source
+        .send(&arguments.files, "applying", false, &headers)?;
     say(&summary(&answer.body, began.elapsed()))?;
     if arguments.wait {
         let version = answer.body["version"].as_u64().unwrap_or(0).to_string();
@@ -131,9 +146,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Shows what applying files would change.
 pub(crate) fn diff(arguments: &DiffArguments) -> ExitCode {
-    match show_plan(&arguments.source, arguments.json) {
-        Ok(counts) if counts.differ() => ExitCode::from(EXIT_DIFFERENT),
-        Ok(_) => ExitCode::SUCCESS,
+    let source = &arguments.source;
+    let differ = match &arguments.from {
+        None => show_plan(source, &arguments.files, arguments.json).map(Counts::differ),
+        Some(from) => {
+            let range = compare::Range {
+                from,
+                to: arguments.to.as_deref(),
+                workspace: source.workspace.as_deref(),
+            };
+            compare::run(&source.connection, &range, arguments.json)
+        }
+    };
+    match differ {
+        Ok(true) => ExitCode::from(EXIT_DIFFERENT),
+        Ok(false) => ExitCode::SUCCESS,
         Err(error) => {
             crate::report(&error);
             ExitCode::from(EXIT_TROUBLE)
@@ -141,9 +168,9 @@ pub(crate) fn diff(arguments: &DiffArguments) -> ExitCode {
     }
 }
 
-fn show_plan(source: &Source, json: bool) -> anyhow::Result<Counts> {
-    let answer = source.send("comparing", true, &[])?;
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+fn show_plan(source: &Source, files: &[PathBuf], json: bool) -> anyhow::Result<Counts> {
+    let answer = source.send(files, "comparing", true, &[])?;
+    let colour = is_coloured();
     match json {
         true => say(&serde_json::to_string_pretty(&answer.body)?)?,
         false => say(&plan::render(&answer.body, colour))?,
@@ -153,9 +180,15 @@ fn show_plan(source: &Source, json: bool) -> anyhow::Result<Counts> {
 
 impl Source {
     /// Sends the files. Warnings go to standard error.
-    fn send(&self, doing: &str, dry_run: bool, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    fn send(
+        &self,
+        files: &[PathBuf],
+        doing: &str,
+        dry_run: bool,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Answer> {
         let spinner = spinner("reading".to_owned());
-        let bundle = Bundle::read(&self.files, &|name| std::env::var(name).ok())?;
+        let bundle = Bundle::read(files, &|name| std::env::var(name).ok())?;
         spinner.set_message(format!("{doing} {}", bundle.label()));
         let query = format!(
             "prune={}&dry_run={}",

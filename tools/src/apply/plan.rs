@@ -40,16 +40,30 @@ const ADDED: Sign = Sign('+', "32");
 const CHANGED: Sign = Sign('~', "33");
 const REMOVED: Sign = Sign('-', "31");
 
-/// The plan in the answer to a dry run: a line an entity, below it one a field.
-pub(super) fn render(body: &Value, colour: bool) -> String {
-    let mut blocks: Vec<([String; 3], String)> = body["event"]["mutations"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|mutation| (order(mutation), block(mutation, colour)))
+/// Which fields of an entity are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fields {
+    /// Those that differ.
+    Changed,
+    /// Also all of one that is new or goes.
+    All,
+}
+
+/// A line an entity, below it one a field, in the order of kinds and names.
+pub(crate) fn changes(mutations: &[Value], fields: Fields, colour: bool) -> String {
+    let mut blocks: Vec<([String; 3], String)> = mutations
+        .iter()
+        .map(|mutation| (order(mutation), block(mutation, fields, colour)))
         .collect();
     blocks.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut text: String = blocks.into_iter().map(|(_, block)| block).collect();
+    blocks.into_iter().map(|(_, block)| block).collect()
+}
+
+/// The plan in the answer to a dry run: a line an entity, below it one a field.
+pub(crate) fn render(body: &Value, colour: bool) -> String {
+    let none = Vec::new();
+    let mutations = body["event"]["mutations"].as_array().unwrap_or(&none);
+    let mut text = changes(mutations, Fields::Changed, colour);
     let Counts {
         created,
         updated,
@@ -94,11 +108,11 @@ fn belongs(mutation: &Value) -> String {
     }
 }
 
-fn block(mutation: &Value, colour: bool) -> String {
+fn block(mutation: &Value, fields: Fields, colour: bool) -> String {
     let sign = match (mutation["op"].as_str(), mutation["before"].is_null()) {
         (Some("delete"), _) => REMOVED,
-        (_, true) => ADDED,
-        (_, false) => CHANGED,
+        (_, true) if mutation.get("before").is_some() => ADDED,
+        (_, _) => CHANGED,
     };
     let kind = text(&mutation["kind"]);
     let title = format!("{kind} {}{}", label(mutation), belongs(mutation));
@@ -114,6 +128,21 @@ fn block(mutation: &Value, colour: bool) -> String {
                 format!("{path}: {} -> {}", shown(before), shown(after)),
             ),
         };
+        block += &line("    ", sign, &told, colour);
+    }
+    // What was before is not always known.
+    let known = mutation.get("before").is_some();
+    let whole = match sign {
+        Sign('+', _) if known => mutation["body"].as_object(),
+        Sign('-', _) => mutation["before"].as_object(),
+        _ => None,
+    };
+    for (name, value) in whole
+        .filter(|_| fields == Fields::All)
+        .into_iter()
+        .flatten()
+    {
+        let told = format!("{name}: {}", shown(value));
         block += &line("    ", sign, &told, colour);
     }
     block

@@ -3,6 +3,7 @@
 mod admin;
 mod client;
 mod fleet;
+mod history;
 mod propagate;
 mod proxy;
 mod recover;
@@ -32,6 +33,8 @@ enum Command {
     Fleet(fleet::Arguments),
     /// What a snapshot costs, and how a data plane comes back: from its store, from nothing, after a gap
     Recover(recover::Arguments),
+    /// What looking back costs: the history of one entity among many events, the way back from a change of many
+    History(history::Arguments),
 }
 
 /// Measures.
@@ -42,6 +45,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
+        Command::History(arguments) => history::run(&arguments),
     }
 }
 

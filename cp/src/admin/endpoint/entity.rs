@@ -1,6 +1,6 @@
 //! The paths of entities, as their descriptors give them.
 
-use super::operation::{Argument, DRY_RUN, Gives, OFFSET, Operation, SIZE, Takes, Verb};
+use super::operation::{AT, Argument, DRY_RUN, Gives, OFFSET, Operation, SIZE, Takes, Verb};
 use super::{Described, Endpoint};
 use crate::admin::members::Side;
 use sluice_schema::decide::{Scope, Selector};
@@ -14,9 +14,11 @@ pub(in crate::admin) struct Place {
 }
 
 const TAGS: Argument = Argument::text("tags", "Only those with all of `a,b`, or one of `a/b`");
-const ITEM_PROBLEMS: &[u16] = &[304, 400, 403, 404, 412];
+const ITEM_PROBLEMS: &[u16] = &[304, 400, 403, 404, 410, 412, 503];
+const LIST_PROBLEMS: &[u16] = &[400, 403, 404, 410, 503];
 
 const GET_ITEM: Operation = Operation::get("Read one")
+    .query(&[AT])
     .gives(200, Gives::Entity)
     .others(ITEM_PROBLEMS);
 const PUT_ITEM: Operation = Operation::change(Verb::Put, "Create or replace one")
@@ -34,8 +36,9 @@ const LEAVE: Operation = Operation::change(Verb::Delete, "Leave")
 
 pub(super) const COLLECTION: &[Operation] = &[
     Operation::get("List")
-        .query(&[SIZE, OFFSET, TAGS])
-        .gives(200, Gives::Page),
+        .query(&[SIZE, OFFSET, TAGS, AT])
+        .gives(200, Gives::Page)
+        .others(LIST_PROBLEMS),
     Operation::change(Verb::Post, "Create")
         .query(&[DRY_RUN])
         .takes(Takes::Entity)
@@ -54,8 +57,9 @@ pub(super) const ITEM: &[Operation] = &[
 pub(super) const PARENT: &[Operation] = &[GET_ITEM, PUT_ITEM, PATCH_ITEM];
 pub(super) const MEMBERS: &[Operation] = &[
     Operation::get("List who belongs together")
-        .query(&[SIZE, OFFSET])
-        .gives(200, Gives::Page),
+        .query(&[SIZE, OFFSET, AT])
+        .gives(200, Gives::Page)
+        .others(LIST_PROBLEMS),
     Operation::change(Verb::Post, "Join")
         .query(&[DRY_RUN])
         .takes(Takes::Object)

@@ -173,3 +173,7 @@ pub(super) const SIZE: Argument = Argument::number("size", "Elements of a page, 
 pub(super) const OFFSET: Argument = Argument::text("offset", "Where the page before ended");
 pub(super) const DRY_RUN: Argument =
     Argument::flag("dry_run", "Decide and show the event, but append nothing");
+pub(super) const AT: Argument = Argument::text(
+    "at",
+    "What was there at this version or time: a number, a time in the form of RFC 3339, or how long ago (10m, 2h, 7d)",
+);

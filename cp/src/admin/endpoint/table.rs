@@ -1,7 +1,7 @@
 //! The paths that do not follow from descriptors.
 
 use super::operation::{
-    Argument, DRY_RUN, Gives, OFFSET, Operation, SIZE, Takes, Verb, WRITE_PROBLEMS,
+    AT, Argument, DRY_RUN, Gives, OFFSET, Operation, SIZE, Takes, Verb, WRITE_PROBLEMS,
 };
 use super::{Described, Endpoint, Need};
 use crate::access::Act;
@@ -11,6 +11,7 @@ use sluice_schema::kind::Kind;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::admin) enum Fixed {
     Apply,
+    Blame,
     Cache,
     CacheEntry,
     ClusterLogLevel,
@@ -20,12 +21,15 @@ pub(in crate::admin) enum Fixed {
     DataPlanes,
     Dump,
     Endpoints,
+    History,
+    LogDiff,
     LogEvent,
     LogEvents,
     LogHead,
     LogKeyring,
     LogLevel,
     LogLevelChange,
+    LogState,
     LogWatch,
     Metrics,
     Nodes,
@@ -33,6 +37,7 @@ pub(in crate::admin) enum Fixed {
     OpenApi,
     PluginSchema,
     PluginsEnabled,
+    Rollback,
     Root,
     Schema,
     Snapshots,
@@ -45,6 +50,7 @@ pub(in crate::admin) enum Fixed {
     TargetsAll,
     Timers,
     Trim,
+    Undo,
     UpstreamHealth,
     Validate,
     ValidatePlugin,
@@ -83,8 +89,37 @@ const WAIT_TIMEOUT: Argument = Argument::text(
     "Seconds (30) or milliseconds (500ms) to wait, 600 at most",
 );
 const LOG_PROBLEMS: &[u16] = &[400, 403, 404, 503];
+const PAST_PROBLEMS: &[u16] = &[400, 403, 404, 410, 503];
+/// What bringing something back may answer if it does not work.
+const RESTORE_PROBLEMS: &[u16] = &[400, 403, 404, 408, 409, 410, 413, 422, 503];
 const PRUNE: Argument = Argument::flag("prune", "Delete what is not in the file");
 const FROM: Argument = Argument::number("from", "The first version");
+const TO: Argument = Argument::number("to", "The last version");
+const NEWEST: Argument = Argument::flag("newest", "The newest first");
+const ENTITY: Argument = Argument::text(
+    "entity",
+    "Only events that touched this entity: its kind, and its name or id, as in service/checkout; also one that is gone",
+);
+const KIND: Argument = Argument::text("kind", "Only events that touched entities of this kind");
+const WORKSPACE: Argument = Argument::text(
+    "workspace",
+    "Only what is in this workspace; all of them if not given",
+);
+const ACTOR: Argument = Argument::text("actor", "Only events by this actor");
+const REASON: Argument = Argument::text("reason", "Only events with this in their reason");
+const SINCE: Argument = Argument::text(
+    "since",
+    "Only events from this time on: in the form of RFC 3339, or how long ago (10m, 2h, 7d)",
+);
+const UNTIL: Argument = Argument::text("until", "Only events up to this time");
+const BODIES: Argument = Argument::flag(
+    "bodies",
+    "Show bodies as they are stored, with their secrets",
+);
+const FROM_MOMENT: Argument = Argument::text("from", "A version, a time, how long ago, or latest");
+const TO_MOMENT: Argument = Argument::text("to", "The same; latest if not given");
+const FORMAT: Argument = Argument::text("format", "json or yaml");
+const SELECT_TAGS: Argument = Argument::text("select_tags", "Only entities with all of these tags");
 const FOLLOW: Argument = Argument::flag("follow", "Go on with what comes, one event a line");
 const TIMEOUT: Argument = Argument::number(
     "timeout",
@@ -245,7 +280,9 @@ const TABLE: &[Row] = &[
         "/config",
         Fixed::Config,
         &[
-            Operation::get("Everything, as the text of a declarative file"),
+            Operation::get("Everything, as the text of a declarative file")
+                .query(&[AT])
+                .others(PAST_PROBLEMS),
             Operation::change(Verb::Post, "Replace everything by a declarative file")
                 .query(&[CHECK_HASH])
                 .takes(Takes::Raw("application/yaml"))
@@ -265,7 +302,9 @@ const TABLE: &[Row] = &[
     row(
         "/dump",
         Fixed::Dump,
-        &[Operation::get("Everything, as a declarative file")],
+        &[Operation::get("Everything, as a declarative file")
+            .query(&[FORMAT, SELECT_TAGS, AT])
+            .others(PAST_PROBLEMS)],
     ),
     row(
         "/nodes",
@@ -338,7 +377,10 @@ const TABLE: &[Row] = &[
         "/log/events",
         Fixed::LogEvents,
         &[Operation::get("Events")
-            .query(&[FROM, SIZE, FOLLOW])
+            .query(&[
+                FROM, TO, SIZE, NEWEST, ENTITY, KIND, WORKSPACE, ACTOR, REASON, SINCE, UNTIL,
+                FOLLOW, BODIES,
+            ])
             .others(LOG_PROBLEMS)],
     ),
     row(
@@ -352,7 +394,63 @@ const TABLE: &[Row] = &[
     row(
         "/log/events/{version}",
         Fixed::LogEvent,
-        &[Operation::get("One event").others(LOG_PROBLEMS)],
+        &[Operation::get("One event, and what each entity was before it").others(LOG_PROBLEMS)],
+    ),
+    row(
+        "/log/history/{kind}/{entity}",
+        Fixed::History,
+        &[Operation::get(
+            "What has happened to one entity, newest first; also to one that is gone",
+        )
+        .query(&[TO, SIZE])
+        .others(PAST_PROBLEMS)],
+    ),
+    row(
+        "/log/history/{kind}/{entity}/blame",
+        Fixed::Blame,
+        &[
+            Operation::get("For each field of an entity the event that gave it its value")
+                .query(&[AT])
+                .others(PAST_PROBLEMS),
+        ],
+    ),
+    row(
+        "/log/diff",
+        Fixed::LogDiff,
+        &[Operation::get("What differs between two versions")
+            .query(&[FROM_MOMENT, TO_MOMENT, WORKSPACE])
+            .others(PAST_PROBLEMS)],
+    ),
+    row(
+        "/log/state",
+        Fixed::LogState,
+        &[
+            Operation::get("Every entity as it is stored, with its secrets, one a line")
+                .query(&[AT])
+                .gives(200, Gives::Raw("application/x-ndjson"))
+                .others(PAST_PROBLEMS),
+        ],
+    ),
+    row(
+        "/log/rollback",
+        Fixed::Rollback,
+        &[Operation::change(
+            Verb::Post,
+            "Make everything, or what is named, what it was at a version",
+        )
+        .query(&[DRY_RUN])
+        .takes(Takes::Object)
+        .others(RESTORE_PROBLEMS)],
+    ),
+    row(
+        "/log/undo",
+        Fixed::Undo,
+        &[
+            Operation::change(Verb::Post, "Take back what one event did")
+                .query(&[DRY_RUN])
+                .takes(Takes::Object)
+                .others(RESTORE_PROBLEMS),
+        ],
     ),
     row(
         "/log/snapshots",
@@ -408,7 +506,12 @@ impl Fixed {
             Self::Config | Self::Apply | Self::Dump | Self::TargetHealth => {
                 Need::Inside(Act::Change)
             }
-            Self::LogEvent | Self::LogEvents | Self::LogWatch => Need::Above(Act::See),
+            Self::History | Self::Blame => Need::Inside(Act::See),
+            Self::LogDiff | Self::LogEvent | Self::LogEvents | Self::LogWatch => {
+                Need::Above(Act::See)
+            }
+            // Bodies as they are stored, and changes of all workspaces.
+            Self::LogState | Self::Rollback | Self::Undo => Need::Above(Act::Change),
             Self::LogKeyring | Self::Snapshots if verb == Verb::Get => Need::Anywhere(Act::See),
             Self::LogKeyring
             | Self::Snapshots

@@ -299,7 +299,7 @@ fn header(name: &str) -> Value {
 }
 
 /// The answers with a status that is not the one expected.
-const PROBLEMS: [(u16, &str); 10] = [
+const PROBLEMS: [(u16, &str); 11] = [
     (400, "The request is not valid"),
     (
         403,
@@ -310,6 +310,10 @@ const PROBLEMS: [(u16, &str); 10] = [
     (
         409,
         "Something else has the same unique value, or it would break something",
+    ),
+    (
+        410,
+        "What was there then can no longer be told: it has been trimmed off the log",
     ),
     (412, "If-Match or If-None-Match does not hold"),
     (413, "The body is too large"),

@@ -4,6 +4,7 @@ mod apply;
 mod expressions;
 mod fold;
 mod kinds;
+mod restore;
 mod workspaces;
 mod write;
 
@@ -228,6 +229,11 @@ fn told(decided: Result<Decision, Refusal>) -> String {
         Err(Refusal::Rejected(rejection)) => {
             format!("{} {}", rejection.code.http_status(), rejection.message)
         }
+        Err(Refusal::Conflicting(conflicts)) => conflicts
+            .iter()
+            .map(|conflict| format!("{} {:?}", conflict.key.kind, conflict.reason))
+            .collect::<Vec<_>>()
+            .join("\n"),
         Err(Refusal::Mistaken(mistakes)) => mistakes
             .iter()
             .map(ToString::to_string)

@@ -1,0 +1,256 @@
+//! Entities brought back to what they were, as one transaction: a rollback, or one event taken back.
+//!
+//! What an entity was has been valid once, so it is put back byte for byte; but it must fit what is there now. All changed
+//! entities are taken out of the draft first and put back one by one, so that two may swap a unique value.
+
+use super::draft::Draft;
+use super::protocols;
+use super::{Applied, Inputs};
+use crate::check::{Base, Values, complete};
+use crate::entity::{Body, Entry, Key, Workspace};
+use crate::kind::Kind;
+use crate::rejection::Rejection;
+use crate::version::Version;
+use serde_json::{Map, Value};
+
+/// Entities to bring back.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// Where the caller is; the entities may be anywhere.
+    pub workspace: Workspace,
+    /// Each entity once.
+    pub entities: Vec<Restoration>,
+}
+
+/// An entity to bring back.
+#[derive(Clone, Debug)]
+pub struct Restoration {
+    /// Which.
+    pub key: Key,
+    /// The version that last wrote it as far as the caller knows; `None` if it is not there.
+    pub expected: Option<Version>,
+    /// What it shall be.
+    pub to: Former,
+}
+
+/// What an entity shall be again.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Former {
+    /// Not there.
+    Absent,
+    /// Exactly this.
+    Body(Body),
+    /// These fields, which no version had together: they are checked, and the time of change is now.
+    Fields(Map<String, Value>),
+}
+
+/// Why an entity cannot be brought back.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Conflict {
+    /// Which.
+    pub key: Key,
+    /// Why.
+    pub reason: ConflictReason,
+}
+
+/// See [`Conflict`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum ConflictReason {
+    /// It is not what the caller knows: look again and decide anew.
+    Moved {
+        /// The version that last wrote it, if it is there.
+        at: Option<Version>,
+    },
+    /// Its workspace is gone.
+    NoWorkspace,
+    /// It does not fit what is there, or the rules of today.
+    Rejected(Rejection),
+    /// It shall go, but this entity stays and refers to it.
+    Referred(Key),
+    /// It is a workspace that shall go, but has entities.
+    InUse,
+}
+
+pub(super) fn decide(
+    draft: &mut Draft<'_>,
+    restore: Restore,
+    mut inputs: Inputs,
+) -> Result<Applied, Vec<Conflict>> {
+    let mut restoring = Restoring {
+        draft,
+        conflicts: Vec::new(),
+        applied: Applied::default(),
+    };
+    restoring.expect(&restore.entities);
+    if !restoring.conflicts.is_empty() {
+        // Nothing else that is said of an old view would help.
+        return Err(restoring.conflicts);
+    }
+    for entity in &restore.entities {
+        restoring.draft.remove(&entity.key);
+    }
+    for entity in &restore.entities {
+        restoring.put(entity, &mut inputs);
+    }
+    for entity in &restore.entities {
+        restoring.check(entity);
+    }
+    match restoring.conflicts.is_empty() {
+        true => Ok(restoring.applied),
+        false => Err(restoring.conflicts),
+    }
+}
+
+struct Restoring<'a, 'b> {
+    draft: &'a mut Draft<'b>,
+    conflicts: Vec<Conflict>,
+    applied: Applied,
+}
+
+impl Restoring<'_, '_> {
+    fn conflict(&mut self, key: &Key, reason: ConflictReason) {
+        let key = key.clone();
+        self.conflicts.push(Conflict { key, reason });
+    }
+
+    /// Checks that the entities are what the caller has seen.
+    fn expect(&mut self, entities: &[Restoration]) {
+        for entity in entities {
+            let found = self.draft.base().get(&entity.key);
+            let at = found.map(|entry| entry.version);
+            if at != entity.expected {
+                self.conflict(&entity.key, ConflictReason::Moved { at });
+            }
+        }
+    }
+
+    fn put(&mut self, entity: &Restoration, inputs: &mut Inputs) {
+        let key = &entity.key;
+        let before = self.draft.base().get(key).map(|entry| entry.body.clone());
+        let body = match &entity.to {
+            Former::Absent => {
+                self.applied.deleted += usize::from(before.is_some());
+                return;
+            }
+            Former::Body(body) => body.clone(),
+            Former::Fields(fields) => match self.completed(key, fields, before.as_ref(), inputs) {
+                Ok(body) => body,
+                Err(rejection) => {
+                    return self.conflict(key, ConflictReason::Rejected(rejection));
+                }
+            },
+        };
+        match &before {
+            Some(before) if *before == body => self.applied.unchanged += 1,
+            Some(_) => self.applied.updated += 1,
+            None => self.applied.created += 1,
+        }
+        if let (Some(kind), Ok(fields)) = (kind_of(key), body.fields()) {
+            if let Former::Body(_) = entity.to
+                && let Err(rejection) = still_valid(kind, fields.clone(), inputs)
+            {
+                self.conflict(key, ConflictReason::Rejected(rejection));
+            }
+            let unique = self
+                .draft
+                .check_unique(kind, &key.workspace, key.id, &fields);
+            if let Err(rejection) = unique {
+                self.conflict(key, ConflictReason::Rejected(rejection));
+            }
+        }
+        self.draft.put_body(key, body);
+    }
+
+    fn completed(
+        &self,
+        key: &Key,
+        fields: &Map<String, Value>,
+        before: Option<&Body>,
+        inputs: &mut Inputs,
+    ) -> Result<Body, Rejection> {
+        let Some(kind) = kind_of(key) else {
+            return Ok(Body::encode(fields));
+        };
+        let before = before.and_then(|before| before.fields().ok());
+        let base = Base::Declare(before.as_ref(), Values::Stored);
+        let schema = inputs.flavor.schema(kind);
+        let fields = complete(
+            schema,
+            fields.clone(),
+            base,
+            inputs.now,
+            &mut inputs.entropy,
+        )?;
+        Ok(Body::encode(&fields))
+    }
+
+    /// Checks what can only be seen when everything is in place.
+    fn check(&mut self, entity: &Restoration) {
+        let key = &entity.key;
+        let Some(kind) = kind_of(key) else { return };
+        let Some(Entry { body, .. }) = self.draft.state().get(key) else {
+            return self.check_gone(kind, key);
+        };
+        let Ok(fields) = body.fields() else { return };
+        if !self.draft.state().has_workspace(&key.workspace) {
+            return self.conflict(key, ConflictReason::NoWorkspace);
+        }
+        let checked = self
+            .draft
+            .check_references(kind, &key.workspace, &fields)
+            .and_then(|()| {
+                protocols::check_plugin(self.draft.state(), kind, &key.workspace, &fields)
+            });
+        if let Err(rejection) = checked {
+            self.conflict(key, ConflictReason::Rejected(rejection));
+        }
+    }
+
+    fn check_gone(&mut self, kind: Kind, key: &Key) {
+        let links: Vec<Key> = self
+            .draft
+            .state()
+            .referrers(kind, &key.workspace, key.id)
+            .map(|link| Key {
+                kind: link.child.key_name(),
+                workspace: link.workspace.clone(),
+                id: link.child_id,
+            })
+            .collect();
+        for child in links {
+            self.conflict(key, ConflictReason::Referred(child));
+        }
+        if kind == Kind::Workspace && self.is_in_use(key) {
+            self.conflict(key, ConflictReason::InUse);
+        }
+    }
+
+    fn is_in_use(&self, key: &Key) -> bool {
+        let entry = self.draft.base().get(key);
+        let fields = entry.and_then(|entry| entry.body.fields().ok());
+        let name = fields
+            .as_ref()
+            .and_then(|fields| fields.get("name")?.as_str());
+        let workspace = name.and_then(Workspace::parse);
+        // The default workspace is there whether or not it has been written.
+        workspace.is_some_and(|workspace| {
+            workspace != Workspace::DEFAULT && self.draft.state().is_in_use(&workspace)
+        })
+    }
+}
+
+fn kind_of(key: &Key) -> Option<Kind> {
+    Kind::from_name(key.kind.as_str())
+}
+
+/// Checks a former body by the rules of today, without changing it.
+fn still_valid(
+    kind: Kind,
+    fields: Map<String, Value>,
+    inputs: &mut Inputs,
+) -> Result<(), Rejection> {
+    let before = fields.clone();
+    let base = Base::Declare(Some(&before), Values::Stored);
+    let schema = inputs.flavor.schema(kind);
+    complete(schema, fields, base, inputs.now, &mut inputs.entropy).map(|_| ())
+}
