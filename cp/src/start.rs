@@ -4,7 +4,7 @@ use crate::access::{Access, Anonymous, Watched};
 use crate::config::Settings;
 use crate::core::{self, Tasks};
 use crate::snapshots::Policy;
-use crate::{ControlPlane, History, Info, admin};
+use crate::{ControlPlane, History, Info, Snapshots, View, admin};
 use anyhow::Context;
 use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, SigningKey};
@@ -210,16 +210,13 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         data_dir: parts.data_dir,
         durability: core.durability,
     });
-    let (history, indexing) = History::new(
-        parts.source.clone(),
-        core.view.clone(),
-        core.snapshots.clone(),
-        shutdown.clone(),
+    let history = open_history(
+        &parts.source,
+        &core.view,
+        &core.snapshots,
+        &mut tasks,
+        shutdown,
     );
-    tasks.spawn(async move {
-        indexing.await;
-        Ok("history")
-    });
     let control_plane = ControlPlane {
         writer: core.writer,
         view: core.view,
@@ -244,6 +241,23 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         admin,
         tasks,
     })
+}
+
+/// The index of the log, kept up to date.
+fn open_history(
+    source: &Source,
+    view: &View,
+    snapshots: &Snapshots,
+    tasks: &mut Tasks,
+    shutdown: &CancellationToken,
+) -> History {
+    let (source, view, snapshots) = (source.clone(), view.clone(), snapshots.clone());
+    let (history, indexing) = History::new(source, view, snapshots, shutdown.clone());
+    tasks.spawn(async move {
+        indexing.await;
+        Ok("history")
+    });
+    history
 }
 
 /// The door, with its file followed.

@@ -157,17 +157,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         metrics: Arc::new(Metrics::new(now())),
         ..Shared::default()
     };
-    let state = NodeState::new(
-        node,
-        shared.metrics.clone(),
-        shared.state.clone(),
-        shared.upstreams.clone(),
-    );
-    let state = Arc::new(
-        state
-            .with_log_level(parts.log_level)
-            .with_store(parts.data_dir.join("store")),
-    );
+    let state = node_state(node, &shared, parts.log_level, &parts.data_dir);
     let tables = Arc::new(ArcSwap::from_pointee(Table::with_variables(
         Variables::of_process(),
     )));
@@ -181,14 +171,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         metrics: shared.metrics.clone(),
     };
     let (store, sink) = load_store(&parts.data_dir, sink)?;
-    let options = Options {
-        keychain: parts.keychain.clone(),
-        sync: parts.sync,
-        interest: Interest::Follow,
-        reports: None,
-        heads: None,
-        environment: Environment::system(),
-    };
+    let options = follow_options(&parts.keychain, parts.sync);
     let replica = Replica::new(parts.source.clone(), store, Box::new(sink), options);
     let following = replica.status();
     let status = parts
@@ -234,6 +217,26 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         replica: following,
         tasks,
     })
+}
+
+/// What the status listener tells of.
+fn node_state(node: Node, shared: &Shared, log_level: LogLevel, data_dir: &Path) -> Arc<NodeState> {
+    let (metrics, state) = (shared.metrics.clone(), shared.state.clone());
+    let state = NodeState::new(node, metrics, state, shared.upstreams.clone())
+        .with_log_level(log_level)
+        .with_store(data_dir.join("store"));
+    Arc::new(state)
+}
+
+fn follow_options(keychain: &Keychain, sync: SyncMode) -> Options {
+    Options {
+        keychain: keychain.clone(),
+        sync,
+        interest: Interest::Follow,
+        reports: None,
+        heads: None,
+        environment: Environment::system(),
+    }
 }
 
 /// Opens the local store and compiles what it holds, while that is verified.

@@ -109,6 +109,16 @@ pub struct Options {
     pub peers: Option<Arc<dyn plugin::Peers>>,
 }
 
+impl Options {
+    fn surroundings(&self) -> plugin::Surroundings {
+        plugin::Surroundings {
+            trusted: Arc::clone(&self.tls.trusted),
+            peers: self.peers.clone(),
+            clock: self.clock,
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -226,11 +236,7 @@ impl Proxy {
             log_ended,
             state: Arc::clone(&shared.state),
         };
-        shared.state.start(&plugin::Surroundings {
-            trusted: Arc::clone(&options.tls.trusted),
-            peers: options.peers.clone(),
-            clock: options.clock,
-        });
+        shared.state.start(&options.surroundings());
         let (working, workers_end) = mpsc::channel(1);
         let keeper = Keeper {
             upstreams: Arc::clone(&shared.upstreams),

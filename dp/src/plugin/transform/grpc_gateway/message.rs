@@ -68,9 +68,11 @@ pub(super) fn set(
         (None, kind) => {
             let value = scalar(&kind, text);
             if field.is_list() {
-                match entry.or_insert_with(|| Value::Array(Vec::new())) {
-                    Value::Array(list) => list.push(value),
-                    other => *other = Value::Array(vec![value]),
+                let list = entry.or_insert_with(|| Value::Array(Vec::new()));
+                if let Value::Array(list) = list {
+                    list.push(value);
+                } else {
+                    *list = Value::Array(vec![value]);
                 }
             } else {
                 *entry.or_insert(Value::Null) = value;

@@ -26,7 +26,7 @@ use message::Messages;
 use prost_reflect::MessageDescriptor;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use service::{Rule, Service, Unknown};
+use service::{Found, Rule, Service, Unknown};
 
 /// The longest body that becomes a message.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -137,10 +137,7 @@ impl Plugin for GrpcGateway {
 }
 
 impl GrpcGateway {
-    fn find<'a>(
-        &'a self,
-        request: &Access<'_>,
-    ) -> Result<(&'a Rule, Vec<(&'a str, String)>), String> {
+    fn find<'a>(&'a self, request: &Access<'_>) -> Result<Found<'a>, String> {
         let service = self.service.as_ref();
         let service =
             service.ok_or("transcoding requests require a .proto file defining the service")?;

@@ -58,6 +58,9 @@ impl FileResolver for Given {
     }
 }
 
+/// A way to call a method, and the fields that a path gives.
+pub(super) type Found<'a> = (&'a Rule, Vec<(&'a str, String)>);
+
 impl Service {
     /// Reads `proto`: a path, or the text itself, which has line breaks.
     ///
@@ -102,11 +105,7 @@ impl Service {
     }
 
     /// The way in which a request calls a method, and the fields that its path gives.
-    pub(super) fn find(
-        &self,
-        method: &Method,
-        path: &str,
-    ) -> Result<(&Rule, Vec<(&str, String)>), Unknown> {
+    pub(super) fn find(&self, method: &Method, path: &str) -> Result<Found<'_>, Unknown> {
         let mut unknown = Unknown::Method;
         for rule in self.0.iter().filter(|rule| rule.http_method == *method) {
             unknown = Unknown::Path;
