@@ -50,12 +50,12 @@ impl Template {
                 Some(variable) => {
                     let end = variable.split_once('}');
                     let (variable, after) = end.ok_or_else(|| fault("has a { without }"))?;
-                    template.variable(variable).map_err(|what| fault(what))?;
+                    template.variable(variable).map_err(fault)?;
                     after
                 }
                 None => {
                     let end = left.find('/').unwrap_or(left.len());
-                    template.segment(&left[..end]).map_err(|what| fault(what))?;
+                    template.segment(&left[..end]).map_err(fault)?;
                     &left[end..]
                 }
             };
