@@ -59,6 +59,7 @@ fn data_planes_share_a_limit_and_count_alone_while_the_broker_is_away() {
     let mut all = 20;
     all += learns(&cluster, 1, all);
     all += learns(&cluster, 0, all);
+    all += learns(&cluster, 1, all);
 
     // What it has counted is known to the other, which tells it.
     cluster.datas[0].kill();

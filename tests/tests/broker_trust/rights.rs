@@ -232,7 +232,8 @@ fn subscriptions() -> Vec<Attempt> {
         "sluice.main.node.>",
         "sluice.main.node.dp-1",
         "sluice.main.node.dp-2",
-        "sluice.main.count.>",
+        // Not `sluice.main.count.>`: to the broker its `>` is a token that the permitted `*` matches.
+        "sluice.main.count.*.*",
         "sluice.other.count.*",
         "sluice.main.log.>",
         "sluice.main.chunk.>",
