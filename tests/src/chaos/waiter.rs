@@ -162,7 +162,7 @@ impl Journal {
                 .collect();
             // Only if every node is among the live or the gone is it clear who was meant.
             let live = body["live"].as_u64().unwrap_or(0);
-            if live as usize + gone.len() != all.len() {
+            if live + gone.len() as u64 != all.len() as u64 {
                 continue;
             }
             let counted = served.iter().filter(|served| {
