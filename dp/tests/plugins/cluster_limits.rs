@@ -1,5 +1,5 @@
 //! Limits over all data planes, without a broker: what they tell each other, and what happens where they cannot. With a real
-//! one: tests/tests/limits.rs.
+//! one: tests/tests/shared_limits.rs.
 
 use crate::common::*;
 use crate::support::*;
