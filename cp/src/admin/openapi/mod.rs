@@ -260,6 +260,7 @@ fn responses(described: &Described, operation: &Operation, head: bool) -> Value 
         let late = "Stored, but not served by as many data planes as Sluice-Wait asks for in time";
         shown.insert("202".to_owned(), json!({ "description": late }));
     }
+    shown.insert("401".to_owned(), problem(401));
     for other in operation.others.iter().filter(|other| **other != status) {
         shown.insert(other.to_string(), problem(*other));
     }
@@ -299,11 +300,15 @@ fn header(name: &str) -> Value {
 }
 
 /// The answers with a status that is not the one expected.
-const PROBLEMS: [(u16, &str); 11] = [
+const PROBLEMS: [(u16, &str); 12] = [
     (400, "The request is not valid"),
     (
+        401,
+        "Neither token nor certificate, and callers without may not; or a token that is not known",
+    ),
+    (
         403,
-        "The request was made for another host, or by a page of another site",
+        "The caller may not, or the request was made for another host, or by a page of another site",
     ),
     (404, "Not found"),
     (408, "The body did not arrive"),
@@ -332,7 +337,11 @@ fn problems() -> Value {
     let preview = json!({ JSON: { "schema": { "type": "object" } } });
     shown.insert(
         "200".to_owned(),
-        json!({ "description": "What it would come to (dry_run)", "content": preview }),
+        json!({ "description": "What it would come to (dry_run)", "content": preview.clone() }),
+    );
+    shown.insert(
+        "202".to_owned(),
+        json!({ "description": "Not in time: which data planes are behind, and by how much", "content": preview }),
     );
     shown.insert(
         "304".to_owned(),
