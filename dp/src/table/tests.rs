@@ -223,7 +223,7 @@ fn a_plugin_of_a_consumer_group_runs_for_nobody_else() {
 #[test]
 fn kinds_that_no_request_needs_change_nothing() {
     let table = apply(&Table::empty(), &[put(Kind::Route, 1, &route(&["/a"]))]);
-    let unused = [Kind::FilterChain, Kind::Vault, Kind::KeySet, Kind::Key];
+    let unused = [Kind::FilterChain, Kind::KeySet, Kind::Key];
     // Whatever is in them.
     let changes = unused.map(|kind| put(kind, 1, &json!({"x": 1})));
     let table = apply(&table, &changes);
