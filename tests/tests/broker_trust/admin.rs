@@ -182,7 +182,18 @@ async fn nobody_else_may_ask_and_no_answer_goes_into_the_log() {
             "{subject}: {violation}"
         );
     }
-    let (_, _, before) = ask_surely(&tool, "GET", "/log/head", &Value::Null).await;
+    // The log begins with an event of the control plane's own.
+    let begun = async {
+        loop {
+            let (_, _, head) = ask_surely(&tool, "GET", "/log/head", &Value::Null).await;
+            if head["last"] == 1 {
+                return head;
+            }
+        }
+    };
+    let before = tokio::time::timeout(PATIENCE, begun)
+        .await
+        .expect("the log did not begin");
     // The control plane itself could be made to write there: by naming the log as the place of the answer.
     for reply in [
         "sluice.main.log.default.service.x",
