@@ -80,10 +80,11 @@ class Cart(grpc.GenericRpcHandler):
 
     def forever(self, request, context):
         over = threading.Event()
+        # Not after the wait: who is taken back before it comes there is not called again.
+        context.add_callback(lambda: self.cancelled.put(None))
         context.add_callback(over.set)
         yield b"first"
-        over.wait(PATIENCE_SECONDS)
-        self.cancelled.put(None)
+        over.wait(2 * PATIENCE_SECONDS)
 
     def sum(self, requests, context):
         return str(sum(map(int, requests))).encode()
