@@ -254,7 +254,7 @@ impl Default for Limiter {
         Self {
             cluster: Cluster::of(&counters),
             counters,
-            redis: redis::Servers::default(),
+            redis: Default::default(),
         }
     }
 }
