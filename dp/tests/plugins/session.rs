@@ -290,7 +290,10 @@ async fn sessions_that_cannot_be_kept_or_kept_secret_are_refused() {
     let (_origin, gateway) = gateway_with(&[]).await;
     for (config, why) in [
         (json!({ "storage": "kong" }), "use `cookie`"),
-        (json!({ "secret": "{vault://env/secret}" }), "in a vault"),
+        (
+            json!({ "secret": "{vault://env/no-such-secret}" }),
+            "no variable NO_SUCH_SECRET",
+        ),
         (json!({ "secret": null }), "is empty"),
     ] {
         let refused = gateway.try_apply(&[session(config)]);
