@@ -51,7 +51,7 @@ bench:
 	target/dist/sluice bench propagate
 	target/dist/sluice bench recover
 	target/dist/sluice bench admin
-	target/dist/sluice bench proxy peers shapes memory connections
+	target/dist/sluice bench proxy peers shapes plugins memory connections
 	target/dist/sluice bench proxy churn --seconds 20
 
 # Whether a request takes more instructions than docs/reference/instructions.txt says. Needs valgrind.

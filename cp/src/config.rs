@@ -7,6 +7,7 @@ use clap::{Args, Parser};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
+use sluice_replica::process::settings::parse_switch;
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -193,14 +194,6 @@ pub(crate) struct SnapshotSettings {
     /// Seconds after which a snapshot is cut if anything has changed since the last
     #[arg(long, env = "SLUICE_CP_SNAPSHOT_AGE", default_value = "3600", value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
     pub(crate) snapshot_age: u64,
-}
-
-fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("expected on or off".to_owned()),
-    }
 }
 
 impl SnapshotSettings {

@@ -1,11 +1,9 @@
 //! Times as people write them: RFC 3339, in UTC when we write, with any offset when we read.
 
+use sluice_schema::calendar::{DAY_SECONDS, Date, date, days_before};
 use sluice_schema::version::Time;
 
 const SECOND: u64 = 1_000_000;
-const DAY_SECONDS: u64 = 86_400;
-/// Days from 0000-03-01 to 1970-01-01.
-const EPOCH_DAYS: u64 = 719_468;
 /// Years that are read: what fits four digits and is not before 1970.
 const YEARS: std::ops::RangeInclusive<u64> = 1970..=9999;
 
@@ -13,36 +11,9 @@ const YEARS: std::ops::RangeInclusive<u64> = 1970..=9999;
 pub(crate) fn rfc3339(time: Time) -> String {
     let (seconds, micros) = (time.0 / SECOND, time.0 % SECOND);
     let (days, second) = (seconds / DAY_SECONDS, seconds % DAY_SECONDS);
-    let (year, month, day) = civil(days);
+    let Date { year, month, day } = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
-}
-
-/// The date of a day since 1970-01-01 (Howard Hinnant's `civil_from_days`, for days that are not negative).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + EPOCH_DAYS;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-/// The day since 1970-01-01 of a date, which must be one of `YEARS`.
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let year = year - u64::from(month <= 2);
-    let (era, year_of_era) = (year / 400, year % 400);
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    (era * 146_097 + day_of_era).saturating_sub(EPOCH_DAYS)
 }
 
 /// Reads `2026-02-28T23:59:59Z`, with a fraction and with any offset; the date alone is its first moment. `None` if it is
@@ -53,12 +24,12 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<Time> {
     if !YEARS.contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    let date = days(year, month, day);
-    if civil(date) != (year, month, day) {
+    let days = days_before(year, month) + day - 1;
+    if date(days) != (Date { year, month, day }) {
         // That month is shorter.
         return None;
     }
-    let midnight = date * DAY_SECONDS * SECOND;
+    let midnight = days * DAY_SECONDS * SECOND;
     if rest.is_empty() {
         return Some(Time(midnight));
     }

@@ -11,6 +11,7 @@ use http::HeaderName;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
+use sluice_replica::process::settings::parse_switch;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -375,14 +376,6 @@ fn parse_stream_listen(text: &str) -> Result<StreamListen, String> {
         return Err("`http2` is for proxy_listen: here it says nothing".to_owned());
     }
     Ok(Some(listen))
-}
-
-fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("expected on or off".to_owned()),
-    }
 }
 
 fn parse_positive(text: &str) -> Result<Duration, String> {

@@ -6,7 +6,6 @@
 
 pub mod access_log;
 pub mod balance;
-mod calendar;
 pub mod config;
 pub mod metrics;
 mod node_id;

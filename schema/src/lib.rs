@@ -3,6 +3,7 @@
 //! Pure: no network, no disk, no clock, no randomness. Time, ids and entropy come in as arguments. The same log
 //! gives the same state, bytes and digest on every node.
 
+pub mod calendar;
 pub mod check;
 pub mod chunk;
 pub mod codec;

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use sluice_replica::keys::PublicLine;
-use sluice_tests::processes::binary;
+use sluice_tests::processes::{binary, command};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -15,16 +15,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn sluice(arguments: &[&str]) -> Output {
-    let mut command = Command::new(binary("sluice").unwrap());
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("SLUICE_"))
-        {
-            command.env_remove(name);
-        }
-    }
-    command.args(arguments).output().unwrap()
+    command("sluice").unwrap().args(arguments).output().unwrap()
 }
 
 /// What a command prints if it succeeds.

@@ -4,21 +4,13 @@
 
 use serde_json::{Value, json};
 use sluice_tests::cluster::Cluster;
-use sluice_tests::processes::binary;
+use sluice_tests::processes::command;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 /// The command on control plane 0.
 fn sluice(cluster: &Cluster, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary("sluice").unwrap());
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("SLUICE_"))
-        {
-            command.env_remove(name);
-        }
-    }
+    let mut command = command("sluice").unwrap();
     command.args(arguments);
     command.arg(format!("--admin-url={}", cluster.controls[0].url()));
     command.env("USER", "ann");

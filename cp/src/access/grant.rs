@@ -119,11 +119,6 @@ impl Grants {
         let mut each = self.0.iter();
         each.any(|(within, role)| holds(within) && role.allows(act))
     }
-
-    /// Whether nothing may be done at all.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -145,6 +140,7 @@ mod tests {
     #[test]
     fn nobody_may_do_anything() {
         let nobody = Grants::default();
-        assert!(nobody.is_empty() && !nobody.allow(Act::See, &Reach::Anywhere));
+        assert_eq!(nobody, Grants(Vec::new()));
+        assert!(!nobody.allow(Act::See, &Reach::Anywhere));
     }
 }

@@ -76,19 +76,25 @@ pub(super) async fn show(call: &Call<'_>, kind: &str, text: &str) -> Result<Resp
         .take(size)
         .map(|step| step.show(&key))
         .collect();
+    let mut entity = identity(&key, shown.and_then(name));
+    entity["deleted"] = state.get(&key).is_none().into();
     Ok(answer::ok(&json!({
-        "entity": {
-            "kind": key.kind.as_str(),
-            "workspace": key.workspace.as_str(),
-            "id": key.id.to_string(),
-            "name": shown.and_then(name),
-            "deleted": state.get(&key).is_none(),
-        },
+        "entity": entity,
         "others": others.iter().map(|key| key.id.to_string()).collect::<Vec<_>>(),
         "data": data,
         "next": next,
         "history": moment::reach(history.reach()),
     })))
+}
+
+/// Which entity an answer is about.
+fn identity(key: &Key, name: Option<&str>) -> Value {
+    json!({
+        "kind": key.kind.as_str(),
+        "workspace": key.workspace.as_str(),
+        "id": key.id.to_string(),
+        "name": name,
+    })
 }
 
 /// One version of an entity.
@@ -188,12 +194,7 @@ pub(super) async fn blame(call: &Call<'_>, kind: &str, text: &str) -> Result<Res
         })
         .collect();
     Ok(answer::ok(&json!({
-        "entity": {
-            "kind": key.kind.as_str(),
-            "workspace": key.workspace.as_str(),
-            "id": key.id.to_string(),
-            "name": name(&fields),
-        },
+        "entity": identity(&key, name(&fields)),
         "version": call.inside.state.version().0,
         "fields": list,
         "history": moment::reach(history.reach()),

@@ -1,6 +1,6 @@
 //! Points in time as text, in UTC.
 
-use crate::calendar::{self, DAY_SECONDS};
+use sluice_schema::calendar::{self, DAY_SECONDS};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MONTHS: [&str; 12] = [

@@ -173,16 +173,22 @@ async fn statsd_chooses_statuses_names_tags_and_transport() {
     assert!(text.starts_with("kong.global.unmatched."), "{text}");
 }
 
-#[tokio::test]
-async fn statsd_is_consistent() {
+/// Whether what a plugin sends by UDP always has the prefix and the consumer's name of one version; `needle` is what a datagram has that tells
+/// of a user.
+async fn datagrams_are_consistent(
+    name: &'static str,
+    metric: Value,
+    needle: impl Fn(&str) -> String,
+) {
     let kept = Kept::default();
-    let address = datagrams(&kept, "statsd").await;
+    let address = datagrams(&kept, name).await;
     is_consistent(
         |n| {
-            let metrics = [json!({ "name": "unique_users", "stat_type": "set", "consumer_identifier": "username" })];
-            let config = json!({ "host": "127.0.0.1", "port": address.port(), "prefix": format!("v{n}"), "metrics": metrics });
+            let config = json!({
+                "host": "127.0.0.1", "port": address.port(), "prefix": format!("v{n}"), "metrics": [metric],
+            });
             let mut entities = key_auth(json!({}));
-            entities.push(global(30, "statsd", config));
+            entities.push(global(30, name, config));
             // A name that only this edit has, with the key of every request.
             entities[0] = consumer(10, json!({ "username": format!("u{n}") }));
             entities
@@ -190,7 +196,7 @@ async fn statsd_is_consistent() {
         async |client: &mut Client| {
             let mut reply = client.get_with("/", &[("apikey", "secret")]).await;
             let user = reply.received("x-consumer-username").unwrap();
-            let (_, text) = kept.find(&format!("uniques:{user}|")).await;
+            let (_, text) = kept.find(&needle(&user)).await;
             let prefix = text.split('.').next().unwrap().to_owned();
             reply.headers.insert("x-shown", prefix.parse().unwrap());
             reply
@@ -201,6 +207,13 @@ async fn statsd_is_consistent() {
         },
     )
     .await;
+}
+
+#[tokio::test]
+async fn statsd_is_consistent() {
+    let metric =
+        json!({ "name": "unique_users", "stat_type": "set", "consumer_identifier": "username" });
+    datagrams_are_consistent("statsd", metric, |user| format!("uniques:{user}|")).await;
 }
 
 #[tokio::test]
@@ -240,31 +253,8 @@ async fn datadog_tells_of_requests_with_a_service_and_its_tags() {
 
 #[tokio::test]
 async fn datadog_is_consistent() {
-    let kept = Kept::default();
-    let address = datagrams(&kept, "datadog").await;
-    is_consistent(
-        |n| {
-            let metrics = [
-                json!({ "name": "request_count", "stat_type": "counter", "sample_rate": 1, "consumer_identifier": "username" }),
-            ];
-            let config = json!({ "host": "127.0.0.1", "port": address.port(), "prefix": format!("v{n}"), "metrics": metrics });
-            let mut entities = key_auth(json!({}));
-            entities.push(global(30, "datadog", config));
-            entities[0] = consumer(10, json!({ "username": format!("u{n}") }));
-            entities
-        },
-        async |client: &mut Client| {
-            let mut reply = client.get_with("/", &[("apikey", "secret")]).await;
-            let user = reply.received("x-consumer-username").unwrap();
-            let (_, text) = kept.find(&format!("consumer:{user}")).await;
-            let prefix = text.split('.').next().unwrap().to_owned();
-            reply.headers.insert("x-shown", prefix.parse().unwrap());
-            reply
-        },
-        |reply| {
-            let user = reply.received("x-consumer-username").unwrap().replace('u', "v");
-            numbers(&[sent(reply, "x-shown"), Some(user)], "v")
-        },
-    )
-    .await;
+    let metric = json!({
+        "name": "request_count", "stat_type": "counter", "sample_rate": 1, "consumer_identifier": "username",
+    });
+    datagrams_are_consistent("datadog", metric, |user| format!("consumer:{user}")).await;
 }

@@ -7,7 +7,7 @@ use crate::common::*;
 use crate::support::*;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -99,10 +99,7 @@ async fn shop() -> Origin {
                 Frame::data(Bytes::copy_from_slice(second)),
                 Frame::trailers(trailers),
             ];
-            let frames = frames.map(Ok::<_, hyper::Error>);
-            response
-                .body(StreamBody::new(futures::stream::iter(frames)).boxed_unsync())
-                .unwrap()
+            in_frames(response, frames)
         })
     })
     .await

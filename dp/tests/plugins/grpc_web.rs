@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 /// A gRPC service that answers with what it received: two messages and trailers, or only a head for `/fails`.
@@ -37,10 +37,7 @@ async fn service_of_grpc() -> Origin {
                 Frame::data(body),
                 Frame::trailers(trailers),
             ];
-            let frames = frames.map(Ok::<_, hyper::Error>);
-            response
-                .body(StreamBody::new(futures::stream::iter(frames)).boxed_unsync())
-                .unwrap()
+            in_frames(response, frames)
         })
     })
     .await

@@ -1,6 +1,9 @@
 //! What tests of plugins have in common.
 
 use crate::common::*;
+use bytes::Bytes;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use sluice_dp::proxy::Options;
 
@@ -111,12 +114,44 @@ pub(crate) fn stamp(n: u64) -> Entity {
     global(90, "correlation-id", config)
 }
 
+/// A response of an origin with its body in these frames.
+pub(crate) fn in_frames<const N: usize>(
+    response: http::response::Builder,
+    frames: [Frame<Bytes>; N],
+) -> http::Response<OriginBody> {
+    let frames = futures::stream::iter(frames.map(Ok::<_, hyper::Error>));
+    let body = StreamBody::new(frames).boxed_unsync();
+    response.body(body).unwrap()
+}
+
 /// The versions that a refusal with the message `v1` and the status 401, and so on, is of.
 pub(crate) fn refused_as(reply: &Reply) -> Vec<u64> {
     vec![
         numbers(&[Some(reply.message())], "v")[0],
         u64::from(reply.status.as_u16()) - 400,
     ]
+}
+
+/// The version that the consumer's name says where the request passed, which is in even ones, or else the challenge's realm.
+pub(crate) fn named_or_challenged(reply: &Reply) -> Vec<u64> {
+    let challenge = reply.header("www-authenticate");
+    let realm = challenge
+        .and_then(|text| text.split('"').nth(1))
+        .map(str::to_owned);
+    let shown = match reply.status.as_u16() {
+        200 => numbers(&[reply.received("x-consumer-username")], "v"),
+        _ => numbers(&[realm], "v"),
+    };
+    assert_eq!(shown[0].is_multiple_of(2), reply.status == 200, "{reply:?}");
+    shown
+}
+
+/// The numbers that [`stamp`] has put on a response, which passed in even versions.
+pub(crate) fn stamped_and_passed(reply: &Reply) -> Vec<u64> {
+    let shown = stamped(reply);
+    let is_even = shown.first().is_some_and(|number| number.is_multiple_of(2));
+    assert_eq!(is_even, reply.status == 200, "{reply:?}");
+    shown
 }
 
 /// The numbers that [`stamp`] has put on a response.

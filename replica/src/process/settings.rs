@@ -33,6 +33,18 @@ const SHARED: [&str; 16] = [
     "SLUICE_TRUSTED_KEYS",
 ];
 
+/// A setting that is `on` or `off`, for clap.
+///
+/// # Errors
+/// If it is something else.
+pub fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
+}
+
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {

@@ -53,14 +53,7 @@ impl Program {
                 command
             }
         };
-        for (name, _) in std::env::vars_os() {
-            if name
-                .to_str()
-                .is_some_and(|name| name.starts_with("SLUICE_"))
-            {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command);
         let mut child = command
             .args(&self.arguments)
             .args(more)
@@ -167,6 +160,27 @@ pub(crate) fn signal(process: Option<u32>, signal: Signal) -> Result<Pid> {
     let process = process.context("not the id of a process")?;
     kill_process(process, signal).context("could not signal the process")?;
     Ok(process)
+}
+
+/// The program of this name, as [`binary`] finds it, to be run without the settings that are in this process's variables.
+///
+/// # Errors
+/// If it is not there.
+pub fn command(name: &str) -> Result<Command> {
+    let mut command = Command::new(binary(name)?);
+    without_settings(&mut command);
+    Ok(command)
+}
+
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("SLUICE_"))
+        {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The program of this name beside the one that is running, or one directory above it (where tests run).

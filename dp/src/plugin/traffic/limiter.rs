@@ -18,7 +18,7 @@ use super::period::{Limits, PERIODS, Period};
 use super::redis;
 use super::windows::Usage;
 use crate::metrics::Writer;
-use crate::plugin::{Answer, Lasting, Surroundings};
+use crate::plugin::{Answer, Change, Lasting, Surroundings};
 use http::StatusCode;
 use serde::Deserialize;
 use std::pin::Pin;
@@ -109,14 +109,6 @@ impl Policy {
             Place::Local => Ok(Self::Local),
             Place::Cluster => Ok(Self::Cluster),
             Place::Redis => Ok(Self::Redis(redis::Remote::new(server, sync_rate)?)),
-        }
-    }
-
-    /// A plugin with this policy is in use.
-    pub(super) fn begin(&self, limiter: &Limiter) {
-        match self {
-            Self::Cluster => limiter.cluster.want(),
-            Self::Local | Self::Redis(_) => {}
         }
     }
 
@@ -255,6 +247,19 @@ impl Default for Limiter {
             cluster: Cluster::of(&counters),
             counters,
             redis: Default::default(),
+        }
+    }
+}
+
+impl Limiter {
+    /// Takes up a change of a plugin with a policy.
+    pub(super) fn changed<P>(&self, change: &Change<'_, P>, policy: impl Fn(&P) -> &Policy) {
+        let (Change::Created { now, .. } | Change::Updated { now, .. }) = change else {
+            return;
+        };
+        match policy(now) {
+            Policy::Cluster => self.cluster.want(),
+            Policy::Local | Policy::Redis(_) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The periods limits are set for, and where their windows begin.
 
-use crate::calendar::{DAY_SECONDS, Date, date, days_before};
+use sluice_schema::calendar::{DAY_SECONDS, Date, date, days_before};
 
 /// The periods limits are set for, shortest first.
 pub(crate) const PERIODS: [Period; 6] = [

@@ -145,9 +145,7 @@ impl Plugin for RateLimiting {
     }
 
     fn changed(limiter: &Limiter, change: Change<'_, Self>) {
-        if let Change::Created { now, .. } | Change::Updated { now, .. } = change {
-            now.policy.begin(limiter);
-        }
+        limiter.changed(&change, |plugin| &plugin.policy);
     }
 
     fn access(&self, request: &mut Access<'_>) -> Step {

@@ -134,9 +134,7 @@ impl Plugin for ResponseRatelimiting {
     }
 
     fn changed(limiter: &Limiter, change: Change<'_, Self>) {
-        if let Change::Created { now, .. } | Change::Updated { now, .. } = change {
-            now.policy.begin(limiter);
-        }
+        limiter.changed(&change, |plugin| &plugin.policy);
     }
 
     fn access(&self, request: &mut Access<'_>) -> Step {

@@ -1,5 +1,6 @@
 //! What authenticating and limiting a request costs, with few consumers and with many.
 
+use super::shapes::{REQUESTS, STRIDE};
 use super::{Arguments, Subject, pin_all, table};
 use crate::bench::rig::Rig;
 use crate::bench::usage;
@@ -8,10 +9,6 @@ use serde_json::{Value, json};
 use sluice_replica::node::SyncMode;
 use std::net::SocketAddr;
 
-/// Requests that are made up; they are sent in turn.
-const REQUESTS: usize = 20_000;
-/// Coprime to any number of consumers one would ask for, so that neighbours are far apart.
-const STRIDE: usize = 7_919;
 /// More go into several files, for the Admin API takes 64 MiB at a time.
 const FILE_CONSUMERS_MAX: usize = 50_000;
 /// No request is refused.

@@ -23,9 +23,9 @@ pub(super) enum Shape {
 }
 
 /// Requests that are made up; they are sent in turn.
-const REQUESTS: usize = 20_000;
-/// Coprime to any number of routes one would ask for, so that neighbours are far apart.
-const STRIDE: usize = 7_919;
+pub(super) const REQUESTS: usize = 20_000;
+/// Coprime to any number of routes or consumers one would ask for, so that neighbours are far apart.
+pub(super) const STRIDE: usize = 7_919;
 
 impl Shape {
     /// The status that every request is to have.

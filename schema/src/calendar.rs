@@ -2,20 +2,23 @@
 //! begin in March here, so that the leap day is the last.
 
 /// Seconds of a day.
-pub(crate) const DAY_SECONDS: u64 = 86_400;
+pub const DAY_SECONDS: u64 = 86_400;
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH_DAYS: u64 = 719_468;
 
 /// A day's date; months and days count from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Date {
-    pub(crate) year: u64,
-    pub(crate) month: u64,
-    pub(crate) day: u64,
+pub struct Date {
+    /// From 1970 on.
+    pub year: u64,
+    /// 1 to 12.
+    pub month: u64,
+    /// 1 to 31.
+    pub day: u64,
 }
 
 /// The date of a day, counted since 1970-01-01.
-pub(crate) fn date(days: u64) -> Date {
+pub fn date(days: u64) -> Date {
     let days = days + EPOCH_DAYS;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -34,7 +37,7 @@ pub(crate) fn date(days: u64) -> Date {
 }
 
 /// Days from 1970-01-01 to the first of a month.
-pub(crate) fn days_before(year: u64, month: u64) -> u64 {
+pub fn days_before(year: u64, month: u64) -> u64 {
     let year = year - u64::from(month <= 2);
     let (era, of_era) = (year / 400, year % 400);
     let shifted = if month > 2 { month - 3 } else { month + 9 };
