@@ -7,6 +7,7 @@ use clap::{Args, Parser};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
+use sluice_replica::process::secrets::SecretsSettings;
 use sluice_replica::process::settings::parse_switch;
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub(crate) admin: AdminSettings,
     #[command(flatten)]
     pub(crate) snapshots: SnapshotSettings,
+    #[command(flatten)]
+    pub(crate) secrets: SecretsSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
 }

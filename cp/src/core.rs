@@ -14,6 +14,7 @@ use sluice_replica::node::{Head, SyncMode};
 use sluice_replica::run::{Options, Replica};
 use sluice_replica::store::Opened;
 use sluice_schema::event::Event;
+use sluice_schema::seal::Seals;
 use sluice_schema::state::State;
 use sluice_schema::version::Version;
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub snapshots: Policy,
     /// The clock, chance, threads.
     pub environment: Environment,
+    /// What secrets are sealed with.
+    pub seals: Seals,
 }
 
 /// The tasks of a control plane; each gives its name when it ends.
@@ -82,6 +85,7 @@ pub fn start(
         source: parts.source,
         keychain: parts.keychain,
         environment: parts.environment,
+        seals: parts.seals,
     };
     let view = follow(parts.opened, &common, &fleet, tasks, shutdown)?;
     let (source, keychain) = (common.source, common.keychain);
@@ -153,6 +157,7 @@ struct Common {
     source: Source,
     keychain: Keychain,
     environment: Environment,
+    seals: Seals,
 }
 
 /// Loads the local store and follows the log from there.
@@ -167,7 +172,8 @@ fn follow(
     let state = opened
         .store
         .read_all(|entities| State::restore(cursor, entities))
-        .context("could not read the local store")?;
+        .context("could not read the local store")?
+        .with_seals(common.seals.clone());
     tracing::info!(version = %state.version(), entities = state.len(), "loaded the local store");
 
     let (reports, report_inbox) = mpsc::channel(REPORTS_WAITING_MAX);

@@ -12,6 +12,7 @@ use sluice_replica::log::Source;
 use sluice_replica::log::jetstream::{self, JetStream, Requests};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
+use sluice_replica::process::secrets::Secrets;
 use sluice_replica::process::{hostname, wait_for_tasks};
 use sluice_replica::store::Store;
 use sluice_schema::kind::RouterFlavor;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub sync: SyncMode,
     /// When snapshots are cut.
     pub snapshots: Policy,
+    /// The keys of secrets.
+    pub secrets: Secrets,
 }
 
 /// Who may call the Admin API.
@@ -140,6 +143,7 @@ pub async fn run(
         cluster: settings.connection.cluster().to_owned(),
         sync: log.incremental_sync,
         snapshots: settings.snapshots.policy(),
+        secrets: Secrets::open(settings.secrets.secrets_file)?,
     };
     start(parts, &shutdown)?.wait(shutdown).await
 }
@@ -185,7 +189,9 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         sync: parts.sync,
         snapshots: parts.snapshots,
         environment: Environment::system(),
+        seals: parts.secrets.seals().clone(),
     };
+    follow_secrets(parts.secrets, &mut tasks, shutdown);
     let core = core::start(core, &mut tasks, shutdown)?;
     let admin = parts
         .admin
@@ -241,6 +247,19 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         admin,
         tasks,
     })
+}
+
+fn follow_secrets(secrets: Secrets, tasks: &mut Tasks, shutdown: &CancellationToken) {
+    if secrets.seals().ring().sealing().is_none() {
+        tracing::warn!(
+            "secrets are stored in clear text: there is no secrets_file (sluice secrets init)"
+        );
+    }
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        secrets.follow(token, || ()).await;
+        Ok("keys of secrets")
+    });
 }
 
 /// The index of the log, kept up to date.

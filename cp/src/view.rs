@@ -8,6 +8,7 @@ use sluice_replica::run::{Arrival, Replica, Sink, Status};
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::event::EventId;
+use sluice_schema::seal::Seals;
 use sluice_schema::state::State;
 use sluice_schema::version::{Cursor, Epoch, Version};
 use std::collections::{BTreeMap, VecDeque};
@@ -184,6 +185,8 @@ pub(crate) struct ViewSink {
     state: Arc<ArcSwap<State>>,
     /// What is being taken up, before anybody sees it.
     staged: Option<State>,
+    /// Of every state.
+    seals: Seals,
     recent: Arc<Mutex<Recent>>,
     written_bytes: Arc<AtomicU64>,
     moved: Arc<Notify>,
@@ -206,12 +209,14 @@ struct Unread {
 impl ViewSink {
     /// A sink that begins with `state`, and tells `fleet` how that goes on.
     pub(crate) fn new(state: State, fleet: Fleet) -> Self {
+        let seals = state.seals().clone();
         fleet.advance(state.cursor(), state.digest(), &[]);
         Self {
             counts: Arc::new(Counts::new(fleet.environment().clone())),
             fleet,
             state: Arc::new(ArcSwap::from_pointee(state)),
             staged: None,
+            seals,
             recent: Arc::default(),
             written_bytes: Arc::default(),
             moved: Arc::default(),
@@ -295,7 +300,7 @@ impl Sink for ViewSink {
         entities: &mut dyn Iterator<Item = (Key, Entry)>,
     ) {
         self.miss();
-        self.show(State::restore(cursor, entities));
+        self.show(State::restore(cursor, entities).with_seals(self.seals.clone()));
         self.fleet.advance(cursor, digest, &[]);
     }
 }

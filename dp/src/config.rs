@@ -11,6 +11,7 @@ use http::HeaderName;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
+use sluice_replica::process::secrets::SecretsSettings;
 use sluice_replica::process::settings::parse_switch;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub(crate) clients: ClientSettings,
     #[command(flatten)]
     pub(crate) access_log: AccessLogSettings,
+    #[command(flatten)]
+    pub(crate) secrets: SecretsSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
 }

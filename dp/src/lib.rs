@@ -12,6 +12,7 @@ mod node_id;
 mod peers;
 pub mod plugin;
 pub mod proxy;
+mod sink;
 pub mod start;
 pub mod status;
 pub mod table;

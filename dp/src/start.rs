@@ -5,12 +5,13 @@
 
 use crate::NodeId;
 use crate::access_log;
-use crate::balance::{DnsOptions, Upstreams};
+use crate::balance::DnsOptions;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::peers::LogPeers;
 use crate::plugin;
 use crate::proxy::{self, Inherited, Proxy, Shared};
+use crate::sink::{TableSink, added};
 use crate::status::{self, Node, NodeState};
 use crate::table::{Table, Variables};
 use anyhow::Context;
@@ -21,19 +22,18 @@ use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::{RejectedEntity, Report, SyncMode};
 use sluice_replica::process::logging::LogLevel;
+use sluice_replica::process::secrets::Secrets;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
-use sluice_replica::run::{Arrival, Options, Replica, Sink, Status};
+use sluice_replica::run::{Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
-use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
-use sluice_schema::version::Cursor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +42,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const REPORT_GAP: Duration = Duration::from_millis(50);
 const REJECTED_REPORTED_MAX: usize = 20;
 const AILING_REPORTED_MAX: usize = 100;
-/// Entities that are compiled at a time when a whole state is: more would be in memory twice.
-const RELOAD_PAGE: usize = 1000;
 
 /// What a data plane is made of.
 #[derive(Debug)]
@@ -64,6 +62,8 @@ pub struct Parts {
     pub log_level: LogLevel,
     /// How to proxy.
     pub proxy: proxy::Options,
+    /// The keys of secrets.
+    pub secrets: Secrets,
 }
 
 /// A data plane that is running.
@@ -134,6 +134,7 @@ pub async fn run(
         status,
         log_level,
         proxy,
+        secrets: Secrets::open(settings.secrets.secrets_file)?,
     };
     start(parts, &shutdown)?.wait(shutdown).await
 }
@@ -158,18 +159,11 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         ..Shared::default()
     };
     let state = node_state(node, &shared, parts.log_level, &parts.data_dir);
-    let tables = Arc::new(ArcSwap::from_pointee(Table::with_variables(
-        Variables::of_process(),
-    )));
-    let sink = TableSink {
-        tables: tables.clone(),
-        upstreams: shared.upstreams.clone(),
-        plugins: shared.state.clone(),
-        staged: None,
-        state: state.clone(),
-        swapped: shared.swapped.clone(),
-        metrics: shared.metrics.clone(),
-    };
+    let seals = parts.secrets.seals().clone();
+    let tables = Table::with_secrets(Variables::of_process(), seals);
+    let tables = Arc::new(ArcSwap::from_pointee(tables));
+    let sink = TableSink::new(&tables, &shared, &state);
+    let (secrets, opened, token) = (parts.secrets, sink.clone(), shutdown.clone());
     let (store, sink) = load_store(&parts.data_dir, sink)?;
     let options = follow_options(&parts.keychain, parts.sync);
     let replica = Replica::new(parts.source.clone(), store, Box::new(sink), options);
@@ -189,6 +183,10 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        secrets.follow(token, || opened.reopen()).await;
+        Ok("keys of secrets")
+    });
     let token = shutdown.clone();
     tasks.spawn(async move { Ok(replica.run(token).await.map(|()| "replica")?) });
     let (access_log, token) = (running.access_log().clone(), shutdown.clone());
@@ -281,14 +279,6 @@ async fn reopen(
     }
 }
 
-fn added((key, entry): (Key, Entry)) -> Change {
-    Change {
-        key,
-        before: None,
-        after: Some(entry),
-    }
-}
-
 impl Running {
     /// Waits until `shutdown`, then for everything to finish.
     ///
@@ -296,90 +286,6 @@ impl Running {
     /// If a part of it ends before it should, or with an error.
     pub async fn wait(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         wait_for_tasks("data plane", self.tasks, shutdown).await
-    }
-}
-
-/// Where the replica puts what it applies: compiles off the request path, then swaps.
-struct TableSink {
-    tables: Arc<ArcSwap<Table>>,
-    /// Told before requests see a table.
-    upstreams: Arc<Upstreams>,
-    /// Told of each plugin that differs.
-    plugins: Arc<plugin::State>,
-    /// What is being taken up, before any request sees it.
-    staged: Option<Table>,
-    state: Arc<NodeState>,
-    /// Told after each swap.
-    swapped: Arc<Notify>,
-    metrics: Arc<Metrics>,
-}
-
-impl TableSink {
-    fn swap(&self, table: Table, cursor: Cursor, digest: Digest) {
-        let rejected: Vec<_> = table.rejected().cloned().collect();
-        for entity in rejected
-            .iter()
-            .filter(|rejected| rejected.version == cursor.version)
-        {
-            tracing::warn!(entity = %entity.key, reason = entity.reason, "an entity cannot be used; its last good form stays");
-        }
-        let (before, table) = (self.tables.load_full(), Arc::new(table));
-        let swap = || self.tables.store(Arc::clone(&table));
-        self.plugins.activate(&before, &table, swap);
-        self.swapped.notify_waiters();
-        self.state.update(|facts| {
-            facts.cursor = cursor;
-            facts.digest = digest;
-            facts.applied_at = Some(now());
-            facts.rejected = rejected;
-        });
-        tracing::debug!(version = %cursor.version, "active");
-    }
-}
-
-impl Sink for TableSink {
-    fn change(&mut self, cursor: Cursor, digest: Digest, changes: &[Change], events: &[Arrival]) {
-        let (table, _) = self.tables.load().apply(cursor.version, changes);
-        self.upstreams.prepare(&table);
-        self.swap(table, cursor, digest);
-        self.metrics.activated(events);
-    }
-
-    fn stage(&mut self, changes: &[Change]) {
-        let table = self.staged.take();
-        let table = table.unwrap_or_else(|| Table::clone(&self.tables.load()));
-        self.staged = Some(table.apply(table.version(), changes).0);
-    }
-
-    fn commit(&mut self, cursor: Cursor, digest: Digest) {
-        let table = self.staged.take();
-        let table = table.unwrap_or_else(|| Table::clone(&self.tables.load()));
-        let (table, _) = table.apply(cursor.version, &[]);
-        self.upstreams.prepare_all(&table);
-        self.swap(table, cursor, digest);
-    }
-
-    fn abandon(&mut self) {
-        self.staged = None;
-    }
-
-    fn reload(
-        &mut self,
-        cursor: Cursor,
-        digest: Digest,
-        entities: &mut dyn Iterator<Item = (Key, Entry)>,
-    ) {
-        let table = self.tables.load().cleared();
-        let (mut table, _) = table.apply(cursor.version, &[]);
-        loop {
-            let page: Vec<Change> = (&mut *entities).take(RELOAD_PAGE).map(added).collect();
-            if page.is_empty() {
-                break;
-            }
-            (table, _) = table.apply(cursor.version, &page);
-        }
-        self.upstreams.prepare_all(&table);
-        self.swap(table, cursor, digest);
     }
 }
 

@@ -1,11 +1,15 @@
 //! Files that are replaced whole.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The end of the name under which a new content is written before it takes the old one's place.
 pub const UNFINISHED: &str = ".new";
+
+/// Readable by its owner only.
+const SECRET_MODE: u32 = 0o600;
 
 /// Puts `content` in the place of what is there: after a crash it is the one or the other, and after the return it is on
 /// disk.
@@ -19,6 +23,17 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     sync_name(path)
+}
+
+/// Makes a file that only its owner can read; refuses to replace one.
+pub(crate) fn create_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(SECRET_MODE)
+        .open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// The bytes of all files below a directory, as far as they can be seen. Links are not followed.

@@ -10,6 +10,7 @@ use crate::digest::{Accumulator, Digest};
 use crate::entity::{Body, Change, Entry, Id, Key, Workspace};
 use crate::event::{Event, Mutation, Mutations};
 use crate::kind::{Kind, Names, Nulls, Unique, workspace};
+use crate::seal::{Seals, SecretCounts, Step};
 use crate::version::{Chain, Cursor, Epoch, Version};
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
@@ -26,6 +27,9 @@ pub struct State {
     entities: OrdMap<Key, Entry>,
     unique: OrdMap<UniqueKey, Id>,
     references: OrdSet<Link>,
+    secrets: SecretCounts,
+    /// What its secrets are sealed with. Not part of what the state is.
+    seals: Seals,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -196,6 +200,27 @@ impl State {
         }
     }
 
+    /// The same state, whose secrets are sealed and opened with `seals` from here on.
+    #[must_use]
+    pub fn with_seals(self, seals: Seals) -> Self {
+        Self { seals, ..self }
+    }
+
+    /// What secrets are sealed and opened with.
+    pub fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
+    /// How many secrets there are, by what they are sealed with.
+    pub fn secrets(&self) -> &SecretCounts {
+        &self.secrets
+    }
+
+    /// See [`Seals::shown`].
+    pub fn shown(&self, key: &Key, body: &Body) -> Option<Map<String, Value>> {
+        self.seals.shown(key, body)
+    }
+
     fn mutate(&mut self, version: Version, mutation: &Mutation) -> Change {
         let key = mutation.key();
         let after = mutation.body().map(|body| Entry {
@@ -213,7 +238,7 @@ impl State {
     pub(crate) fn insert(&mut self, key: Key, entry: Entry) -> Option<Entry> {
         let before = self.remove(&key);
         self.sum.add(&key, &entry.body);
-        self.index(&key, &entry.body, IndexStep::Add);
+        self.index(&key, &entry.body, Step::Add);
         self.entities.insert(key, entry);
         before
     }
@@ -222,16 +247,19 @@ impl State {
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.entities.remove(key)?;
         self.sum.remove(key, &entry.body);
-        self.index(key, &entry.body, IndexStep::Remove);
+        self.index(key, &entry.body, Step::Remove);
         Some(entry)
     }
 
-    fn index(&mut self, key: &Key, body: &Body, step: IndexStep) {
+    fn index(&mut self, key: &Key, body: &Body, step: Step) {
         // Kinds and bodies this build does not understand are kept, but nothing can refer to them.
         let Some(kind) = Kind::from_name(key.kind.as_str()) else {
             return;
         };
-        let Ok(fields) = body.fields() else { return };
+        let Ok(mut fields) = body.fields() else {
+            return;
+        };
+        self.secrets.count(kind, &mut fields, step);
         for unique in kind.schema().unique {
             let Some(value) = unique_value(unique, &fields) else {
                 continue;
@@ -244,19 +272,19 @@ impl State {
                 value,
             };
             match step {
-                IndexStep::Add => {
+                Step::Add => {
                     self.unique.insert(entry, key.id);
                 }
-                IndexStep::Remove if self.unique.get(&entry) == Some(&key.id) => {
+                Step::Remove if self.unique.get(&entry) == Some(&key.id) => {
                     self.unique.remove(&entry);
                 }
-                IndexStep::Remove => {}
+                Step::Remove => {}
             }
         }
         for link in links(kind, key, &fields) {
             match step {
-                IndexStep::Add => self.references.insert(link),
-                IndexStep::Remove => self.references.remove(&link),
+                Step::Add => self.references.insert(link),
+                Step::Remove => self.references.remove(&link),
             };
         }
     }
@@ -371,16 +399,19 @@ impl State {
         unique: &Unique,
         fields: &Map<String, Value>,
     ) -> Option<Id> {
-        let value = unique_value(unique, fields)?;
-        let workspace = workspace.clone();
-        self.unique
-            .get(&UniqueKey {
+        let holder = |fields: &Map<String, Value>| {
+            let key = UniqueKey {
                 kind,
-                workspace,
+                workspace: workspace.clone(),
                 index: unique.name,
-                value,
-            })
-            .copied()
+                value: unique_value(unique, fields)?,
+            };
+            self.unique.get(&key).copied()
+        };
+        holder(fields).or_else(|| {
+            let forms = self.seals.ring().forms(kind, workspace, unique, fields);
+            forms.iter().find_map(holder)
+        })
     }
 
     /// The names of an entity of kind `owner`, and the entities that hold them.
@@ -474,6 +505,10 @@ impl State {
             "unique values are not those of the entities"
         );
         assert_eq!(
+            self.secrets, fresh.secrets,
+            "secrets are not counted as the entities have them"
+        );
+        assert_eq!(
             self.references, fresh.references,
             "references are not those of the entities"
         );
@@ -488,12 +523,6 @@ impl State {
     pub fn chain(&self) -> Chain {
         self.cursor.chain
     }
-}
-
-#[derive(Clone, Copy)]
-enum IndexStep {
-    Add,
-    Remove,
 }
 
 fn successor(id: Id) -> Option<Uuid> {

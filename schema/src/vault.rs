@@ -4,6 +4,7 @@
 use crate::check::text::is_vault_reference;
 use crate::field::{Field, Type};
 use crate::kind::Kind;
+use crate::walk::{Next, walk};
 use serde_json::{Map, Number, Value};
 
 /// The prefix of the vault that is always there: variables of the process.
@@ -83,33 +84,13 @@ pub fn resolve(
     body: &mut Map<String, Value>,
     find: &mut dyn FnMut(&Reference) -> Result<String, String>,
 ) -> Result<(), String> {
-    let schema = kind.schema();
-    let config = schema.variant.and_then(|variant| {
-        let name = body.get(variant.key)?.as_str()?;
-        Some((variant.record, schema.config(name)?))
-    });
-    for (name, value) in body {
-        let field = match config {
-            Some((record, config)) if record == name => Some(config),
-            Some(_) | None => schema.field(name),
+    walk(kind, body, &mut |field, path, value| {
+        let Value::String(text) = &*value else {
+            return Ok(Next::Inside);
         };
-        if let Some(field) = field {
-            resolve_field(field, name, value, find)?;
+        if !field.referenceable || !is_vault_reference(text) {
+            return Ok(Next::Inside);
         }
-    }
-    Ok(())
-}
-
-fn resolve_field(
-    field: &Field,
-    path: &str,
-    value: &mut Value,
-    find: &mut dyn FnMut(&Reference) -> Result<String, String>,
-) -> Result<(), String> {
-    if field.referenceable
-        && let Value::String(text) = value
-        && is_vault_reference(text)
-    {
         let told = |reason: String| format!("{path}: {text}: {reason}");
         let reference = Reference::parse(text);
         let reference = reference.ok_or_else(|| told("not a reference to a vault".to_owned()))?;
@@ -117,29 +98,8 @@ fn resolve_field(
         let secret = secret.map_err(told)?;
         let typed = typed(field, secret);
         *value = typed.ok_or_else(|| told("not what the field takes".to_owned()))?;
-        return Ok(());
-    }
-    match (field.kind, value) {
-        (Type::Record(fields), Value::Object(record)) => {
-            for (name, value) in record {
-                if let Some(field) = fields.iter().find(|field| field.name == name) {
-                    resolve_field(field, &format!("{path}.{name}"), value, find)?;
-                }
-            }
-        }
-        (Type::Array(elements) | Type::Set(elements), Value::Array(items)) => {
-            for (place, item) in items.iter_mut().enumerate() {
-                resolve_field(elements, &format!("{path}[{place}]"), item, find)?;
-            }
-        }
-        (Type::Map { values, .. }, Value::Object(map)) => {
-            for (name, value) in map {
-                resolve_field(values, &format!("{path}.{name}"), value, find)?;
-            }
-        }
-        _ => {}
-    }
-    Ok(())
+        Ok(Next::Past)
+    })
 }
 
 /// A secret as a value of its field.

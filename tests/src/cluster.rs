@@ -28,17 +28,40 @@ pub struct Cluster {
     pub origin: SocketAddr,
     /// Everybody's files.
     pub directory: TempDir,
+    /// What all are started with.
+    common: Vec<String>,
 }
 
 impl Cluster {
-    /// Starts a cluster whose control planes and data planes believe each other's keys.
+    /// Starts a cluster whose control planes and data planes believe each other's keys, and seal secrets with the same.
     ///
     /// # Errors
     /// If something does not start.
     pub fn start(controls: usize, datas: usize) -> Result<Self> {
-        let nats = Nats::start()?;
         let directory = tempfile::tempdir()?;
+        let secrets = directory.path().join("secrets");
+        sluice_replica::process::secrets::create(&secrets)?;
+        let common = vec![format!("--secrets-file={}", secrets.display())];
+        Self::start_in(directory, common, controls, datas)
+    }
+
+    /// The same, whose secrets are in clear text.
+    ///
+    /// # Errors
+    /// If something does not start.
+    pub fn start_clear(controls: usize, datas: usize) -> Result<Self> {
+        Self::start_in(tempfile::tempdir()?, Vec::new(), controls, datas)
+    }
+
+    fn start_in(
+        directory: TempDir,
+        common: Vec<String>,
+        controls: usize,
+        datas: usize,
+    ) -> Result<Self> {
+        let nats = Nats::start()?;
         let mut cluster = Self {
+            common,
             nats,
             controls: Vec::new(),
             datas: Vec::new(),
@@ -51,7 +74,7 @@ impl Cluster {
             sluice_replica::keys::SigningKey::create(&key, &format!("cp-{number}"))?;
         }
         for number in 0..controls {
-            cluster.add_control(number)?;
+            cluster.add_control(number, &[])?;
         }
         for number in 0..datas {
             let data = cluster.start_data(number)?;
@@ -70,16 +93,31 @@ impl Cluster {
         self.directory.path().join("keys")
     }
 
-    fn add_control(&mut self, number: usize) -> Result<()> {
+    /// Adds a control plane of which nobody may ask for more than to read what is no secret.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn add_reader(&mut self) -> Result<()> {
+        let number = self.controls.len();
+        let key = self.keys().join(format!("cp-{number}.key"));
+        sluice_replica::keys::SigningKey::create(&key, &format!("cp-{number}"))?;
+        self.add_control(number, &["--admin-anonymous=read"])
+    }
+
+    fn add_control(&mut self, number: usize, more: &[&str]) -> Result<()> {
         let directory = self.directory.path().join(format!("cp-{number}"));
-        let control = ControlPlane::start(&self.nats.url(), &directory, &self.keys(), &[])?;
+        let flags: Vec<&str> = self.common.iter().map(String::as_str).collect();
+        let flags = [&flags, more].concat();
+        let control = ControlPlane::start(&self.nats.url(), &directory, &self.keys(), &flags)?;
         self.controls.push(control);
         Ok(())
     }
 
     fn start_data(&self, number: usize) -> Result<DataPlane> {
         let directory = self.directory.path().join(format!("dp-{number}"));
-        DataPlane::start(&self.nats.url(), &directory, &self.keys(), &["--workers=1"])
+        let mut flags: Vec<&str> = self.common.iter().map(String::as_str).collect();
+        flags.push("--workers=1");
+        DataPlane::start(&self.nats.url(), &directory, &self.keys(), &flags)
     }
 
     /// The Admin API of a control plane.

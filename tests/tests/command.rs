@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -316,7 +316,14 @@ plugins:
             "{expected} is not in\n{complaint}"
         );
     }
-    let log = said(&["log", &admin]);
+    // The first event may come a little later than the first answer.
+    let began = Instant::now();
+    let log = loop {
+        let log = said(&["log", &admin]);
+        if !log.is_empty() || began.elapsed() > PATIENCE {
+            break log;
+        }
+    };
     assert_eq!(log.lines().count(), 1, "something was applied: {log}");
 }
 

@@ -16,6 +16,7 @@ mod keys;
 mod log;
 mod nodes;
 pub mod processes;
+mod secrets;
 mod snapshot;
 mod token;
 mod up;
@@ -63,6 +64,8 @@ enum Command {
     Wait(wait::Arguments),
     /// Make and show keys, sign and publish keyrings
     Keys(keys::Arguments),
+    /// Make and change the keys that secrets are sealed with, and seal anew
+    Secrets(secrets::Arguments),
     /// Make tokens of the Admin API
     Token(token::Arguments),
     /// Measure
@@ -111,6 +114,7 @@ pub fn run() -> ExitCode {
             };
         }
         Command::Keys(arguments) => keys::run(arguments),
+        Command::Secrets(arguments) => secrets::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };

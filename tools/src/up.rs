@@ -12,6 +12,7 @@ use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process;
 use sluice_replica::process::logging::{LogLevel, LoggingSettings};
+use sluice_replica::process::secrets::Secrets;
 use sluice_replica::run::Status;
 use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
@@ -43,7 +44,7 @@ pub(crate) struct Settings {
     /// TOML file with settings
     #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Directory of the log, the local stores and the key
+    /// Directory of the log, the local stores and the keys
     #[arg(
         long,
         env = "SLUICE_UP_DATA_DIR",
@@ -137,6 +138,7 @@ async fn serve(
         Embedded::open(&settings.data_dir.join("log")).context("could not open the log")?;
     let key_path = settings.data_dir.join("keys/up.key");
     let (key, keychain) = sluice_cp::start::load_keys(&key_path, None, &settings.data_dir)?;
+    let secrets_path = settings.data_dir.join("keys/secrets");
     let control = sluice_cp::start::Parts {
         source: source.clone(),
         admin,
@@ -154,6 +156,7 @@ async fn serve(
         cluster: "up".into(),
         sync: settings.incremental_sync,
         snapshots: sluice_cp::snapshots::Policy::default(),
+        secrets: Secrets::open_or_create(secrets_path.clone())?,
     };
     let control = sluice_cp::start::start(control, &shutdown)?;
     let workers = settings
@@ -166,6 +169,7 @@ async fn serve(
         sync: settings.incremental_sync,
         data_dir: settings.data_dir.join("dp"),
         node_id: None,
+        secrets: Secrets::open(Some(secrets_path))?,
         status,
         log_level,
         proxy: proxy::Options {

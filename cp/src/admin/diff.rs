@@ -1,4 +1,4 @@
-//! `/log/diff`: what differs between two versions, and `/log/state`: everything as it is stored at one.
+//! `/log/diff`: what differs between two versions, and `/log/state`: everything at one.
 
 use super::answer;
 use super::error::Problem;
@@ -70,7 +70,7 @@ fn compare(before: &State, after: &State, workspace: Option<&str>) -> Value {
     })
 }
 
-/// `GET /log/state?at=`: one line of JSON per entity of all workspaces, with its body as it is stored.
+/// `GET /log/state?at=`: one line of JSON per entity of all workspaces, with its secrets.
 pub(super) fn state(call: &Call<'_>) -> Response {
     let state = call.inside.state.clone();
     let pieces = stream::unfold((state, None), |(state, after)| async move {
@@ -99,7 +99,7 @@ fn piece(state: &Arc<State>, after: Option<Last>) -> (Bytes, Option<Last>) {
             "workspace": key.workspace.as_str(),
             "id": key.id.to_string(),
             "version": entry.version.0,
-            "body": entry.body.fields().unwrap_or_default(),
+            "body": state.shown(key, &entry.body).unwrap_or_default(),
         });
         text += &line.to_string();
         text.push('\n');

@@ -12,21 +12,22 @@ use sluice_schema::decide::Outcome;
 use sluice_schema::event::{Event, Mutation, Mutations};
 use sluice_schema::kind::Kind;
 use sluice_schema::mask::mask;
+use sluice_schema::seal::Seals;
 use sluice_schema::version::Version;
 
 /// How much of an event is shown.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Detail {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Detail<'a> {
     /// What it is about.
     Summary,
     /// What it says, without secrets.
     Full,
-    /// What it says, as it is stored.
-    Stored,
+    /// What it says, with secrets, which these open.
+    Open(&'a Seals),
 }
 
 /// A record of the log.
-pub(super) fn record(record: &Record, detail: Detail) -> Value {
+pub(super) fn record(record: &Record, detail: Detail<'_>) -> Value {
     match Event::decode(&record.event) {
         Ok(event) => decoded(record, &event, detail),
         Err(error) => {
@@ -37,7 +38,7 @@ pub(super) fn record(record: &Record, detail: Detail) -> Value {
 }
 
 /// A record of the log that holds this event.
-pub(super) fn decoded(record: &Record, event: &Event, detail: Detail) -> Value {
+pub(super) fn decoded(record: &Record, event: &Event, detail: Detail<'_>) -> Value {
     with_place(record, event_object(event, detail))
 }
 
@@ -93,7 +94,7 @@ pub(super) fn previewed(written: &Written) -> Value {
     shown
 }
 
-fn event_object(event: &Event, detail: Detail) -> Map<String, Value> {
+fn event_object(event: &Event, detail: Detail<'_>) -> Map<String, Value> {
     let (mutations, count) = match &event.mutations {
         Mutations::Inline(list) => {
             let shown = list.iter().map(|one| mutation(one, detail)).collect();
@@ -127,7 +128,7 @@ fn event_object(event: &Event, detail: Detail) -> Map<String, Value> {
     }
 }
 
-fn mutation(mutation: &Mutation, detail: Detail) -> Value {
+fn mutation(mutation: &Mutation, detail: Detail<'_>) -> Value {
     let key = mutation.key();
     let operation = match mutation {
         Mutation::Put(_) => "put",
@@ -150,7 +151,10 @@ fn mutation(mutation: &Mutation, detail: Detail) -> Value {
                 let kind = Kind::from_name(key.kind.as_str());
                 shown["body"] = mask(kind, &fields, None).into();
             }
-            Detail::Stored => shown["body"] = fields.into(),
+            Detail::Open(seals) => {
+                let opened = mutation.body().and_then(|body| seals.shown(&key, body));
+                shown["body"] = opened.into();
+            }
         }
     }
     shown

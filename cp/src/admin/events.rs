@@ -18,6 +18,7 @@ use sluice_replica::log::{Page, Record, Source};
 use sluice_replica::run::{Status, resolve};
 use sluice_schema::entity::{Key, Workspace};
 use sluice_schema::event::{Event, Mutation, Mutations};
+use sluice_schema::seal::Seals;
 use sluice_schema::state::State;
 use sluice_schema::version::Version;
 use std::convert::Infallible;
@@ -41,15 +42,13 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Problem> {
     if bodies {
         call.permit(Act::Change, Reach::Whole)?;
     }
-    let detail = match bodies {
-        true => Detail::Stored,
-        false => Detail::Summary,
-    };
+    let seals = bodies.then(|| call.inside.state.seals().clone());
+    let detail = seals.as_ref().map_or(Detail::Summary, Detail::Open);
     let history = &call.admin.control_plane.history;
     let from = call.query.number("from")?.map(|from| Version(from.max(1)));
     let filter = filter(call, from).await?;
     if call.query.flag("follow")? {
-        return Ok(follow(call, from, filter, detail));
+        return Ok(follow(call, from, filter, seals));
     }
     let size = page_size(call)?;
     let newest = call.inside.state.version();
@@ -102,10 +101,12 @@ async fn fetch(
     mut versions: Vec<Version>,
     size: usize,
     (newest_first, backwards): (bool, bool),
-    detail: Detail,
+    detail: Detail<'_>,
 ) -> Result<Shown, Problem> {
     let next = (versions.len() > size).then(|| versions.pop()).flatten();
-    let found = history.events(versions, detail == Detail::Stored).await?;
+    let found = history
+        .events(versions, matches!(detail, Detail::Open(_)))
+        .await?;
     let accepted = found.iter().filter(|found| filter.accepts(&found.event));
     let mut data: Vec<Value> = accepted
         .map(|found| event_view::decoded(&found.record, &found.event, detail))
@@ -188,7 +189,7 @@ async fn read(
     from: Version,
     to: Version,
     size: usize,
-    detail: Detail,
+    detail: Detail<'_>,
 ) -> Result<Vec<Value>, Problem> {
     let mut data = Vec::new();
     let mut from = from;
@@ -207,10 +208,10 @@ async fn read(
     }
 }
 
-async fn show(source: &Source, record: &Record, detail: Detail) -> Result<Value, Problem> {
+async fn show(source: &Source, record: &Record, detail: Detail<'_>) -> Result<Value, Problem> {
     let event = Event::decode(&record.event).ok();
     let large = |event: &Event| matches!(event.mutations, Mutations::Stored(_));
-    match event.filter(|event| detail == Detail::Stored && large(event)) {
+    match event.filter(|event| matches!(detail, Detail::Open(_)) && large(event)) {
         None => Ok(event_view::record(record, detail)),
         Some(event) => {
             let resolved = resolve(&*source.chunks, event).await;
@@ -276,8 +277,13 @@ async fn before(
 }
 
 /// One line of JSON per event, as soon as this control plane has verified and applied it.
-fn follow(call: &Call<'_>, from: Option<Version>, filter: Filter, detail: Detail) -> Response {
-    let follower = Follower::new(call, from, filter, detail, Form::Lines);
+fn follow(
+    call: &Call<'_>,
+    from: Option<Version>,
+    filter: Filter,
+    bodies: Option<Seals>,
+) -> Response {
+    let follower = Follower::new(call, from, filter, bodies, Form::Lines);
     let lines = stream::unfold(follower, Follower::next);
     answer::with_body(
         StatusCode::OK,
@@ -297,7 +303,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Problem> {
     let asked = call.query.number("from")?.map(|from| Version(from.max(1)));
     let from = last.or(asked);
     let filter = filter(call, from).await?;
-    let follower = Follower::new(call, from, filter, Detail::Summary, Form::ServerSent);
+    let follower = Follower::new(call, from, filter, None, Form::ServerSent);
     let begin = format!("retry: {}\n\n", RETRY_DELAY.as_millis());
     let begin = stream::once(async { Ok::<_, Infallible>(Bytes::from(begin)) });
     let body = Body::from_stream(begin.chain(stream::unfold(follower, Follower::next)));
@@ -330,7 +336,8 @@ struct Follower {
     shutdown: CancellationToken,
     from: Version,
     filter: Filter,
-    detail: Detail,
+    /// What opens the bodies, if they are wanted.
+    bodies: Option<Seals>,
     form: Form,
 }
 
@@ -339,7 +346,7 @@ impl Follower {
         call: &Call<'_>,
         from: Option<Version>,
         filter: Filter,
-        detail: Detail,
+        bodies: Option<Seals>,
         form: Form,
     ) -> Self {
         let control_plane = &call.admin.control_plane;
@@ -349,7 +356,7 @@ impl Follower {
             shutdown: call.admin.shutdown.clone(),
             from: from.unwrap_or(call.inside.state.version().next()),
             filter,
-            detail,
+            bodies,
             form,
         }
     }
@@ -384,13 +391,15 @@ impl Follower {
                 continue;
             };
             let mut lines = String::new();
+            let seals = self.bodies.as_ref();
+            let detail = seals.map_or(Detail::Summary, Detail::Open);
             for record in records.iter().filter(|record| record.version <= applied) {
                 self.from = record.version.next();
                 let event = Event::decode(&record.event);
                 if event.is_ok_and(|event| !self.filter.accepts(&event)) {
                     continue;
                 }
-                let Ok(shown) = show(&self.source, record, self.detail).await else {
+                let Ok(shown) = show(&self.source, record, detail).await else {
                     self.from = record.version;
                     break;
                 };

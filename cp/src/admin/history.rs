@@ -9,9 +9,10 @@ use crate::history::{Found, History};
 use crate::time::rfc3339;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
-use sluice_schema::entity::{Body, Key};
+use sluice_schema::entity::Key;
 use sluice_schema::kind::Kind;
 use sluice_schema::mask::mask;
+use sluice_schema::state::State;
 use sluice_schema::version::Version;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,15 +63,15 @@ pub(super) async fn show(call: &Call<'_>, kind: &str, text: &str) -> Result<Resp
     let Subject { key, others } = subject(call, kind, text).await?;
     let history = &call.admin.control_plane.history;
     let versions = history.versions(&key, until, size + 1);
-    let steps = steps(history, &key, &versions).await?;
+    let state = call.admin.control_plane.view.state();
+    let steps = steps(history, &key, &versions, &state).await?;
     let next = versions.get(size).map(|next| {
         let path = call.head.uri.path();
         format!("{path}?size={size}&to={next}")
     });
     let newest = steps.first().and_then(Step::fields);
-    let state = call.admin.control_plane.view.state();
     let live = state.get(&key).and_then(|entry| entry.body.fields().ok());
-    let shown = live.as_ref().or(newest.as_ref());
+    let shown = live.as_ref().or(newest);
     let data: Vec<Value> = steps
         .iter()
         .take(size)
@@ -100,12 +101,17 @@ fn identity(key: &Key, name: Option<&str>) -> Value {
 /// One version of an entity.
 struct Step {
     found: Found,
-    before: Option<Body>,
-    after: Option<Body>,
+    before: Option<Map<String, Value>>,
+    after: Option<Map<String, Value>>,
 }
 
-/// What each of these versions, newest first, did to an entity.
-async fn steps(history: &History, key: &Key, versions: &[Version]) -> Result<Vec<Step>, Problem> {
+/// What each of these versions, newest first, did to an entity. `state` opens its secrets: they are compared.
+async fn steps(
+    history: &History,
+    key: &Key,
+    versions: &[Version],
+    state: &State,
+) -> Result<Vec<Step>, Problem> {
     let found = history.events(versions.iter().copied(), false).await?;
     let Some(oldest) = versions.last() else {
         return Ok(Vec::new());
@@ -114,11 +120,12 @@ async fn steps(history: &History, key: &Key, versions: &[Version]) -> Result<Vec
     let first = history.values(&[(key.clone(), previous)]).await;
     // The state before the first event of a trimmed log may be lost: then it began there as far as anybody knows.
     let first = first.ok().and_then(|mut values| values.pop().flatten());
-    let mut before = first.map(|entry| entry.body);
+    let mut before = first.and_then(|entry| state.shown(key, &entry.body));
     let mut steps = Vec::with_capacity(found.len());
     let own = BTreeSet::from([key.clone()]);
     for found in found {
         let after = history.bodies(&found.event, &own).await?.remove(key);
+        let after = after.and_then(|body| state.shown(key, &body));
         steps.push(Step {
             before: std::mem::replace(&mut before, after.clone()),
             after,
@@ -130,24 +137,21 @@ async fn steps(history: &History, key: &Key, versions: &[Version]) -> Result<Vec
 }
 
 impl Step {
-    fn fields(&self) -> Option<Map<String, Value>> {
-        let body = self.after.as_ref().or(self.before.as_ref())?;
-        body.fields().ok()
+    fn fields(&self) -> Option<&Map<String, Value>> {
+        self.after.as_ref().or(self.before.as_ref())
     }
 
     fn show(&self, key: &Key) -> Value {
         let kind = Kind::from_name(key.kind.as_str());
-        let fields = |body: &Option<Body>| body.as_ref().and_then(|body| body.fields().ok());
-        let (before, after) = (fields(&self.before), fields(&self.after));
         let mut shown = who(&self.found);
-        let op = match (&before, &after) {
+        let op = match (&self.before, &self.after) {
             (None, Some(_)) => "created",
             (Some(_), Some(_)) => "updated",
             (_, None) => "deleted",
         };
         shown.insert("op".to_owned(), op.into());
         let nothing = Map::new();
-        let (old, new) = (before.as_ref(), after.as_ref());
+        let (old, new) = (self.before.as_ref(), self.after.as_ref());
         let list = changes(kind, old.unwrap_or(&nothing), new.unwrap_or(&nothing));
         shown.insert("changes".to_owned(), list);
         shown.into()
@@ -178,9 +182,9 @@ pub(super) async fn blame(call: &Call<'_>, kind: &str, text: &str) -> Result<Res
             key.kind
         ))
     })?;
-    let fields = entry.body.fields().unwrap_or_default();
-    let history = &call.admin.control_plane.history;
-    let owed = owed(history, &key, &fields, call.inside.state.version()).await?;
+    let fields = call.inside.state.shown(&key, &entry.body);
+    let fields = fields.unwrap_or_default();
+    let owed = owed(call, &key, &fields).await?;
     let known = Kind::from_name(key.kind.as_str());
     let masked = leaves(&mask(known, &fields, None));
     let list: Vec<Value> = masked
@@ -197,22 +201,18 @@ pub(super) async fn blame(call: &Call<'_>, kind: &str, text: &str) -> Result<Res
         "entity": identity(&key, name(&fields)),
         "version": call.inside.state.version().0,
         "fields": list,
-        "history": moment::reach(history.reach()),
+        "history": moment::reach(call.admin.control_plane.history.reach()),
     })))
 }
 
 type Owed = BTreeMap<String, Map<String, Value>>;
 
 /// For each field that `fields` has the newest event that changed it. Those that it does not reach are absent.
-async fn owed(
-    history: &History,
-    key: &Key,
-    fields: &Map<String, Value>,
-    until: Version,
-) -> Result<Owed, Problem> {
+async fn owed(call: &Call<'_>, key: &Key, fields: &Map<String, Value>) -> Result<Owed, Problem> {
+    let (history, state) = (&call.admin.control_plane.history, &call.inside.state);
     let mut open = leaves(fields);
     let mut owed = Owed::new();
-    let mut until = until;
+    let mut until = state.version();
     let mut looked_at = 0;
     while !open.is_empty() && looked_at < BLAME_VERSIONS_MAX {
         let versions = history.versions(key, until, BLAME_STEP);
@@ -221,9 +221,8 @@ async fn owed(
         };
         looked_at += versions.len();
         until = Version(oldest.0.saturating_sub(1));
-        for step in steps(history, key, &versions).await? {
-            let before = step.before.as_ref().and_then(|body| body.fields().ok());
-            let before = before.map(|before| leaves(&before)).unwrap_or_default();
+        for step in steps(history, key, &versions, state).await? {
+            let before = step.before.as_ref().map(leaves).unwrap_or_default();
             let event = who(&step.found);
             open.retain(|path, value| {
                 let same = before.get(path) == Some(value);

@@ -4,7 +4,7 @@ use super::endpoint::Place;
 use serde_json::Value;
 use sluice_schema::check::fill_nulls;
 use sluice_schema::decide::{Selector, entity_tag};
-use sluice_schema::entity::{Entry, Id, Workspace};
+use sluice_schema::entity::{Entry, Id, Key, Workspace};
 use sluice_schema::kind::{Kind, Unique};
 use sluice_schema::mask::mask;
 use sluice_schema::state::State;
@@ -82,7 +82,13 @@ impl Inside {
 
     /// An entity as the Admin API shows it. Of one whose body cannot be read there is at least the id, to delete it by.
     pub(super) fn shown(&self, kind: Kind, id: Id, entry: &Entry) -> Value {
-        let mut fields = entry.body.fields().unwrap_or_default();
+        let key = Key {
+            kind: kind.key_name(),
+            workspace: self.workspace.clone(),
+            id,
+        };
+        let fields = self.state.shown(&key, &entry.body);
+        let mut fields = fields.unwrap_or_default();
         if self.masked {
             fields = mask(Some(kind), &fields, None);
         }

@@ -33,6 +33,7 @@ mod plan;
 mod request;
 mod restore;
 mod schemas;
+mod secrets;
 mod service;
 mod snapshots;
 mod tags;
@@ -284,6 +285,8 @@ async fn respond_fixed(
         Fixed::LogState => Ok(diff::state(call)),
         Fixed::Rollback => restore::rollback(call, body).await,
         Fixed::Undo => restore::undo(call, body).await,
+        Fixed::Secrets => Ok(secrets::show(call)),
+        Fixed::Reseal => secrets::reseal(call).await,
         Fixed::Snapshots if verb == Verb::Get => snapshots::list(call).await,
         Fixed::Snapshots => snapshots::cut(call).await,
         Fixed::Trim => snapshots::trim(call, body).await,

@@ -54,7 +54,8 @@ pub(super) fn describe(
         Some(_) => "put",
         None => "delete",
     };
-    let [before, after] = [before, after].map(|body| body.and_then(|body| body.fields().ok()));
+    let shown = |body: Option<&Body>| states[0].shown(key, body?);
+    let [before, after] = [before, after].map(shown);
     let mut shown = json!({
         "op": operation,
         "kind": key.kind.as_str(),

@@ -243,11 +243,10 @@ async fn plan_undo(
     let mut entities = Vec::new();
     let mut conflicts = Vec::new();
     for ((mutation, (key, _)), before) in mutations.iter().zip(wanted).zip(values) {
-        let current = now.get(&key);
-        match take_back_one(&key, before.as_ref(), mutation, current) {
+        match take_back_one(now, &key, before.as_ref(), mutation) {
             Ok(None) => {}
             Ok(Some(to)) => entities.push(Restoration {
-                expected: current.map(|entry| entry.version),
+                expected: now.get(&key).map(|entry| entry.version),
                 key,
                 to,
             }),
@@ -263,11 +262,12 @@ async fn plan_undo(
 /// What an entity shall be without what an event did to it; nothing if it is that already. Otherwise the fields that have
 /// been changed again since; none of them if it is the whole entity.
 fn take_back_one(
+    now: &State,
     key: &Key,
     before: Option<&Entry>,
     mutation: &Mutation,
-    current: Option<&Entry>,
 ) -> Result<Option<Former>, Vec<String>> {
+    let current = now.get(key);
     let [before, current] = [before, current].map(|entry| entry.map(|entry| &entry.body));
     let after = mutation.body();
     if current == before {
@@ -279,7 +279,8 @@ fn take_back_one(
     let (Some(before), Some(after), Some(current)) = (before, after, current) else {
         return Err(Vec::new());
     };
-    let [Ok(before), Ok(after), Ok(current)] = [before, after, current].map(|body| body.fields())
+    let [Some(before), Some(after), Some(current)] =
+        [before, after, current].map(|body| now.shown(key, body))
     else {
         return Err(Vec::new());
     };

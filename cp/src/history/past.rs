@@ -118,7 +118,9 @@ impl History {
         let oldest = roots.min_by_key(|root| root.cursor.version);
         let oldest = oldest.ok_or(HistoryError::NoSnapshot)?;
         let state = load_state(self.parts.source.chunks.clone(), &oldest).await;
-        let state = Arc::new(state.map_err(|error| HistoryError::Log(chain(&error)))?);
+        let state = state.map_err(|error| HistoryError::Log(chain(&error)))?;
+        let seals = self.parts.view.state().seals().clone();
+        let state = Arc::new(state.with_seals(seals));
         self.kept().base = Some(state.clone());
         Ok(state)
     }

@@ -133,7 +133,9 @@ fn first_outcome(event: Option<&Event>, command: &Command) -> Outcome {
             }
         }
         Command::Membership(_) => keys.next().map_or(Outcome::Deleted, Outcome::Created),
-        Command::Apply(_) | Command::Restore(_) => Outcome::Applied(Applied::default()),
+        Command::Apply(_) | Command::Restore(_) | Command::Reseal(_) => {
+            Outcome::Applied(Applied::default())
+        }
     }
 }
 

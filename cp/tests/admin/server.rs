@@ -8,6 +8,7 @@ use sluice_replica::log::Source;
 use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
+use sluice_replica::process::secrets::Secrets;
 use sluice_schema::kind::RouterFlavor;
 use sluice_schema::version::{Epoch, Version};
 use std::net::SocketAddr;
@@ -111,6 +112,7 @@ impl Server {
             cluster: "test".to_owned(),
             sync: SyncMode::Incremental,
             snapshots: sluice_cp::snapshots::Policy::default(),
+            secrets: Secrets::default(),
         };
         change(&mut parts);
         let running = start(parts, &shutdown).unwrap();

@@ -30,7 +30,8 @@ impl Table {
         let mut rejected = Vec::new();
         // Filled from their targets once, after all changes.
         let mut refill = BTreeSet::new();
-        let mut vaults_changed = false;
+        // Or the keys of secrets.
+        let mut vaults_changed = table.vaults.take_ring();
         for change in changes {
             // Kinds this build does not know have no part in serving requests.
             let Some(kind) = Kind::from_name(change.key.kind.as_str()) else {

@@ -42,6 +42,7 @@ use plugins::{Plugins, Scope};
 use router::Router;
 use sluice_schema::entity::{Key, Workspace};
 use sluice_schema::kind;
+use sluice_schema::seal::Seals;
 use sluice_schema::version::Version;
 use std::fmt;
 use std::sync::Arc;
@@ -114,20 +115,21 @@ impl Table {
         }
     }
 
-    /// No configuration, with the variables that entities may refer to.
-    pub fn with_variables(variables: Variables) -> Self {
+    /// No configuration, with the variables that entities may refer to, and what their secrets are sealed with.
+    pub fn with_secrets(variables: Variables, seals: Seals) -> Self {
         Self {
-            vaults: Vaults::new(variables),
+            vaults: Vaults::new(variables, seals),
             ..Self::default()
         }
     }
 
-    /// No configuration, for the same plugins and with the same variables.
+    /// No configuration, for the same plugins, with the same variables and keys of secrets.
     #[must_use]
     pub fn cleared(&self) -> Self {
         Self {
             registry: self.registry,
-            ..Self::with_variables(self.vaults.variables().clone())
+            vaults: self.vaults.cleared(),
+            ..Self::default()
         }
     }
 

@@ -1,12 +1,13 @@
-//! Vaults, and the entities that refer to them.
+//! Secrets that are not in bodies: what entities refer to in vaults, and what is sealed.
 //!
-//! The one kind of vault is `env`: variables of the process, as they were at its start. An entity that refers to a vault is kept as
-//! it was written, too, and compiled again when a vault changes.
+//! The one kind of vault is `env`: variables of the process, as they were at its start. An entity that refers to a vault, or that
+//! cannot be opened, is kept as it was written, too, and compiled again when a vault changes, or the keys of secrets.
 
 use imbl::{HashMap, OrdMap};
 use serde::Deserialize;
 use sluice_schema::entity::{Body, Entry, Key, Workspace};
 use sluice_schema::kind::Kind;
+use sluice_schema::seal::{Ring, Seals, has_secrets, may_be_sealed};
 use sluice_schema::vault::{self, ENV, Reference};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -66,20 +67,34 @@ struct Vault {
 pub(super) struct Vaults {
     variables: Variables,
     vaults: HashMap<Uuid, Arc<Vault>>,
-    /// Entities with references, as they were written.
+    seals: Seals,
+    /// What the table was compiled with.
+    ring: Arc<Ring>,
+    /// Entities with references and those that did not open, as they were written.
     referring: OrdMap<Key, (Kind, Entry)>,
 }
 
 impl Vaults {
-    pub(super) fn new(variables: Variables) -> Self {
+    pub(super) fn new(variables: Variables, seals: Seals) -> Self {
         Self {
             variables,
+            ring: seals.ring(),
+            seals,
             ..Self::default()
         }
     }
 
-    pub(super) fn variables(&self) -> &Variables {
-        &self.variables
+    /// The same without entities.
+    pub(super) fn cleared(&self) -> Self {
+        Self::new(self.variables.clone(), self.seals.clone())
+    }
+
+    /// Takes up the keys of secrets as they are now. Whether they are others.
+    pub(super) fn take_ring(&mut self) -> bool {
+        let ring = self.seals.ring();
+        let differs = !Arc::ptr_eq(&ring, &self.ring);
+        self.ring = ring;
+        differs
     }
 
     pub(super) fn insert(&mut self, id: Uuid, workspace: &Workspace, fields: Fields) {
@@ -92,7 +107,7 @@ impl Vaults {
         self.vaults.remove(&id);
     }
 
-    /// The entities that are to be compiled again if a vault has changed.
+    /// The entities that are to be compiled again if a vault has changed, or the keys of secrets.
     pub(super) fn referring(&self) -> Vec<(Key, Kind, Entry)> {
         let each = self.referring.iter();
         each.map(|(key, (kind, entry))| (key.clone(), *kind, entry.clone()))
@@ -109,24 +124,33 @@ impl Vaults {
     /// An entity with the secrets that it refers to.
     ///
     /// # Errors
-    /// If one is missing. The entity is kept nevertheless, and compiled again when a vault changes.
+    /// If one is missing, or does not open. The entity is kept nevertheless, and compiled again when a vault changes, or the keys.
     pub(super) fn open<'e>(
         &mut self,
         kind: Kind,
         key: &Key,
         entry: &'e Entry,
     ) -> Result<Cow<'e, Entry>, String> {
-        if !matches!(kind, Kind::Plugin | Kind::Certificate)
-            || !vault::may_refer(entry.body.as_bytes())
-        {
+        let body = entry.body.as_bytes();
+        let refers = matches!(kind, Kind::Plugin | Kind::Certificate) && vault::may_refer(body);
+        let is_sealed = has_secrets(kind) && may_be_sealed(body);
+        if !refers {
             self.forget(key);
+        }
+        if !refers && !is_sealed {
             return Ok(Cow::Borrowed(entry));
         }
-        self.referring.insert(key.clone(), (kind, entry.clone()));
         let mut fields = entry.body.fields().map_err(|error| error.to_string())?;
-        vault::resolve(kind, &mut fields, &mut |reference| {
-            self.find(&key.workspace, reference)
-        })?;
+        let opened = self.ring.open(kind, key, &mut fields);
+        if refers || opened.is_err() {
+            self.referring.insert(key.clone(), (kind, entry.clone()));
+        }
+        opened.map_err(|error| error.to_string())?;
+        if refers {
+            vault::resolve(kind, &mut fields, &mut |reference| {
+                self.find(&key.workspace, reference)
+            })?;
+        }
         Ok(Cow::Owned(Entry {
             version: entry.version,
             body: Body::encode(&fields),
@@ -157,6 +181,7 @@ mod tests {
     use crate::table::Table;
     use serde_json::{Value, json};
     use sluice_schema::entity::{Change, Id};
+    use sluice_schema::seal::KEY_BYTES;
     use sluice_schema::version::Version;
 
     const PLUGIN: u128 = 1;
@@ -197,7 +222,10 @@ mod tests {
     }
 
     fn table() -> Table {
-        Table::with_variables([("SECRET", "a"), ("SHOP_SECRET", "b")].into())
+        Table::with_secrets(
+            [("SECRET", "a"), ("SHOP_SECRET", "b")].into(),
+            Seals::default(),
+        )
     }
 
     #[test]
@@ -236,6 +264,25 @@ mod tests {
         // What is not there any more waits for nothing.
         apply(&mut table, 4, Kind::Plugin, PLUGIN, &Value::Null);
         assert!(apply(&mut table, 5, Kind::Vault, VAULT, &Value::Null).is_empty());
+        assert_eq!(table.rejected().count(), 0);
+    }
+
+    #[test]
+    fn what_does_not_open_is_mended_when_its_key_comes() {
+        let ring = |name: &str| Ring::parse(&Ring::line(name, &[7; KEY_BYTES])).unwrap();
+        let seals = Seals::new(ring("other"));
+        let mut table = Table::with_secrets(Variables::default(), seals.clone());
+        let mut fields = session("geheim").as_object().unwrap().clone();
+        let key = change(1, Kind::Plugin, PLUGIN, &Value::Null).key;
+        ring("k1").seal(Kind::Plugin, &key, &mut fields).unwrap();
+        let reasons = apply(&mut table, 1, Kind::Plugin, PLUGIN, &fields.into());
+        assert!(
+            reasons[0].contains("config.secret is sealed with the key 'k1'"),
+            "{reasons:?}"
+        );
+        seals.replace(ring("k1"));
+        let (table, rejected) = table.apply(table.version(), &[]);
+        assert!(rejected.is_empty());
         assert_eq!(table.rejected().count(), 0);
     }
 

@@ -1,13 +1,13 @@
 //! Signing keys: what control planes and roots sign with.
 
-use super::file::{create_secret, wipe};
+use super::file::wipe;
 use super::public::{PublicKey, PublicLine, Role};
 use super::trusted::TrustedKeys;
 use super::{
     ARCHIVE_DOMAIN, CHARTER_DOMAIN, EVENT_DOMAIN, HEAD_DOMAIN, KeyError, RING_DOMAIN,
     SNAPSHOT_DOMAIN, file_error,
 };
-use crate::files::directory_of;
+use crate::files::{create_secret, directory_of};
 use crate::log::Signature;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;

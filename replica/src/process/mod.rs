@@ -2,8 +2,10 @@
 
 pub mod connection;
 pub mod logging;
+pub mod secrets;
 pub mod settings;
 pub mod signals;
+pub mod watched;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};

@@ -170,7 +170,11 @@ impl Applying<'_, '_> {
             workspace: self.workspace.clone(),
             id,
         };
-        let existing = self.draft.base().get(&key).map(|entry| entry.body.fields());
+        let existing = self
+            .draft
+            .base()
+            .get(&key)
+            .map(|entry| self.draft.opened_as_far(desired.kind, &key, &entry.body));
         let before = existing.as_ref().and_then(|before| before.as_ref().ok());
         if desired.id.is_none()
             && let Some(before) = before
@@ -285,7 +289,16 @@ impl Applying<'_, '_> {
         let mut holders = schema.unique.iter().filter_map(holder);
         // An entity that the file names by its id is that one, and may leave its old name to another.
         let existing = holders.find(|holder| !self.claimed.contains(&(desired.kind, *holder)));
-        existing.unwrap_or_else(|| derive_id(desired.kind, &desired.fields, fields))
+        existing.unwrap_or_else(|| self.derive_id(desired, fields))
+    }
+
+    fn derive_id(&self, desired: &Desired, fields: &Map<String, Value>) -> Id {
+        let kind = desired.kind;
+        let hidden = |fields| self.draft.ring().hide_name(kind, &self.workspace, fields);
+        match (hidden(&desired.fields), hidden(fields)) {
+            (Some(given), Some(fields)) => derive_id(kind, &given, &fields),
+            (None, _) | (_, None) => derive_id(kind, &desired.fields, fields),
+        }
     }
 
     fn add_select_tags(&self, kind: Kind, fields: &mut Map<String, Value>) {
@@ -350,7 +363,9 @@ impl Applying<'_, '_> {
             if let Err(rejection) = unique {
                 self.reject(entity, &rejection);
             }
-            self.draft.put(key, fields);
+            if let Err(rejection) = self.draft.put(entity.kind, key, fields) {
+                self.reject(entity, &rejection);
+            }
             match new {
                 true => self.applied.created += 1,
                 false => self.applied.updated += 1,

@@ -1,14 +1,18 @@
 //! A state being changed by one command, and the mutations that lead there.
 
-use crate::entity::{Body, Entry, Id, Key, Workspace};
+use crate::entity::{Body, BodyError, Entry, Id, Key, Workspace};
 use crate::event::Mutation;
 use crate::field::OnDelete;
 use crate::kind::{IdList, Kind};
-use crate::rejection::Rejection;
+use crate::rejection::{Code, Rejection};
+use crate::seal::{Ring, has_secrets};
 use crate::state::{Link, State, reference_id};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use uuid::Uuid;
+
+const LOOKS_SEALED: &str = "begins with {sealed://, as only what control planes have sealed does";
 
 pub(super) struct Draft<'a> {
     base: &'a State,
@@ -16,6 +20,8 @@ pub(super) struct Draft<'a> {
     touched: BTreeMap<Key, ()>,
     /// What is there without having been written.
     assumed: Vec<Key>,
+    /// What seals, the same for the whole command.
+    ring: Arc<Ring>,
 }
 
 impl<'a> Draft<'a> {
@@ -25,6 +31,7 @@ impl<'a> Draft<'a> {
             state: base.clone(),
             touched: BTreeMap::new(),
             assumed: Vec::new(),
+            ring: base.seals().ring(),
         }
     }
 
@@ -46,8 +53,85 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn put(&mut self, key: &Key, fields: &Map<String, Value>) {
-        self.put_body(key, Body::encode(fields));
+    /// Puts an entity, with its secrets sealed.
+    ///
+    /// # Errors
+    /// If its secrets cannot be sealed here.
+    pub(super) fn put(
+        &mut self,
+        kind: Kind,
+        key: &Key,
+        fields: &Map<String, Value>,
+    ) -> Result<(), Rejection> {
+        let body = self.sealed(kind, key, fields)?;
+        self.put_body(key, body);
+        Ok(())
+    }
+
+    /// The body of an entity, with its secrets sealed.
+    ///
+    /// # Errors
+    /// If the ring is not that of those who wrote the other secrets: uniqueness would not show. Or if a secret looks sealed.
+    pub(super) fn sealed(
+        &self,
+        kind: Kind,
+        key: &Key,
+        fields: &Map<String, Value>,
+    ) -> Result<Body, Rejection> {
+        if !has_secrets(kind) {
+            return Ok(Body::encode(fields));
+        }
+        let mut fields = fields.clone();
+        let secrets = self.ring.seal(kind, key, &mut fields);
+        let secrets = secrets.map_err(|path| Rejection::field(&path, LOOKS_SEALED))?;
+        let missing = self.base.secrets().missing(&self.ring);
+        match missing.filter(|_| secrets > 0) {
+            Some(name) => Err(Rejection::new(
+                Code::OperationUnsupported,
+                format!(
+                    "this control plane cannot take secrets: its secrets file does not have the key '{name}', with which secrets of \
+                     the log are sealed"
+                ),
+            )),
+            None => Ok(Body::encode(&fields)),
+        }
+    }
+
+    /// What `body` was before it was sealed.
+    ///
+    /// # Errors
+    /// If it cannot be read or opened here.
+    pub(super) fn opened(
+        &self,
+        kind: Kind,
+        key: &Key,
+        body: &Body,
+    ) -> Result<Map<String, Value>, Rejection> {
+        let wrong = |message: String| Rejection::new(Code::SchemaViolation, message);
+        let mut fields = body.fields().map_err(|error| unreadable(key.id, &error))?;
+        let opened = self.ring.open(kind, key, &mut fields);
+        opened.map_err(|error| wrong(error.to_string()))?;
+        Ok(fields)
+    }
+
+    /// The same, as far as it can be opened.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn opened_as_far(
+        &self,
+        kind: Kind,
+        key: &Key,
+        body: &Body,
+    ) -> Result<Map<String, Value>, BodyError> {
+        let mut fields = body.fields()?;
+        self.ring.open_known(kind, key, &mut fields);
+        Ok(fields)
+    }
+
+    /// What seals here.
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// Puts a body as it is.
@@ -185,6 +269,12 @@ impl<'a> Draft<'a> {
         }
         (self.state, mutations)
     }
+}
+
+/// What is said of an entity whose bytes cannot be read.
+pub(super) fn unreadable(id: Id, error: &BodyError) -> Rejection {
+    let message = format!("{id}: {error}; delete it and make it anew");
+    Rejection::new(Code::SchemaViolation, message)
 }
 
 /// Whether the entity of `kind` that `link` leads to may be deleted.

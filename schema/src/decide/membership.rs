@@ -87,7 +87,7 @@ fn join(
     let fields = complete(KIND.schema(), fields, Base::New, *now, entropy)?;
     draft.check_references(KIND, workspace, &fields)?;
     draft.check_unique(KIND, workspace, id, &fields)?;
-    draft.put(&key, &fields);
+    draft.put(KIND, &key, &fields)?;
     Ok(key)
 }
 

@@ -9,6 +9,7 @@ mod membership;
 mod names;
 mod precondition;
 mod protocols;
+mod reseal;
 mod restore;
 mod workspaces;
 mod write;
@@ -16,6 +17,7 @@ mod write;
 pub use apply::{Applied, Mistake, Plan};
 pub use membership::{Membership, MembershipChange};
 pub use precondition::{Precondition, Tags, entity_tag};
+pub use reseal::Reseal;
 pub use restore::{Conflict, ConflictReason, Former, Restoration, Restore};
 pub use write::{Action, Scope, Selector, Write};
 
@@ -39,6 +41,8 @@ pub enum Command {
     Apply(Box<Plan>),
     /// Entities brought back to what they were.
     Restore(Box<Restore>),
+    /// Secrets sealed anew.
+    Reseal(Box<Reseal>),
 }
 
 impl Command {
@@ -49,6 +53,7 @@ impl Command {
             Self::Membership(membership) => &membership.workspace,
             Self::Apply(plan) => &plan.workspace,
             Self::Restore(restore) => &restore.workspace,
+            Self::Reseal(reseal) => &reseal.workspace,
         }
     }
 }
@@ -148,21 +153,24 @@ pub fn decide(state: &State, command: Command, origin: &Origin) -> Result<Decisi
         Command::Membership(change) => membership::decide(&mut draft, &change, inputs)?,
         Command::Apply(plan) => {
             let applied = apply::decide(&mut draft, *plan, inputs).map_err(Refusal::Mistaken)?;
-            (
-                Outcome::Applied(applied),
-                format!("default.batch.{}", origin.id),
-            )
+            (Outcome::Applied(applied), batch(origin))
         }
         Command::Restore(restore) => {
             let applied =
                 restore::decide(&mut draft, *restore, inputs).map_err(Refusal::Conflicting)?;
-            (
-                Outcome::Applied(applied),
-                format!("default.batch.{}", origin.id),
-            )
+            (Outcome::Applied(applied), batch(origin))
+        }
+        Command::Reseal(reseal) => {
+            let applied = reseal::decide(&mut draft, &reseal)?;
+            (Outcome::Applied(applied), batch(origin))
         }
     };
     Ok(conclude(state, draft, origin, outcome, subject))
+}
+
+/// The subject of a command that is about no entity in particular.
+fn batch(origin: &Origin) -> String {
+    format!("default.batch.{}", origin.id)
 }
 
 /// The first event of a log, ready to be signed and appended at version 1.

@@ -104,7 +104,7 @@ impl Wanted {
             let fields = complete(child.schema(), body, Base::New, *now, entropy)?;
             let id = Id(entropy.uuid());
             draft.check_unique(child, workspace, id, &fields)?;
-            draft.put(&key(id), &fields);
+            draft.put(child, &key(id), &fields)?;
         }
         for id in known.into_values() {
             draft.delete(child, &key(id))?;

@@ -127,51 +127,70 @@ impl Restoring<'_, '_> {
     fn put(&mut self, entity: &Restoration, inputs: &mut Inputs) {
         let key = &entity.key;
         let before = self.draft.base().get(key).map(|entry| entry.body.clone());
-        let body = match &entity.to {
-            Former::Absent => {
+        let put = match (&entity.to, kind_of(key)) {
+            (Former::Absent, _) => {
                 self.applied.deleted += usize::from(before.is_some());
                 return;
             }
-            Former::Body(body) => body.clone(),
-            Former::Fields(fields) => match self.completed(key, fields, before.as_ref(), inputs) {
-                Ok(body) => body,
-                Err(rejection) => {
-                    return self.conflict(key, ConflictReason::Rejected(rejection));
-                }
-            },
+            // Of a kind that this build does not know: no rules, and no secrets that it could see.
+            (Former::Body(body), None) => Ok(body.clone()),
+            (Former::Fields(fields), None) => Ok(Body::encode(fields)),
+            (Former::Body(body), Some(kind)) => self.valid_again(kind, key, body, inputs),
+            (Former::Fields(fields), Some(kind)) => {
+                self.completed(kind, key, fields, before.as_ref(), inputs)
+            }
+        };
+        let body = match put {
+            Ok(body) => body,
+            Err(rejection) => {
+                self.conflict(key, ConflictReason::Rejected(rejection));
+                // Nothing will be written; but what refers to it is not to be blamed.
+                let Former::Body(body) = &entity.to else {
+                    return;
+                };
+                return self.draft.put_body(key, body.clone());
+            }
         };
         match &before {
             Some(before) if *before == body => self.applied.unchanged += 1,
             Some(_) => self.applied.updated += 1,
             None => self.applied.created += 1,
         }
-        if let (Some(kind), Ok(fields)) = (kind_of(key), body.fields()) {
-            if let Former::Body(_) = entity.to
-                && let Err(rejection) = still_valid(kind, fields.clone(), inputs)
-            {
-                self.conflict(key, ConflictReason::Rejected(rejection));
-            }
-            let unique = self
-                .draft
-                .check_unique(kind, &key.workspace, key.id, &fields);
-            if let Err(rejection) = unique {
-                self.conflict(key, ConflictReason::Rejected(rejection));
-            }
-        }
         self.draft.put_body(key, body);
+    }
+
+    /// A former body, if it is valid by the rules of today. It is not changed but for what its secrets are sealed with.
+    fn valid_again(
+        &self,
+        kind: Kind,
+        key: &Key,
+        body: &Body,
+        inputs: &mut Inputs,
+    ) -> Result<Body, Rejection> {
+        let fields = self.draft.opened(kind, key, body)?;
+        let base = Base::Declare(Some(&fields), Values::Stored);
+        let schema = inputs.flavor.schema(kind);
+        complete(
+            schema,
+            fields.clone(),
+            base,
+            inputs.now,
+            &mut inputs.entropy,
+        )?;
+        self.draft
+            .check_unique(kind, &key.workspace, key.id, &fields)?;
+        self.draft.sealed(kind, key, &fields)
     }
 
     fn completed(
         &self,
+        kind: Kind,
         key: &Key,
         fields: &Map<String, Value>,
         before: Option<&Body>,
         inputs: &mut Inputs,
     ) -> Result<Body, Rejection> {
-        let Some(kind) = kind_of(key) else {
-            return Ok(Body::encode(fields));
-        };
-        let before = before.and_then(|before| before.fields().ok());
+        let before = before.and_then(|before| self.draft.opened_as_far(kind, key, before).ok());
         let base = Base::Declare(before.as_ref(), Values::Stored);
         let schema = inputs.flavor.schema(kind);
         let fields = complete(
@@ -181,7 +200,9 @@ impl Restoring<'_, '_> {
             inputs.now,
             &mut inputs.entropy,
         )?;
-        Ok(Body::encode(&fields))
+        self.draft
+            .check_unique(kind, &key.workspace, key.id, &fields)?;
+        self.draft.sealed(kind, key, &fields)
     }
 
     /// Checks what can only be seen when everything is in place.
@@ -241,16 +262,4 @@ impl Restoring<'_, '_> {
 
 fn kind_of(key: &Key) -> Option<Kind> {
     Kind::from_name(key.kind.as_str())
-}
-
-/// Checks a former body by the rules of today, without changing it.
-fn still_valid(
-    kind: Kind,
-    fields: Map<String, Value>,
-    inputs: &mut Inputs,
-) -> Result<(), Rejection> {
-    let before = fields.clone();
-    let base = Base::Declare(Some(&before), Values::Stored);
-    let schema = inputs.flavor.schema(kind);
-    complete(schema, fields, base, inputs.now, &mut inputs.entropy).map(|_| ())
 }

@@ -1,6 +1,6 @@
 //! One write of the Admin API: create, replace, update or delete an entity.
 
-use super::draft::Draft;
+use super::draft::{Draft, unreadable};
 use super::names::Wanted;
 use super::precondition::{Precondition, entity_tag};
 use super::protocols;
@@ -9,7 +9,7 @@ use crate::check::{Base, complete};
 use crate::entity::{Entry, Id, Key, Workspace};
 use crate::field::Foreign;
 use crate::kind::Kind;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::state::{State, reference_id};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -267,12 +267,14 @@ impl Target {
         }
         self.prepare(draft, &mut body)?;
         let names = self.take_names(draft, Some(id), &mut body)?;
-        let before = existing.body.fields().map_err(|error| {
-            Rejection::new(
-                Code::SchemaViolation,
-                format!("{id}: {error}; delete it and make it anew"),
-            )
-        })?;
+        let key = self.key(id);
+        let before = match overwrite {
+            // What is replaced need not be known.
+            Overwrite::Replace => draft
+                .opened_as_far(self.kind, &key, &existing.body)
+                .map_err(|error| unreadable(id, &error))?,
+            Overwrite::Merge => draft.opened(self.kind, &key, &existing.body)?,
+        };
         let base = match overwrite {
             Overwrite::Replace => Base::Replace(&before),
             Overwrite::Merge => Base::Merge(&before),
@@ -379,8 +381,7 @@ impl Target {
         draft.check_references(self.kind, &self.workspace, fields)?;
         draft.check_unique(self.kind, &self.workspace, id, fields)?;
         protocols::check_plugin(draft.state(), self.kind, &self.workspace, fields)?;
-        draft.put(&self.key(id), fields);
-        Ok(())
+        draft.put(self.kind, &self.key(id), fields)
     }
 
     fn check_precondition(&self, draft: &Draft<'_>, id: Option<Id>) -> Result<(), Rejection> {

@@ -2,7 +2,7 @@
 
 use super::select::speaks_of;
 use crate::check::{Errors, fill_nulls};
-use crate::entity::Workspace;
+use crate::entity::{Key, Workspace};
 use crate::field::{Field, Literal, Type};
 use crate::kind::{Kind, Schema};
 use crate::state::State;
@@ -34,7 +34,12 @@ pub fn write_selected(state: &State, workspace: &Workspace, select_tags: &[Strin
         let entities: Vec<Value> = state
             .list(*kind, workspace, None)
             .filter_map(|(id, entry)| {
-                let body = entry.body.fields().ok()?;
+                let key = Key {
+                    kind: kind.key_name(),
+                    workspace: workspace.clone(),
+                    id,
+                };
+                let body = state.shown(&key, &entry.body)?;
                 if !speaks_of(select_tags, state, workspace, *kind, &body) {
                     return None;
                 }

@@ -367,6 +367,7 @@ fn describe(command: &Command) -> String {
         ),
         Command::Apply(plan) => format!("apply {} entities", plan.document.desired.len()),
         Command::Restore(restore) => format!("bring back {} entities", restore.entities.len()),
+        Command::Reseal(reseal) => format!("seal {} entities anew", reseal.entities.len()),
     }
 }
 

@@ -15,6 +15,7 @@ use sluice_replica::log::{Interest, Source};
 use sluice_replica::node::SyncMode;
 use sluice_replica::run::{Options, Replica, Status};
 use sluice_replica::store::{Opened, Store};
+use sluice_schema::seal::Seals;
 use sluice_schema::version::{Cursor, Time, Version};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -227,6 +228,7 @@ impl Node {
                         ..Policy::default()
                     },
                     environment: self.environment.clone(),
+                    seals: Seals::default(),
                 };
                 let core = core::start(parts, &mut tasks, &shutdown)?;
                 (core.view.watch(), Some(core))

@@ -30,8 +30,11 @@ use tokio_util::sync::CancellationToken;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between the starts of two simulated data planes.
 const BETWEEN_STARTS: Duration = Duration::from_millis(2);
-/// Between two changes whose cost is measured: longer than all reports of one take.
-const BETWEEN_CHANGES: Duration = Duration::from_millis(300);
+/// Between two changes that are waited for: longer than all reports of one take.
+const BETWEEN_WAITS: Duration = Duration::from_millis(300);
+/// Changes that nobody waits for come one right after the other, and there are so many of them for each that is waited for: what the
+/// reports of every second cost, which is much more, is then little beside them.
+const CHANGES_PER_WAIT: usize = 20;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Arguments of `sluice bench fleet`.
@@ -45,7 +48,7 @@ pub(crate) struct Arguments {
         value_name = "N"
     )]
     nodes: Vec<usize>,
-    /// Changes to time
+    /// Changes to wait for; 20 times as many that nobody waits for
     #[arg(long, default_value = "30", value_name = "N")]
     changes: usize,
 }
@@ -125,22 +128,20 @@ fn measure(nodes: usize, changes: usize) -> Result<Row> {
     let before = usage::cpu_of_all(process)?;
     std::thread::sleep(IDLE);
     let idle = (usage::cpu_of_all(process)? - before).div_f64(IDLE.as_secs_f64());
-    let meter = Meter {
-        process,
-        idle,
-        changes,
-    };
+    let meter = Meter { process, idle };
     let mut confirmed = Vec::with_capacity(changes);
-    let confirmed_cpu = meter.per_change(|number| {
+    let confirmed_cpu = meter.per_change(changes, |number| {
         let asked = Instant::now();
         let name = format!("service-{number}");
         let answer = create(&admin, &name, Some("all; timeout=10"))?;
         ensure!(answer.status == 201, "not confirmed: {}", answer.body);
         confirmed.push(asked.elapsed());
+        std::thread::sleep(BETWEEN_WAITS);
         Ok(())
     })?;
-    let cpu =
-        meter.per_change(|number| create(&admin, &format!("more-{number}"), None).map(drop))?;
+    let cpu = meter.per_change(changes * CHANGES_PER_WAIT, |number| {
+        create(&admin, &format!("more-{number}"), None).map(drop)
+    })?;
     shutdown.cancel();
     runtime.shutdown_background();
     Ok(Row {
@@ -155,20 +156,22 @@ fn measure(nodes: usize, changes: usize) -> Result<Row> {
 struct Meter {
     process: u32,
     idle: Duration,
-    changes: usize,
 }
 
 impl Meter {
     /// CPU time per change, beyond what the process needs when nothing changes.
-    fn per_change(&self, mut change: impl FnMut(usize) -> Result<()>) -> Result<Duration> {
+    fn per_change(
+        &self,
+        changes: usize,
+        mut change: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Duration> {
         let (began, before) = (Instant::now(), usage::cpu_of_all(self.process)?);
-        for number in 0..self.changes {
+        for number in 0..changes {
             change(number)?;
-            std::thread::sleep(BETWEEN_CHANGES);
         }
         let used = usage::cpu_of_all(self.process)? - before;
         let without = self.idle.mul_f64(began.elapsed().as_secs_f64());
-        Ok(used.saturating_sub(without) / u32::try_from(self.changes.max(1))?)
+        Ok(used.saturating_sub(without) / u32::try_from(changes.max(1))?)
     }
 }
 

@@ -41,6 +41,8 @@ pub(in crate::admin) enum Fixed {
     Root,
     Schema,
     Snapshots,
+    Secrets,
+    Reseal,
     Status,
     StatusDns,
     StatusReady,
@@ -424,12 +426,10 @@ const TABLE: &[Row] = &[
     row(
         "/log/state",
         Fixed::LogState,
-        &[
-            Operation::get("Every entity as it is stored, with its secrets, one a line")
-                .query(&[AT])
-                .gives(200, Gives::Raw("application/x-ndjson"))
-                .others(PAST_PROBLEMS),
-        ],
+        &[Operation::get("Every entity with its secrets, one a line")
+            .query(&[AT])
+            .gives(200, Gives::Raw("application/x-ndjson"))
+            .others(PAST_PROBLEMS)],
     ),
     row(
         "/log/rollback",
@@ -451,6 +451,19 @@ const TABLE: &[Row] = &[
                 .takes(Takes::Object)
                 .others(RESTORE_PROBLEMS),
         ],
+    ),
+    row(
+        "/log/secrets",
+        Fixed::Secrets,
+        &[Operation::get("What the secrets of the log are sealed with").others(&[403])],
+    ),
+    row(
+        "/log/secrets/reseal",
+        Fixed::Reseal,
+        &[Operation::change(
+            Verb::Post,
+            "Seal some secrets with the key that seals now, that are not",
+        )],
     ),
     row(
         "/log/snapshots",
@@ -496,6 +509,7 @@ impl Fixed {
             | Self::DataPlanes
             | Self::ClusteringStatus
             | Self::LogHead
+            | Self::Secrets
             | Self::LogLevel => Need::Anywhere(Act::See),
             Self::Tags
             | Self::Tagged
@@ -511,7 +525,7 @@ impl Fixed {
                 Need::Above(Act::See)
             }
             // Bodies as they are stored, and changes of all workspaces.
-            Self::LogState | Self::Rollback | Self::Undo => Need::Above(Act::Change),
+            Self::LogState | Self::Rollback | Self::Undo | Self::Reseal => Need::Above(Act::Change),
             Self::LogKeyring | Self::Snapshots if verb == Verb::Get => Need::Anywhere(Act::See),
             Self::LogKeyring
             | Self::Snapshots

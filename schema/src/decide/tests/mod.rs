@@ -5,6 +5,7 @@ mod expressions;
 mod fold;
 mod kinds;
 mod restore;
+mod seals;
 mod workspaces;
 mod write;
 
