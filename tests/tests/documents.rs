@@ -64,6 +64,31 @@ fn the_operating_guide_names_every_setting_of_every_program() {
 }
 
 #[test]
+fn the_example_files_of_settings_name_only_settings_that_exist() {
+    let files: [(&str, &[&str], &str); 3] = [
+        ("sluice-cp", &[], "cp.env"),
+        ("sluice-dp", &[], "dp.env"),
+        ("sluice", &["log", "export"], "backup.env"),
+    ];
+    for (program, arguments, file) in files {
+        let known = settings(&help(program, arguments));
+        let text = read(&root().join("docs/examples/systemd").join(file));
+        let named = text.lines().filter_map(|line| {
+            let name = line.trim_start_matches('#').split_once('=')?.0;
+            name.starts_with("SLUICE_").then_some(name)
+        });
+        let named: Vec<&str> = named.collect();
+        assert!(named.len() >= 5, "{file}: {named:?}");
+        for name in named {
+            assert!(
+                known.contains(name),
+                "{file}: {name} is no setting of {program}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_command_has_a_man_page() {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let path = directory.path().to_str().expect("its path is text");
