@@ -63,6 +63,105 @@ fn the_operating_guide_names_every_setting_of_every_program() {
     );
 }
 
+#[test]
+fn the_example_files_of_settings_name_only_settings_that_exist() {
+    let files: [(&str, &[&str], &str); 3] = [
+        ("sluice-cp", &[], "cp.env"),
+        ("sluice-dp", &[], "dp.env"),
+        ("sluice", &["log", "export"], "backup.env"),
+    ];
+    for (program, arguments, file) in files {
+        let help = help(program, arguments);
+        let known: BTreeSet<&str> = help
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .collect();
+        let text = read(&root().join("docs/examples/systemd").join(file));
+        let named = text.lines().filter_map(|line| {
+            let name = line.trim_start_matches('#').split_once('=')?.0;
+            name.starts_with("SLUICE_").then_some(name)
+        });
+        let named: Vec<&str> = named.collect();
+        assert!(named.len() >= 5, "{file}: {named:?}");
+        for name in named {
+            assert!(
+                known.contains(name),
+                "{file}: {name} is no setting of {program}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_command_has_a_man_page() {
+    let directory = tempfile::tempdir().expect("there is room for a directory");
+    let path = directory.path().to_str().expect("its path is text");
+    said("sluice", &["man", "--dir", path]);
+    let entries = std::fs::read_dir(path).expect("the pages are there");
+    let pages: BTreeSet<String> = entries
+        .map(|entry| entry.expect("it can be read").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    let mut commands = vec!["sluice-cp".to_owned(), "sluice-dp".to_owned()];
+    add_commands(&mut Vec::new(), &mut commands);
+    assert!(commands.len() > 30, "{commands:?}");
+    let expected: BTreeSet<String> = commands.iter().map(|name| format!("{name}.1")).collect();
+    assert_eq!(pages, expected);
+    for (program, arguments) in PROGRAMS {
+        let name = [&[*program], *arguments].concat().join("-");
+        let page = said("sluice", &["man", &name]).replace('\\', "");
+        for setting in settings(&help(program, arguments)) {
+            assert!(page.contains(&setting), "{setting} is not in {name}.1");
+        }
+    }
+}
+
+#[test]
+fn bash_reads_the_completions_of_every_program() {
+    for program in ["sluice", "sluice-cp", "sluice-dp"] {
+        let directory = tempfile::tempdir().expect("there is room for a directory");
+        let file = directory.path().join(program);
+        let script = said("sluice", &["completions", "bash", program]);
+        assert!(script.contains("--log-level"), "{script}");
+        std::fs::write(&file, script).expect("the file can be written");
+        let run = Command::new("bash").arg("-n").arg(&file).output();
+        let run = run.expect("bash runs");
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert!(
+            run.status.success() && error.is_empty(),
+            "{program}: {error}"
+        );
+    }
+}
+
+/// The names of a command of `sluice` and of all below it, as `--help` tells them.
+fn add_commands(command: &mut Vec<String>, found: &mut Vec<String>) {
+    let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+    let text = help("sluice", &arguments);
+    let list = text
+        .split_once("\nCommands:\n")
+        .map_or("", |(_, rest)| rest);
+    let list = list.split_once("\n\n").map_or(list, |(list, _)| list);
+    for line in list.lines() {
+        // Names stand two spaces in; what is further in goes on with a description.
+        let name = line
+            .strip_prefix("  ")
+            .filter(|rest| !rest.starts_with(' '));
+        let Some(name) = name.and_then(|rest| rest.split(' ').next()) else {
+            continue;
+        };
+        if name != "help" {
+            command.push(name.to_owned());
+            add_commands(command, found);
+            command.pop();
+        }
+    }
+    found.push(
+        [vec!["sluice"], command.iter().map(String::as_str).collect()]
+            .concat()
+            .join("-"),
+    );
+}
+
 /// Long flags and variables in the text of `--help`.
 fn settings(help: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -82,17 +181,21 @@ fn settings(help: &str) -> BTreeSet<String> {
 }
 
 fn help(program: &str, arguments: &[&str]) -> String {
+    said(program, &[arguments, &["--help"]].concat())
+}
+
+/// What a program prints.
+fn said(program: &str, arguments: &[&str]) -> String {
     let run = Command::new(built(program))
         .args(arguments)
-        .arg("--help")
         .output()
         .expect("the program runs");
     assert!(
         run.status.success(),
-        "{program} --help: {}",
+        "{program} {arguments:?}: {}",
         String::from_utf8_lossy(&run.stderr)
     );
-    String::from_utf8(run.stdout).expect("--help is text")
+    String::from_utf8(run.stdout).expect("it prints text")
 }
 
 /// A program in the directory above this test's.

@@ -72,6 +72,28 @@ fn the_dashboard_is_json_with_a_query_in_each_panel() {
     }
 }
 
+#[test]
+fn every_alert_has_a_section_in_the_runbook_and_every_section_an_alert() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let alerts = std::fs::read_to_string(docs.join("examples/monitoring/alerts.yaml")).unwrap();
+    let runbook = std::fs::read_to_string(docs.join("guide/runbook.md")).unwrap();
+    let after = |text: &str, start: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim);
+        lines
+            .filter_map(|line| line.strip_prefix(start))
+            .map(str::to_owned)
+            .collect()
+    };
+    let names = after(&alerts, "- alert: ");
+    assert!(names.len() > 10, "{names:?}");
+    assert_eq!(after(&runbook, "## "), names, "in the order of the rules");
+    let urls: Vec<String> = names
+        .iter()
+        .map(|name| format!("docs/guide/runbook.md#{}", name.to_lowercase()))
+        .collect();
+    assert_eq!(after(&alerts, "runbook_url: "), urls);
+}
+
 fn exists(known: &BTreeSet<&str>, name: &str) -> bool {
     let base = OF_HISTOGRAMS
         .iter()

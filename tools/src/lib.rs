@@ -14,6 +14,7 @@ mod echo;
 mod history;
 mod keys;
 mod log;
+mod manual;
 mod nodes;
 pub mod processes;
 mod secrets;
@@ -70,6 +71,10 @@ enum Command {
     Token(token::Arguments),
     /// Measure
     Bench(bench::Arguments),
+    /// Print a shell's completions of the programs' arguments
+    Completions(manual::CompletionsArguments),
+    /// Print a manual page, or write all of them
+    Man(manual::ManArguments),
 }
 
 /// Runs the command of this process's arguments.
@@ -117,6 +122,8 @@ pub fn run() -> ExitCode {
         Command::Secrets(arguments) => secrets::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Names that any map may have and nobody reads.
 const REMARKS: [&str; 2] = ["_comment", "_ignore"];
+/// A list that Kong's export has beside those of entities.
+const KONGS_OWN: &str = "parameters";
 /// The field of a plugin that names a shared configuration.
 const SHARED_CONFIG: &str = "_config";
 /// The most warnings that are given.
@@ -89,6 +91,10 @@ impl Reader {
         match name {
             "_format_version" | "_transform" | "_workspace" | "_info" | "_plugin_configs" => {}
             _ if REMARKS.contains(&name) => {}
+            KONGS_OWN => {
+                let message = "is Kong's own (its cluster's id), and is left out";
+                self.warn(Mistake::new(node.at, name, message));
+            }
             _ => match Kind::from_entity(name).filter(|kind| kind.in_files()) {
                 Some(kind) => {
                     let nested = Nested {
