@@ -157,10 +157,10 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         metrics: Arc::new(Metrics::new(now())),
         ..Shared::default()
     };
-    let state = node_state(node, &shared, parts.log_level, &parts.data_dir);
     let tables = Arc::new(ArcSwap::from_pointee(Table::with_variables(
         Variables::of_process(),
     )));
+    let state = node_state(node, (&shared, &tables), parts.log_level, &parts.data_dir);
     let sink = TableSink {
         tables: tables.clone(),
         upstreams: shared.upstreams.clone(),
@@ -220,10 +220,16 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
 }
 
 /// What the status listener tells of.
-fn node_state(node: Node, shared: &Shared, log_level: LogLevel, data_dir: &Path) -> Arc<NodeState> {
+fn node_state(
+    node: Node,
+    (shared, tables): (&Shared, &Arc<ArcSwap<Table>>),
+    log_level: LogLevel,
+    data_dir: &Path,
+) -> Arc<NodeState> {
     let (metrics, state) = (shared.metrics.clone(), shared.state.clone());
     let state = NodeState::new(node, metrics, state, shared.upstreams.clone())
         .with_log_level(log_level)
+        .with_tables(Arc::clone(tables))
         .with_store(data_dir.join("store"));
     Arc::new(state)
 }

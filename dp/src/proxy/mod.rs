@@ -12,6 +12,7 @@ mod buffer;
 mod client;
 mod draft;
 mod drain;
+mod dry;
 mod errors;
 mod exec;
 mod filtered;
@@ -42,6 +43,8 @@ mod upgrade;
 mod worker;
 
 pub use addresses::Addresses;
+pub(crate) use dry::{Dry, Refusal};
+pub(crate) use later::takes_part;
 pub use forwarded::{Network, NetworkError, Trust};
 pub use fresh::Freshness;
 pub use limits::Limits;
