@@ -55,16 +55,20 @@ impl Explainer {
         if *request.method() != Method::POST {
             return message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
         }
-        let Ok(_turn) = self.free.try_acquire() else {
-            let busy = "another question is being answered: try again";
-            return message(StatusCode::SERVICE_UNAVAILABLE, busy);
-        };
         let asked = match read(request).await {
             Ok(asked) => asked,
             Err(reason) => return message(StatusCode::BAD_REQUEST, &reason),
         };
+        let Ok(turn) = Arc::clone(&self.free).try_acquire_owned() else {
+            let busy = "another question is being answered: try again";
+            return message(StatusCode::SERVICE_UNAVAILABLE, busy);
+        };
         let (table, upstreams) = (self.tables.load_full(), Arc::clone(&self.upstreams));
-        let explained = tokio::task::spawn_blocking(move || live(&table, &upstreams, &asked));
+        let explained = tokio::task::spawn_blocking(move || {
+            // Also if nobody waits for the answer any more.
+            let _turn = turn;
+            live(&table, &upstreams, &asked)
+        });
         let shown = explained.await.ok().map(serde_json::to_value);
         match shown {
             Some(Ok(explanation)) => json_response(StatusCode::OK, &explanation),

@@ -1,0 +1,266 @@
+//! An explanation as people read it.
+
+use crate::history::{short_time, text};
+use serde_json::Value;
+
+/// Shows an explanation.
+pub(super) fn render(explanation: &Value, title: &str, colour: bool) -> String {
+    let page = Page { colour };
+    let mut shown = format!(
+        "{}, at version {}: {}\n",
+        page.bold(title),
+        explanation["version"],
+        outcome(explanation)
+    );
+    page.section(&mut shown, "", &page.way(explanation));
+    let losers = page.others(&explanation["losers"]);
+    page.section(&mut shown, "these routes fit, too", &losers);
+    let near = match explanation["route"].is_object() {
+        true => "these would take it first, but for",
+        false => "these would take it, but for",
+    };
+    page.section(&mut shown, near, &page.others(&explanation["near_misses"]));
+    page.section(&mut shown, "plugins, in order", &page.plugins(explanation));
+    let left_out = page.left_out(explanation);
+    page.section(&mut shown, "plugins that do not run", &left_out);
+    page.section(&mut shown, "could not be taken up", &rejected(explanation));
+    for note in list(&explanation["notes"]) {
+        shown += &format!("\nnote: {}", text(note));
+    }
+    shown
+}
+
+/// `sent to http://...`, `answered with 404: ...`
+fn outcome(explanation: &Value) -> String {
+    let outcome = &explanation["outcome"];
+    match text(&outcome["kind"]) {
+        "answered" => {
+            let location = match text(&outcome["location"]) {
+                "" => String::new(),
+                location => format!(", which leads to {location}"),
+            };
+            let (status, message) = (&outcome["status"], text(&outcome["message"]));
+            format!("answered with {status} ({message}){location}")
+        }
+        _ => format!("sent to {}", text(&explanation["sent"]["url"])),
+    }
+}
+
+type Row = Vec<String>;
+
+struct Page {
+    colour: bool,
+}
+
+impl Page {
+    fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        match self.colour {
+            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    /// A heading and rows below it; nothing if there are none.
+    fn section(&self, shown: &mut String, heading: &str, rows: &[Row]) {
+        if rows.is_empty() {
+            return;
+        }
+        let indent = match heading {
+            "" => "",
+            heading => {
+                *shown += &format!("\n{}\n", self.bold(heading));
+                "  "
+            }
+        };
+        let mut widths: Vec<usize> = Vec::new();
+        for row in rows {
+            // A row of one cell is a sentence.
+            for (column, cell) in row.iter().enumerate().filter(|_| row.len() > 1) {
+                let width = cell.chars().count();
+                match widths.get_mut(column) {
+                    Some(known) => *known = width.max(*known),
+                    None => widths.push(width),
+                }
+            }
+        }
+        for row in rows {
+            let mut line = indent.to_owned();
+            for (column, cell) in row.iter().enumerate() {
+                let width = widths.get(column).copied().unwrap_or(0);
+                let last = column + 1 == row.len();
+                let padded = match last {
+                    true => cell.clone(),
+                    false => format!("{cell:<width$}  "),
+                };
+                line += &match last && row.len() > 1 && cell.starts_with(VERSION) {
+                    true => self.paint("33", &padded),
+                    false => padded,
+                };
+            }
+            *shown += line.trim_end();
+            shown.push('\n');
+        }
+    }
+
+    /// From the route to the targets.
+    fn way(&self, explanation: &Value) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let route = &explanation["route"];
+        if route.is_object() {
+            let path = match text(&route["path"]) {
+                "" => String::new(),
+                path => format!(", by its path {path}"),
+            };
+            let what = format!("{}{path}", name(route));
+            rows.push(row("route", &what, route));
+        }
+        let service = &explanation["service"];
+        if service.is_object() {
+            let (protocol, host) = (text(&service["protocol"]), text(&service["host"]));
+            let port = &service["port"];
+            let path = text(&service["path"]);
+            let to = match explanation["upstream"].is_object() {
+                true => format!("{protocol}://{host}{path}"),
+                false => format!("{protocol}://{host}:{port}{path}"),
+            };
+            let off = match service["enabled"] == false {
+                true => ", disabled",
+                false => "",
+            };
+            let what = format!("{}, {to}{off}", name(service));
+            rows.push(row("service", &what, service));
+            let limits = format!(
+                "{} retries, timeouts {}/{}/{} ms (connect/write/read)",
+                service["retries"],
+                service["connect_timeout"],
+                service["write_timeout"],
+                service["read_timeout"]
+            );
+            rows.push(vec![String::new(), limits]);
+        }
+        let upstream = &explanation["upstream"];
+        if upstream.is_object() {
+            let what = format!("{}, {}", name(upstream), text(&upstream["algorithm"]));
+            rows.push(row("upstream", &what, upstream));
+            let targets = list(&upstream["targets"]["data"]);
+            for one in targets {
+                rows.push(row("target", &target(one), one));
+            }
+            let more = more(&upstream["targets"]);
+            rows.extend(more.map(|more| vec!["target".to_owned(), more]));
+        }
+        let sent = &explanation["sent"];
+        if let Some(host) = sent["host"].as_str() {
+            rows.push(vec!["host".to_owned(), host.to_owned()]);
+        }
+        rows
+    }
+
+    fn others(&self, others: &Value) -> Vec<Row> {
+        let each = list(&others["data"]).iter();
+        let mut rows: Vec<Row> = each
+            .map(|other| vec![name(other), text(&other["reason"]).to_owned(), who(other)])
+            .collect();
+        rows.extend(more(others).map(|more| vec![more]));
+        rows
+    }
+
+    fn plugins(&self, explanation: &Value) -> Vec<Row> {
+        let each = list(&explanation["plugins"]).iter();
+        each.map(|plugin| {
+            let phases: Vec<&str> = list(&plugin["phases"]).iter().map(text).collect();
+            vec![
+                name(plugin),
+                format!("of {}", text(&plugin["of"])),
+                format!("priority {}", plugin["priority"]),
+                phases.join(", "),
+                who(plugin),
+            ]
+        })
+        .collect()
+    }
+
+    fn left_out(&self, explanation: &Value) -> Vec<Row> {
+        let each = list(&explanation["plugins_left_out"]).iter();
+        each.map(|plugin| {
+            let of = format!("of {}", text(&plugin["of"]));
+            let reason = text(&plugin["reason"]).to_owned();
+            vec![name(plugin), of, reason, who(plugin)]
+        })
+        .collect()
+    }
+}
+
+fn row(kind: &str, what: &str, entity: &Value) -> Row {
+    vec![kind.to_owned(), what.to_owned(), who(entity)]
+}
+
+/// `10.0.0.1:80, weight 100, healthy`
+fn target(target: &Value) -> String {
+    let mut shown = format!("{}, weight {}", name(target), target["weight"]);
+    for one in list(&target["addresses"]) {
+        let health = text(&one["health"]);
+        shown += &match text(&one["address"]) {
+            "" => format!(", {health}"),
+            address if address == name(target) => format!(", {health}"),
+            address => format!(", {address} {health}"),
+        };
+    }
+    shown
+}
+
+fn rejected(explanation: &Value) -> Vec<Row> {
+    let rejected = &explanation["rejected"];
+    let each = list(&rejected["data"]).iter();
+    let mut rows: Vec<Row> = each
+        .map(|one| {
+            let part = match one["takes_part"] == true {
+                true => "takes part as it was before",
+                false => "may have taken part",
+            };
+            vec![
+                format!("{} {}", text(&one["kind"]), text(&one["id"])),
+                format!("{part}: {}", text(&one["reason"])),
+                format!("{VERSION} {}", one["version"]),
+            ]
+        })
+        .collect();
+    rows.extend(more(rejected).map(|more| vec![more]));
+    rows
+}
+
+const VERSION: &str = "version";
+
+/// `version 812 by anna, 2026-11-23T10:00:00Z, "why"`; what is known of it.
+fn who(entity: &Value) -> String {
+    let changed = &entity["changed"];
+    if !changed.is_object() {
+        return format!("{VERSION} {}", entity["version"]);
+    }
+    let (actor, time) = (text(&changed["actor"]), short_time(&changed["time"]));
+    let reason = match text(&changed["reason"]) {
+        "" => String::new(),
+        reason => format!(", \"{reason}\""),
+    };
+    format!("{VERSION} {} by {actor}, {time}{reason}", changed["version"])
+}
+
+fn name(entity: &Value) -> String {
+    let own = entity["name"].as_str();
+    own.unwrap_or_else(|| text(&entity["id"])).to_owned()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// `and 3 more`, if a list was cut.
+fn more(listed: &Value) -> Option<String> {
+    let shown = u64::try_from(list(&listed["data"]).len()).unwrap_or(u64::MAX);
+    let more = listed["total"].as_u64()?.saturating_sub(shown);
+    (more > 0).then(|| format!("and {more} more"))
+}
