@@ -135,9 +135,8 @@ fn follow(
             return Err(Refusal::unsupported());
         }
         explanation.sent = Some(destination::sent(service, upstream, found, heading));
-        let no_weight = |targets: &[Arc<crate::table::Target>]| {
-            targets.iter().all(|target| target.weight == 0)
-        };
+        let no_weight =
+            |targets: &[Arc<crate::table::Target>]| targets.iter().all(|target| target.weight == 0);
         match upstream {
             Some(upstream) if no_weight(&upstream.targets) => Err(Refusal::no_peer()),
             Some(_) | None => Ok(()),
@@ -206,8 +205,8 @@ fn rejected(table: &Table, explanation: &Explanation) -> Listed<RejectedEntity> 
     let some = table
         .rejected()
         .filter(|rejected| KINDS.contains(&rejected.key.kind.as_str()));
-    let each = some
-        .map(|rejected| RejectedEntity::of(rejected, taking_part.contains(&rejected.key.id.0)));
+    let each =
+        some.map(|rejected| RejectedEntity::of(rejected, taking_part.contains(&rejected.key.id.0)));
     let mut data: Vec<_> = each.collect();
     data.sort_by_key(|rejected| !rejected.takes_part);
     let total = data.len();

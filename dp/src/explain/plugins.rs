@@ -25,7 +25,9 @@ pub(super) fn explain(
     let found = consumer.map(|name| table.consumer_named(&route.workspace, name));
     let known = found.flatten().map(|consumer| consumer.id);
     let considered = table.considered(route, known);
-    explanation.notes.extend(notes(&considered, (consumer, known.is_some())));
+    explanation
+        .notes
+        .extend(notes(&considered, (consumer, known.is_some())));
     let workspace = &route.workspace;
     let runs = |instance: &&Arc<Instance>| takes_part(instance);
     let chain = &considered.chain;
@@ -54,7 +56,8 @@ fn notes(considered: &Considered, (asked, known): (Option<&str>, bool)) -> Vec<S
     let mut notes = Vec::new();
     match asked {
         None if considered.identifies => {
-            notes.push("no consumer: what belongs to consumers is left out (--consumer)".to_owned());
+            notes
+                .push("no consumer: what belongs to consumers is left out (--consumer)".to_owned());
         }
         None => {}
         Some(name) if !known => {
@@ -129,5 +132,11 @@ fn switched_off(workspace: &Workspace, disabled: &Disabled) -> LeftOut {
 
 fn entity(workspace: &Workspace, instance: &Instance) -> Entity {
     let version = instance.stamp.version;
-    Entity::new("plugin", workspace, instance.id, Some(instance.name), version)
+    Entity::new(
+        "plugin",
+        workspace,
+        instance.id,
+        Some(instance.name),
+        version,
+    )
 }

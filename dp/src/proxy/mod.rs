@@ -44,9 +44,9 @@ mod worker;
 
 pub use addresses::Addresses;
 pub(crate) use dry::{Dry, Refusal};
-pub(crate) use later::takes_part;
 pub use forwarded::{Network, NetworkError, Trust};
 pub use fresh::Freshness;
+pub(crate) use later::takes_part;
 pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub(crate) use plan::is_grpc;

@@ -246,7 +246,10 @@ fn who(entity: &Value) -> String {
         "" => String::new(),
         reason => format!(", \"{reason}\""),
     };
-    format!("{VERSION} {} by {actor}, {time}{reason}", changed["version"])
+    format!(
+        "{VERSION} {} by {actor}, {time}{reason}",
+        changed["version"]
+    )
 }
 
 fn name(entity: &Value) -> String {

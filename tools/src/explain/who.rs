@@ -13,7 +13,10 @@ pub(super) fn add(connection: &Connection, explanation: &mut Value) {
     let version = explanation["version"].as_u64().unwrap_or_default();
     let mut failed = None;
     for place in places(explanation) {
-        let Some(entity) = explanation.pointer_mut(&place).filter(|found| found.is_object()) else {
+        let Some(entity) = explanation
+            .pointer_mut(&place)
+            .filter(|found| found.is_object())
+        else {
             continue;
         };
         match changed(connection, entity, version) {
@@ -25,18 +28,27 @@ pub(super) fn add(connection: &Connection, explanation: &mut Value) {
         }
     }
     if let (Some(error), Some(notes)) = (failed, explanation["notes"].as_array_mut()) {
-        notes.push(json!(format!("who last changed what is not known: {error:#}")));
+        notes.push(json!(format!(
+            "who last changed what is not known: {error:#}"
+        )));
     }
 }
 
 /// Where the entities are that take part, and those that are in their way.
 fn places(explanation: &Value) -> Vec<String> {
     let within = |list: &str| {
-        let count = explanation.pointer(list).and_then(Value::as_array).map_or(0, Vec::len);
+        let count = explanation
+            .pointer(list)
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
         let places = (0..count).map(move |place| format!("{list}/{place}"));
         places.collect::<Vec<_>>()
     };
-    let mut places = vec!["/route".to_owned(), "/service".to_owned(), "/upstream".to_owned()];
+    let mut places = vec![
+        "/route".to_owned(),
+        "/service".to_owned(),
+        "/upstream".to_owned(),
+    ];
     for list in ["/upstream/targets/data", "/plugins", "/plugins_left_out"] {
         places.extend(within(list));
     }

@@ -103,7 +103,9 @@ fn nearest(
 ) -> (Vec<Misfit>, usize) {
     near.sort_unstable_by(|one, two| {
         let key = |near: &Near| (near.criterion, Reverse(near.closeness));
-        key(one).cmp(&key(two)).then_with(|| one.place.cmp(&two.place))
+        key(one)
+            .cmp(&key(two))
+            .then_with(|| one.place.cmp(&two.place))
     });
     let total = near.len();
     let told = near.into_iter().take(listed_max).map(|near| Misfit {

@@ -49,11 +49,7 @@ pub(super) enum Criterion {
 }
 
 /// Asks a route.
-pub(super) fn judge(
-    route: &Arc<Route>,
-    request: &RequestHead<'_>,
-    regexes: &Regexes,
-) -> Verdict {
+pub(super) fn judge(route: &Arc<Route>, request: &RequestHead<'_>, regexes: &Regexes) -> Verdict {
     let criteria = &route.criteria;
     if criteria.is_stream() {
         return Verdict::Far;
@@ -178,7 +174,9 @@ fn first_place(
     }
     let hosts = criteria.hosts.iter();
     let hosts = hosts.filter(|rule| missed == Some(Criterion::Host) || fits_host(rule, request));
-    let port = hosts.map(|rule| rule.port.map_or(0, NonZeroU16::get)).min()?;
+    let port = hosts
+        .map(|rule| rule.port.map_or(0, NonZeroU16::get))
+        .min()?;
     let any = missed == Some(Criterion::Path);
     let paths = (0..).zip(&*criteria.paths);
     let paths = paths.filter(|(_, path)| any || fits_path(path, request.path, regexes));

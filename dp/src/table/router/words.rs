@@ -116,7 +116,9 @@ pub(super) fn of_near(near: &Near, request: &RequestHead<'_>, regexes: &Regexes)
     let rare = criteria.rare();
     match near.criterion {
         Criterion::Method => {
-            let own = METHODS.iter().filter(|name| criteria.methods & method_bit(name) != 0);
+            let own = METHODS
+                .iter()
+                .filter(|name| criteria.methods & method_bit(name) != 0);
             let others = rare.map(|rare| &rare.methods[..]).unwrap_or_default();
             let all = own.map(|name| (*name).to_owned());
             let all = all.chain(others.iter().map(|name| (**name).to_owned()));
@@ -171,9 +173,8 @@ pub(super) fn of_near(near: &Near, request: &RequestHead<'_>, regexes: &Regexes)
         },
         Criterion::Expression => {
             let expression = rare.and_then(|rare| rare.expression.as_ref());
-            let parts = expression.map(|expression| {
-                failing_parts(&expression.condition, request, regexes)
-            });
+            let parts =
+                expression.map(|expression| failing_parts(&expression.condition, request, regexes));
             let parts = parts.unwrap_or_default().into_iter().map(describe);
             format!("in its expression this does not hold: {}", all_of(parts))
         }
