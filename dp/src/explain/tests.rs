@@ -141,10 +141,7 @@ fn targets_are_told_with_their_upstream() {
         (&target["name"], &target["weight"]),
         (&json!("10.0.0.1:80"), &json!(7))
     );
-    assert_eq!(
-        told["sent"],
-        json!({"url": "http://pool/v1/", "host": "in"})
-    );
+    assert_eq!(told["sent"], json!({"url": "http://pool/v1", "host": "in"}));
     assert_eq!(*status(&told_of(&changes(0), "http://a/cart")), 503);
 }
 
@@ -199,7 +196,7 @@ fn plugins_are_told_in_order_with_those_that_are_hidden_or_off() {
         route(json!({})),
         plugin(10, "rate-limiting", json!({"service": reference(SERVICE)})),
         plugin(11, "rate-limiting", json!({"route": reference(ROUTE)})),
-        plugin(12, "cors", json!({"config": {}})),
+        plugin(12, "bot-detection", json!({"config": {}})),
         plugin(
             13,
             "key-auth",
@@ -213,7 +210,7 @@ fn plugins_are_told_in_order_with_those_that_are_hidden_or_off() {
         plugin(
             15,
             "correlation-id",
-            json!({"config": {"header_name": CANARY}, "protocols": ["tcp"]}),
+            json!({"config": {"header_name": CANARY, "generator": "uuid", "echo_downstream": false}, "protocols": ["tcp"]}),
         ),
     ];
     let told = told_of(&changes, "http://a/cart");
@@ -221,7 +218,7 @@ fn plugins_are_told_in_order_with_those_that_are_hidden_or_off() {
     assert_eq!(
         lines(&told["plugins"], ""),
         [
-            row("cors", "everything", ""),
+            row("bot-detection", "everything", ""),
             row("rate-limiting", "the route", "")
         ]
     );

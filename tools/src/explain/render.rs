@@ -267,3 +267,78 @@ fn more(listed: &Value) -> Option<String> {
     let more = listed["total"].as_u64()?.saturating_sub(shown);
     (more > 0).then(|| format!("and {more} more"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn explanation() -> Value {
+        let by = |version: u64, actor: &str| json!({"version": version, "time": "2026-11-23T10:00:00.123456Z", "actor": actor, "reason": "why"});
+        json!({
+            "version": 12,
+            "outcome": {"kind": "sent"},
+            "route": {"name": "api", "path": "/api", "version": 5, "changed": by(5, "ann")},
+            "losers": {"data": [{"id": "17", "name": null, "reason": "its path / is shorter than /api", "version": 3}], "total": 4},
+            "near_misses": {"data": [], "total": 0},
+            "service": {
+                "name": "shop", "protocol": "http", "host": "pool", "port": 80, "path": null, "enabled": true, "retries": 5,
+                "connect_timeout": 1, "write_timeout": 2, "read_timeout": 3, "version": 4, "changed": null,
+            },
+            "plugins": [{
+                "name": "cors", "of": "everything", "priority": 2000, "phases": ["access", "response"], "version": 6,
+                "changed": by(6, "bob"),
+            }],
+            "plugins_left_out": [{"name": "cors", "of": "the service", "reason": "disabled", "version": 2}],
+            "sent": {"url": "http://pool/x", "host": null},
+            "upstream": {
+                "name": "pool", "algorithm": "round-robin", "version": 4,
+                "targets": {"total": 1, "data": [{
+                    "name": "a:80", "weight": 7, "version": 4,
+                    "addresses": [{"address": "10.0.0.1:80", "health": "healthy"}, {"address": null, "health": "unresolved"}],
+                }]},
+            },
+            "rejected": {"data": [{"kind": "route", "id": "17", "version": 9, "reason": "bad", "takes_part": true}], "total": 1},
+            "notes": ["no consumer"],
+        })
+    }
+
+    #[test]
+    fn each_part_stands_in_a_line_with_who_changed_it() {
+        let expected = "\
+GET http://a/x, at version 12: sent to http://pool/x
+route     api, by its path /api                               version 5 by ann, 2026-11-23T10:00:00Z, \"why\"
+service   shop, http://pool                                   version 4
+          5 retries, timeouts 1/2/3 ms (connect/write/read)
+upstream  pool, round-robin                                   version 4
+target    a:80, weight 7, 10.0.0.1:80 healthy, unresolved     version 4
+
+these routes fit, too
+  17  its path / is shorter than /api  version 3
+  and 3 more
+
+plugins, in order
+  cors  of everything  priority 2000  access, response  version 6 by bob, 2026-11-23T10:00:00Z, \"why\"
+
+plugins that do not run
+  cors  of the service  disabled  version 2
+
+could not be taken up
+  route 17  takes part as it was before: bad  version 9
+
+note: no consumer";
+        let shown = render(&explanation(), "GET http://a/x", false);
+        assert_eq!(shown, expected);
+        let coloured = render(&explanation(), "GET http://a/x", true);
+        assert!(coloured.contains("\u{1b}[33mversion 3\u{1b}[0m"));
+    }
+
+    #[test]
+    fn an_answer_of_the_gateway_is_shown_with_where_it_leads() {
+        let mut told = explanation();
+        told["outcome"] =
+            json!({"kind": "answered", "status": 301, "message": "m", "location": "https://a/"});
+        let shown = outcome(&told);
+        assert_eq!(shown, "answered with 301 (m), which leads to https://a/");
+    }
+}

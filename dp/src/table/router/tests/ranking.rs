@@ -201,7 +201,7 @@ fn what_is_missed_is_told_without_what_came_in_headers() {
         ),
         (
             json!({"hosts": ["c.b", "*.d:81"]}),
-            "the host a.b with port 80 is not one of *.d:81, c.b",
+            "the host a.b with port 80 is not one of c.b, *.d:81",
         ),
         (
             json!({"paths": ["/api/v2", "~/v\\d"]}),
