@@ -27,6 +27,8 @@ use uuid::Uuid;
 
 /// Routes that are listed in each list, and entities that were rejected.
 const LISTED_MAX: usize = 10;
+const UNADMITTED: &str =
+    "the answer comes before the plugins' access phase: only their response and log phases run";
 /// The kinds that have a part in where a request goes.
 const KINDS: [&str; 9] = [
     "route",
@@ -122,15 +124,18 @@ fn follow(
 ) {
     let route = &found.route;
     let service = route.service.and_then(|id| table.service(id));
+    let upstream = service.and_then(|service| table.upstream(&service.workspace, &service.host));
     explanation.service = service.map(|service| destination::service(service));
+    explanation.upstream = upstream.map(|upstream| destination::upstream(upstream));
     plugins::explain(explanation, table, route, asked.consumer.as_deref());
     let admitted = heading
         .dry
         .admit(route, service.map(|service| &**service), asked.tls);
+    if admitted.is_err() && !explanation.plugins.is_empty() {
+        explanation.notes.push(UNADMITTED.to_owned());
+    }
     let sent = admitted.and_then(|()| {
         let service = service.ok_or_else(Refusal::no_service)?;
-        let upstream = table.upstream(&service.workspace, &service.host);
-        explanation.upstream = upstream.map(|upstream| destination::upstream(upstream));
         if !service.protocol.is_http() {
             return Err(Refusal::unsupported());
         }

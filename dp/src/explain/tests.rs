@@ -162,6 +162,16 @@ fn what_the_gateway_answers_by_itself_is_told() {
     let redirect = told_of(&way(only_tls(301), json!({})), "http://a/cart?x=1");
     assert_eq!(redirect["outcome"]["location"], "https://a/cart?x=1");
     assert_eq!(redirect["route"]["name"], "cart");
+    let limited = [
+        service(json!({})),
+        route(only_tls(426)),
+        plugin(10, "rate-limiting", json!({})),
+    ];
+    let notes = told_of(&limited, "http://a/cart")["notes"].to_string();
+    assert!(
+        notes.contains("before the plugins' access phase"),
+        "{notes}"
+    );
     let over_tls = told_of(&way(only_tls(301), json!({})), "https://a/cart");
     assert_eq!(over_tls["outcome"]["kind"], "sent");
     assert_eq!(over_tls["request"]["sni"], "a");
