@@ -14,7 +14,7 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::secrets::Secrets;
 use sluice_replica::process::{hostname, wait_for_tasks};
-use sluice_replica::store::Store;
+use sluice_replica::store::{Opened, Store};
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -176,9 +176,7 @@ pub fn load_keys(
 /// # Errors
 /// If the local store cannot be used.
 pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Running> {
-    let opened =
-        Store::open(&parts.data_dir.join("store")).context("could not open the local store")?;
-    opened.warn();
+    let opened = open_store(&parts.data_dir)?;
     let signing_key = parts.key.id().to_owned();
     let mut tasks = Tasks::new();
     let core = core::Parts {
@@ -247,6 +245,12 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         admin,
         tasks,
     })
+}
+
+fn open_store(data_dir: &Path) -> anyhow::Result<Opened> {
+    let opened = Store::open(&data_dir.join("store")).context("could not open the local store")?;
+    opened.warn();
+    Ok(opened)
 }
 
 fn follow_secrets(secrets: Secrets, tasks: &mut Tasks, shutdown: &CancellationToken) {

@@ -158,10 +158,10 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         metrics: Arc::new(Metrics::new(now())),
         ..Shared::default()
     };
-    let state = node_state(node, &shared, parts.log_level, &parts.data_dir);
     let seals = parts.secrets.seals().clone();
     let tables = Table::with_secrets(Variables::of_process(), seals);
     let tables = Arc::new(ArcSwap::from_pointee(tables));
+    let state = node_state(node, (&shared, &tables), parts.log_level, &parts.data_dir);
     let sink = TableSink::new(&tables, &shared, &state);
     let (secrets, opened, token) = (parts.secrets, sink.clone(), shutdown.clone());
     let (store, sink) = load_store(&parts.data_dir, sink)?;
@@ -218,10 +218,16 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
 }
 
 /// What the status listener tells of.
-fn node_state(node: Node, shared: &Shared, log_level: LogLevel, data_dir: &Path) -> Arc<NodeState> {
+fn node_state(
+    node: Node,
+    (shared, tables): (&Shared, &Arc<ArcSwap<Table>>),
+    log_level: LogLevel,
+    data_dir: &Path,
+) -> Arc<NodeState> {
     let (metrics, state) = (shared.metrics.clone(), shared.state.clone());
     let state = NodeState::new(node, metrics, state, shared.upstreams.clone())
         .with_log_level(log_level)
+        .with_tables(Arc::clone(tables))
         .with_store(data_dir.join("store"));
     Arc::new(state)
 }

@@ -1,15 +1,18 @@
-//! What a node says about itself: `/status`, `/status/ready`, `/metrics` and the health of targets, on a listener of its
-//! own.
+//! What a node says about itself: `/status`, `/status/ready`, `/metrics`, the health of targets and why requests go where they
+//! go, on a listener of its own.
 
 mod debug;
+mod explain;
 mod health;
 
 use crate::NodeId;
 use crate::balance::Upstreams;
 use crate::metrics::{Metrics, Writer};
 use crate::plugin::{self, Answer, Content};
-use crate::table::Rejected;
+use crate::table::{Rejected, Table};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use explain::Explainer;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -87,6 +90,8 @@ pub struct NodeState {
     log_level: LogLevel,
     /// Where the local store is, to tell its size.
     store: Option<PathBuf>,
+    /// What answers questions about requests.
+    explainer: Option<Explainer>,
 }
 
 impl NodeState {
@@ -120,7 +125,15 @@ impl NodeState {
             upstreams,
             log_level: LogLevel::default(),
             store: None,
+            explainer: None,
         }
+    }
+
+    /// The same, with the configuration that is served, to explain it.
+    #[must_use]
+    pub fn with_tables(self, tables: Arc<ArcSwap<Table>>) -> Self {
+        let explainer = Some(Explainer::new(tables, Arc::clone(&self.upstreams)));
+        Self { explainer, ..self }
     }
 
     /// The same, with the directory of its local store.
@@ -219,8 +232,16 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| {
-                let response = answer(&state, &request, from.ip().to_canonical().is_loopback());
-                async move { Ok::<_, Infallible>(response) }
+                let state = Arc::clone(&state);
+                let from_here = from.ip().to_canonical().is_loopback();
+                async move {
+                    Ok::<_, Infallible>(match &state.explainer {
+                        Some(explainer) if is_question(&request) => {
+                            explainer.answer(request, from_here).await
+                        }
+                        Some(_) | None => answer(&state, &request, from_here),
+                    })
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -236,6 +257,10 @@ pub async fn serve(listener: TcpListener, state: Arc<NodeState>, shutdown: Cance
             }
         });
     }
+}
+
+fn is_question(request: &Request<Incoming>) -> bool {
+    request.uri().path().trim_end_matches('/') == explain::PATH
 }
 
 fn answer(

@@ -109,7 +109,7 @@ impl Up {
 
     /// Waits until a request is answered with this status.
     fn wait_for(&self, path: &str, status: u16) {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while self.request(path) != status {
             assert!(
                 began.elapsed() < PATIENCE,
@@ -516,7 +516,7 @@ fn a_keyring_is_published_to_a_running_control_plane() {
 
     // The root is pinned while it runs; files are looked at every two seconds.
     std::fs::copy(path("root.pub"), data.join("keys/root.pub")).unwrap();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while !sluice(&["keys", "publish", &ring, &admin]).status.success() {
         assert!(began.elapsed() < PATIENCE, "the root is not taken up");
         std::thread::sleep(Duration::from_millis(50));

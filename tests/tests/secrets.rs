@@ -75,7 +75,13 @@ fn has_secret(field: &Field) -> bool {
         Type::Record(fields) => fields.iter().any(has_secret),
         Type::Array(elements) | Type::Set(elements) => has_secret(elements),
         Type::Map { values, .. } => has_secret(values),
-        _ => false,
+        Type::String
+        | Type::Integer
+        | Type::Number
+        | Type::Boolean
+        | Type::Foreign(_)
+        | Type::Config
+        | Type::Json => false,
     };
     field.encrypted || within
 }
@@ -94,7 +100,13 @@ fn all_secrets() -> BTreeSet<String> {
             }
             Type::Array(elements) | Type::Set(elements) => walk(elements, path, found),
             Type::Map { values, .. } => walk(values, path, found),
-            _ => {}
+            Type::String
+            | Type::Integer
+            | Type::Number
+            | Type::Boolean
+            | Type::Foreign(_)
+            | Type::Config
+            | Type::Json => {}
         }
     }
     let mut found = BTreeSet::new();
@@ -142,97 +154,103 @@ fn heart(pem: &str) -> String {
     pem.lines().nth(1).unwrap()[..40].to_owned()
 }
 
+/// Makes an entity, and gives its id.
+fn post(cluster: &Cluster, path: &str, body: &Value) -> String {
+    let answer = cluster.post(0, path, body).unwrap();
+    assert_eq!(answer.status, 201, "{path} {body}: {}", answer.body);
+    answer.body["id"].as_str().unwrap().to_owned()
+}
+
 /// Puts a secret into every field that takes one. Gives what must not be found.
 fn plant(cluster: &Cluster) -> Vec<String> {
     let mut planter = Planter::default();
     let mut needles = vec![CANARY.to_owned()];
-    let post = |path: &str, body: &Value| {
-        let answer = cluster.post(0, path, body).unwrap();
-        assert_eq!(answer.status, 201, "{path} {body}: {}", answer.body);
-        answer.body["id"].as_str().unwrap().to_owned()
-    };
-    post("/consumers", &json!({ "username": "ann" }));
-    let credential = |planter: &mut Planter, entity: &str, path: &str, field: &str, more: Value| {
-        let mut body = more.as_object().cloned().unwrap_or_default();
-        let secret = planter.secret(&format!("{entity}.{field}"));
-        body.insert(field.to_owned(), secret.into());
-        post(&format!("/consumers/ann/{path}"), &body.into())
-    };
-    credential(
-        &mut planter,
-        "keyauth_credentials",
-        "key-auth",
-        "key",
-        json!({}),
-    );
-    credential(
-        &mut planter,
-        "basicauth_credentials",
-        "basic-auth",
-        "password",
-        json!({ "username": "a" }),
-    );
-    credential(
-        &mut planter,
-        "jwt_secrets",
-        "jwt",
-        "secret",
-        json!({ "key": "k" }),
-    );
-    credential(
-        &mut planter,
-        "hmacauth_credentials",
-        "hmac-auth",
-        "secret",
-        json!({ "username": "a" }),
-    );
-    let application = credential(
-        &mut planter,
-        "oauth2_credentials",
-        "oauth2",
-        "client_secret",
-        json!({ "name": "app" }),
-    );
-    let token = json!({
-        "credential": { "id": application }, "expires_in": 60,
-        "access_token": planter.secret("oauth2_tokens.access_token"),
-        "refresh_token": planter.secret("oauth2_tokens.refresh_token"),
-    });
-    post("/oauth2_tokens", &token);
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
-    let pem = signing_key.serialize_pem();
-    needles.push(heart(&pem));
-    planter.secret("certificates.key");
-    post("/certificates", &json!({ "cert": cert.pem(), "key": pem }));
-    let private = rcgen::KeyPair::generate().unwrap();
-    needles.push(heart(&private.serialize_pem()));
-    planter.secret("keys.pem.private_key");
-    let pair =
-        json!({ "private_key": private.serialize_pem(), "public_key": private.public_key_pem() });
-    post("/keys", &json!({ "kid": "p", "pem": pair }));
-    // The example of RFC 7517, appendix A.2.
-    let jwk = json!({
-        "kty": "EC", "crv": "P-256", "kid": "j",
-        "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
-        "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
-        "d": "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE",
-    });
-    needles.push("870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE".to_owned());
-    planter.secret("keys.jwk");
-    post("/keys", &json!({ "kid": "j", "jwk": jwk.to_string() }));
+    plant_credentials(cluster, &mut planter);
+    needles.extend(plant_keys(cluster, &mut planter));
     let plugins: BTreeSet<String> = all_secrets()
         .iter()
         .filter_map(|path| path.split_once(".config.").map(|(name, _)| name.to_owned()))
         .collect();
     for name in plugins {
         let body = planter.plugin(&name, config_of(&name));
-        post("/plugins", &body);
+        post(cluster, "/plugins", &body);
     }
-    // The second key of a certificate has its rules; it is one field like the first.
-    planter.secret("certificates.key_alt");
     assert_eq!(planter.planted, all_secrets());
     needles
+}
+
+fn plant_credentials(cluster: &Cluster, planter: &mut Planter) {
+    post(cluster, "/consumers", &json!({ "username": "ann" }));
+    let mut plant = |entity: &str, path: &str, field: &str, mut body: Value| {
+        body[field] = planter.secret(&format!("{entity}.{field}")).into();
+        post(cluster, path, &body)
+    };
+    let path = |own: &str| format!("/consumers/ann/{own}");
+    let user = || json!({ "username": "a" });
+    plant("keyauth_credentials", &path("key-auth"), "key", json!({}));
+    plant(
+        "basicauth_credentials",
+        &path("basic-auth"),
+        "password",
+        user(),
+    );
+    plant("hmacauth_credentials", &path("hmac-auth"), "secret", user());
+    plant("jwt_secrets", &path("jwt"), "secret", json!({ "key": "k" }));
+    let application = json!({ "name": "app" });
+    let application = plant(
+        "oauth2_credentials",
+        &path("oauth2"),
+        "client_secret",
+        application,
+    );
+    for field in ["access_token", "refresh_token"] {
+        let token = json!({ "credential": { "id": application }, "expires_in": 60 });
+        plant("oauth2_tokens", "/oauth2_tokens", field, token);
+    }
+}
+
+/// Keys have forms that leave no room for a canary. Gives what of them must not be found.
+fn plant_keys(cluster: &Cluster, planter: &mut Planter) -> [String; 4] {
+    let pair = || {
+        let names = vec!["a.example".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let ((cert, key), rsa) = (pair(), rsa());
+    let certificate = json!({ "cert": cert, "key": key, "cert_alt": rsa.0, "key_alt": rsa.1 });
+    post(cluster, "/certificates", &certificate);
+    let private = rcgen::KeyPair::generate().unwrap();
+    let pem = private.serialize_pem();
+    let pair = json!({ "private_key": pem, "public_key": private.public_key_pem() });
+    post(cluster, "/keys", &json!({ "kid": "p", "pem": pair }));
+    // The example of RFC 7517, appendix A.2.
+    let secret = "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE";
+    let jwk = json!({
+        "kty": "EC", "crv": "P-256", "kid": "j", "d": secret,
+        "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+    });
+    post(
+        cluster,
+        "/keys",
+        &json!({ "kid": "j", "jwk": jwk.to_string() }),
+    );
+    for path in [
+        "certificates.key",
+        "certificates.key_alt",
+        "keys.pem.private_key",
+        "keys.jwk",
+    ] {
+        planter.secret(path);
+    }
+    [heart(&key), heart(&rsa.1), heart(&pem), secret.to_owned()]
+}
+
+/// An RSA certificate and its key.
+fn rsa() -> (String, String) {
+    let pki = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/tests/pem");
+    let read = |name: &str| fs::read_to_string(pki.join(name)).unwrap();
+    (read("rsa.crt"), read("rsa.key"))
 }
 
 /// The files below a directory that hold one of these texts.

@@ -166,7 +166,8 @@ impl Connection {
         read(request.send(body).with_context(|| self.unreachable())?)
     }
 
-    /// GET of a stream of JSON lines; `each` is called per line until the stream ends.
+    /// GET of a stream of JSON lines; `each` is called per line until the stream ends. Gives back the version that the answer is
+    /// of, if it is of one.
     ///
     /// # Errors
     /// If the stream cannot be had or breaks off, or `each` fails.
@@ -174,11 +175,11 @@ impl Connection {
         &self,
         path: &str,
         mut each: impl FnMut(Value) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<u64>> {
         let response = self.call(path)?;
-        let status = response.status().as_u16();
+        let (status, version) = (response.status().as_u16(), version(&response));
         if status != 200 {
-            bail!("GET {path} was answered with {status}");
+            bail!("GET {path} was answered with {status}: {}", text(response)?);
         }
         for line in BufReader::new(response.into_body().into_reader()).lines() {
             let line = line.context("the stream broke off")?;
@@ -189,7 +190,7 @@ impl Connection {
                 )?;
             }
         }
-        Ok(())
+        Ok(version)
     }
 }
 
@@ -261,9 +262,7 @@ fn system_authorities() -> Vec<Certificate<'static>> {
 }
 
 fn read(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> {
-    let status = response.status().as_u16();
-    let version = response.headers().get("sluice-version");
-    let version = version.and_then(|value| value.to_str().ok()?.parse().ok());
+    let (status, version) = (response.status().as_u16(), version(&response));
     let text = text(response)?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Ok(Answer {
@@ -271,6 +270,11 @@ fn read(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> {
         version,
         body,
     })
+}
+
+fn version(response: &ureq::http::Response<ureq::Body>) -> Option<u64> {
+    let version = response.headers().get("sluice-version")?;
+    version.to_str().ok()?.parse().ok()
 }
 
 fn text(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<String> {

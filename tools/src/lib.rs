@@ -11,6 +11,7 @@ mod bench;
 mod broker;
 mod dump;
 mod echo;
+mod explain;
 mod history;
 mod keys;
 mod log;
@@ -57,6 +58,8 @@ enum Command {
     Undo(history::restore::UndoArguments),
     /// Find the version that broke a request
     Bisect(history::bisect::Arguments),
+    /// Say why a request goes where it goes: route, plugins, upstream, and who last changed each
+    Explain(explain::Arguments),
     /// Cut, list, verify and fetch snapshots
     Snapshot(snapshot::Arguments),
     /// List the data planes: what they serve, how far behind they are
@@ -106,6 +109,12 @@ pub fn run() -> ExitCode {
         Command::Undo(arguments) => history::restore::undo(&arguments),
         Command::Bisect(arguments) => {
             return match history::bisect::run(&arguments) {
+                Ok(code) => code,
+                Err(error) => report(&error),
+            };
+        }
+        Command::Explain(arguments) => {
+            return match explain::run(&arguments) {
                 Ok(code) => code,
                 Err(error) => report(&error),
             };

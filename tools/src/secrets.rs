@@ -111,7 +111,7 @@ fn promote(path: &Path, key: &str) -> anyhow::Result<()> {
     let text = text(path)?;
     let (others, own) = lines(path, &text, key)?;
     let is_key = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with('#');
-    let first = others.iter().position(|line| is_key(line));
+    let first = others.iter().position(is_key);
     let (head, keys) = others.split_at(first.unwrap_or(others.len()));
     let all = head.iter().chain([&own]).chain(keys);
     let text = Zeroizing::new(all.map(|line| format!("{line}\n")).collect::<String>());

@@ -56,6 +56,17 @@ impl Upstreams {
             .collect()
     }
 
+    /// One of them. `None` if it is not in use.
+    pub fn view(&self, id: Uuid) -> Option<UpstreamView> {
+        let groups = self.groups();
+        let mut views = groups.iter().filter_map(|group| {
+            let lineup = group.lineup();
+            let own = lineup.upstream.as_ref().is_some_and(|one| one.id == id);
+            own.then(|| view(&lineup)).flatten()
+        });
+        views.next()
+    }
+
     /// The same for those of which something is not well; far cheaper where most are.
     pub fn unwell_views(&self) -> Vec<UpstreamView> {
         let lineups = self.groups().into_iter().map(|group| group.lineup());

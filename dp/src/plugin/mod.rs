@@ -26,6 +26,7 @@ mod state;
 mod traffic;
 mod transform;
 
+pub(crate) use auth::identifies;
 pub use cache::{Cache, Stamp};
 pub use change::Change;
 pub use context::{Context, Credential, Identity, Record, Seen, Shared, Try};

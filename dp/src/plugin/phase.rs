@@ -86,6 +86,18 @@ impl Phases {
     /// Those that come after the upstream was asked.
     pub(crate) const LATER: Self = Self::RESPONSE.and(Self::LOG);
 
+    /// The names of those that are in this set, in the order in which they come.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [
+            (Self::REWRITE, "rewrite"),
+            (Self::ACCESS, "access"),
+            (Self::RESPONSE, "response"),
+            (Self::LOG, "log"),
+        ];
+        let own = all.into_iter().filter(|(phase, _)| self.overlap(*phase));
+        own.map(|(_, name)| name).collect()
+    }
+
     /// These and those.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

@@ -238,7 +238,13 @@ impl<'a> Draft<'a> {
     pub(super) fn admit(&mut self) -> Result<(), Failure> {
         let has_body = !self.intake.upload.is_finished();
         self.upgrade = Upgrade::take(&mut self.parts, has_body, &self.around.peer.tunnel);
-        self.check_protocol()?;
+        check_protocol(
+            self.route(),
+            (&self.parts, &self.uri),
+            &self.arrived.authority,
+            self.arrived.client.tls,
+            self.upgrade.is_some(),
+        )?;
         self.hop = headers::strip_request(&mut self.parts.headers);
         if self.parts.version == Version::HTTP_2 {
             headers::join_cookies(&mut self.parts.headers);
@@ -247,36 +253,6 @@ impl<'a> Draft<'a> {
             Some(service) if !service.enabled => Err(Failure::NoRoute),
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// Whether the route accepts this connection's protocol.
-    fn check_protocol(&self) -> Result<(), Failure> {
-        let (parts, route) = (&self.parts, self.route());
-        let (protocols, tls) = (route.protocols, self.arrived.client.tls);
-        if protocols.contains(Protocols::HTTP) || (tls && protocols.contains(Protocols::HTTPS)) {
-            return Ok(());
-        }
-        if protocols.contains(Protocols::HTTPS) {
-            return Err(https_required(route, &self.arrived.authority, &self.uri)?);
-        }
-        if protocols.overlap(Protocols::GRPC_ANY) {
-            let content = parts.headers.get(header::CONTENT_TYPE);
-            return match content {
-                None => Err(Failure::NotGrpc),
-                Some(content) if !is_grpc(content) => Err(Failure::NotGrpc),
-                Some(_) if parts.version != Version::HTTP_2 => Err(Failure::Http2Required),
-                Some(_) if !tls && !protocols.contains(Protocols::GRPC) => {
-                    Err(Failure::GrpcsRequired)
-                }
-                Some(_) => Ok(()),
-            };
-        }
-        let socket =
-            protocols.contains(Protocols::WS) || (tls && protocols.contains(Protocols::WSS));
-        if self.upgrade.is_some() && socket {
-            return Ok(());
-        }
-        Err(Failure::NoRoute)
     }
 
     /// The request as plugins see it, and the chain they are in.
@@ -394,6 +370,39 @@ fn select(access: &Access<'_>, known: Option<Uuid>, chain: &mut Chain, next: &mu
         let all = access.table.chain(access.route, consumer);
         (*chain, *next) = chain.go_on(*next, all);
     }
+}
+
+/// Whether a route accepts a connection's protocol. The target is the one that came with `parts`; `upgrades`: the request wants
+/// another protocol.
+pub(super) fn check_protocol(
+    route: &Route,
+    (parts, uri): (&Parts, &Uri),
+    authority: &Authority,
+    tls: bool,
+    upgrades: bool,
+) -> Result<(), Failure> {
+    let protocols = route.protocols;
+    if protocols.contains(Protocols::HTTP) || (tls && protocols.contains(Protocols::HTTPS)) {
+        return Ok(());
+    }
+    if protocols.contains(Protocols::HTTPS) {
+        return Err(https_required(route, authority, uri)?);
+    }
+    if protocols.overlap(Protocols::GRPC_ANY) {
+        let content = parts.headers.get(header::CONTENT_TYPE);
+        return match content {
+            None => Err(Failure::NotGrpc),
+            Some(content) if !is_grpc(content) => Err(Failure::NotGrpc),
+            Some(_) if parts.version != Version::HTTP_2 => Err(Failure::Http2Required),
+            Some(_) if !tls && !protocols.contains(Protocols::GRPC) => Err(Failure::GrpcsRequired),
+            Some(_) => Ok(()),
+        };
+    }
+    let socket = protocols.contains(Protocols::WS) || (tls && protocols.contains(Protocols::WSS));
+    if upgrades && socket {
+        return Ok(());
+    }
+    Err(Failure::NoRoute)
 }
 
 fn https_required(route: &Route, authority: &Authority, uri: &Uri) -> Result<Failure, Failure> {

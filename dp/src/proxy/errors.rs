@@ -55,7 +55,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -101,7 +101,7 @@ impl Failure {
         }
     }
 
-    fn message(&self) -> Cow<'static, str> {
+    pub(super) fn message(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::BadRequest => "Bad request",
             Self::MethodNotAllowed => "Method not allowed",

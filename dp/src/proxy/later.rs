@@ -19,7 +19,12 @@ const PLUGIN_PROTOCOLS: Protocols = Protocols::REQUESTS;
 
 /// Whether an instance has a part in these phases of a request.
 pub(super) fn runs(instance: &Instance, phases: Phases) -> bool {
-    instance.phases.overlap(phases) && instance.protocols.overlap(PLUGIN_PROTOCOLS)
+    instance.phases.overlap(phases) && takes_part(instance)
+}
+
+/// Whether a plugin is for requests of the protocols that are served here.
+pub(crate) fn takes_part(instance: &Instance) -> bool {
+    instance.protocols.overlap(PLUGIN_PROTOCOLS)
 }
 
 /// What is kept of a request for its plugins.

@@ -12,6 +12,7 @@ mod buffer;
 mod client;
 mod draft;
 mod drain;
+mod dry;
 mod errors;
 mod exec;
 mod filtered;
@@ -42,8 +43,10 @@ mod upgrade;
 mod worker;
 
 pub use addresses::Addresses;
+pub(crate) use dry::{Dry, Refusal};
 pub use forwarded::{Network, NetworkError, Trust};
 pub use fresh::Freshness;
+pub(crate) use later::takes_part;
 pub use limits::Limits;
 pub use listen::{Listen, ListenError};
 pub(crate) use plan::is_grpc;

@@ -34,20 +34,12 @@ impl Upgrade {
     pub(super) fn take(parts: &mut Parts, has_body: bool, tunnel: &Tunnel) -> Option<Box<Self>> {
         // hyper adds this if there is an `Upgrade`: for all other requests this is one look at a null pointer.
         let client = parts.extensions.remove::<OnUpgrade>()?;
-        let headers = &parts.headers;
-        if parts.version != Version::HTTP_11 || parts.method != Method::GET || has_body {
-            return None;
-        }
-        let mut protocols = headers.get_all(header::UPGRADE).iter();
-        let protocol = protocols.next().filter(|_| protocols.next().is_none())?;
-        let asked = names_upgrade(headers) && may_pass(protocol);
-        asked.then(|| {
-            Box::new(Self {
-                protocol: protocol.clone(),
-                client,
-                tunnel: tunnel.clone(),
-            })
-        })
+        let protocol = wish(parts, has_body)?.clone();
+        Some(Box::new(Self {
+            protocol,
+            client,
+            tunnel: tunnel.clone(),
+        }))
     }
 
     /// Says it to the next hop.
@@ -65,6 +57,18 @@ impl Upgrade {
                 .eq_ignore_ascii_case(self.protocol.as_bytes())
         }) && granted.next().is_none()
     }
+}
+
+/// The protocol that a request wants, if it may be passed on.
+pub(super) fn wish(parts: &Parts, has_body: bool) -> Option<&HeaderValue> {
+    let headers = &parts.headers;
+    if parts.version != Version::HTTP_11 || parts.method != Method::GET || has_body {
+        return None;
+    }
+    let mut protocols = headers.get_all(header::UPGRADE).iter();
+    let protocol = protocols.next().filter(|_| protocols.next().is_none())?;
+    let asked = names_upgrade(headers) && may_pass(protocol);
+    asked.then_some(protocol)
 }
 
 fn names_upgrade(headers: &HeaderMap) -> bool {

@@ -2,6 +2,7 @@
 
 use super::certificate::{Authority, Certificate};
 use super::entity::{Consumer, Origin, Service};
+use super::plugins::Bound;
 use super::route::Route;
 use super::upstream::{Target, Upstream};
 use super::{Rejected, Table, Touched};
@@ -202,7 +203,16 @@ impl Table {
         body: &[u8],
     ) -> Result<(), String> {
         if !fields.enabled {
-            self.plugins.remove(origin.id);
+            let id = |reference: &Option<kind::Reference>| reference.as_ref().map(|one| one.id);
+            let bound = Bound {
+                route: id(&fields.route),
+                service: id(&fields.service),
+                consumer: id(&fields.consumer),
+                consumer_group: id(&fields.consumer_group),
+            };
+            let named = (&*fields.name, bound);
+            self.plugins
+                .disable(origin.id, origin.version, origin.workspace, named);
             return Ok(());
         }
         let entity = Entity {

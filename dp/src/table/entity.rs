@@ -48,6 +48,30 @@ impl Protocol {
         })
     }
 
+    /// As services have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::TlsPassthrough => "tls_passthrough",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// Whether requests are sent over it; the others are for raw streams.
+    pub(crate) fn is_http(self) -> bool {
+        match self {
+            Self::Http | Self::Https | Self::Grpc | Self::Grpcs | Self::Ws | Self::Wss => true,
+            Self::Tcp | Self::Tls | Self::TlsPassthrough | Self::Udp => false,
+        }
+    }
+
     /// Whether it is spoken over TLS.
     pub fn is_tls(self) -> bool {
         match self {

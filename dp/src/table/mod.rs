@@ -27,8 +27,10 @@ pub use credential::Credential;
 pub use entity::{Consumer, Protocol, Service};
 pub use path::{PathError, canonical_path, upstream_path};
 pub use plugins::Chain;
+pub(crate) use plugins::{Bound, Considered, Disabled};
 pub use route::Route;
 pub use router::{Captures, Match, RequestHead, StreamHead, StreamProtocol};
+pub(crate) use router::{Misfit, Ranking};
 pub use upstream::{Algorithm, Hash, HashOn, Target, Upstream};
 pub use vaults::Variables;
 
@@ -156,6 +158,11 @@ impl Table {
     /// The route a connection that is no HTTP belongs to.
     pub fn find_stream(&self, stream: &StreamHead<'_>) -> Option<Match> {
         self.router.find_stream(stream)
+    }
+
+    /// What all routes say to a request, at most so many of each kind. Linear in the routes.
+    pub(crate) fn ranking(&self, request: &RequestHead<'_>, listed_max: usize) -> Ranking {
+        Ranking::of(self.routes.values(), request, listed_max)
     }
 
     /// A route by id.

@@ -1,5 +1,9 @@
 //! Plugin instances by scope, and the chain of a request merged from them.
 
+mod considered;
+
+pub(crate) use considered::{Bound, Considered, Disabled};
+
 use crate::plugin::{Instance, Phases};
 use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap};
@@ -48,23 +52,40 @@ impl Chain {
     /// from. The plugins that have run stay, for their later phases.
     #[must_use]
     pub(crate) fn go_on(&self, done: usize, next: Self) -> (Self, usize) {
-        let Some(last) = done.checked_sub(1).and_then(|last| self.get(last)) else {
-            return (next, 0);
-        };
-        if let (Instances::Shared(one), Instances::Shared(two)) = (&self.0, &next.0)
-            && Arc::ptr_eq(one, two)
-        {
-            return (next, done);
+        let from = self.resumes(done, &next);
+        let ran = done.checked_sub(1).is_some_and(|last| last < self.len());
+        if !ran || self.is_shared_with(&next) {
+            return (next, from);
         }
-        let order = (last.priority, last.name);
-        let later = |instance: &Arc<Instance>| (instance.priority, instance.name) < order;
-        let from = next.iter().position(later).unwrap_or(next.len());
         if !self.phases().and(next.phases()).overlap(Phases::LATER) {
             return (next, from);
         }
         let ran = self.iter().take(done);
         let all = ran.chain(next.iter().skip(from)).cloned().collect();
         (Self::merged(all), done)
+    }
+
+    /// The place in `next` from which it goes on after the first `done` of this chain.
+    fn resumes(&self, done: usize, next: &Self) -> usize {
+        let Some(last) = done.checked_sub(1).and_then(|last| self.get(last)) else {
+            return 0;
+        };
+        if self.is_shared_with(next) {
+            return done;
+        }
+        let order = (last.priority, last.name);
+        let later = |instance: &Arc<Instance>| (instance.priority, instance.name) < order;
+        next.iter().position(later).unwrap_or(next.len())
+    }
+
+    fn is_shared_with(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Instances::Shared(one), Instances::Shared(two)) => Arc::ptr_eq(one, two),
+            (
+                Instances::None | Instances::Shared(_) | Instances::Merged(..),
+                Instances::None | Instances::Shared(_) | Instances::Merged(..),
+            ) => false,
+        }
     }
 
     fn merged(instances: Vec<Arc<Instance>>) -> Self {
@@ -153,13 +174,15 @@ impl Scope {
     }
 }
 
-/// All enabled plugin instances.
+/// All plugin instances.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plugins {
     instances: OrdMap<Uuid, (Workspace, Arc<Instance>)>,
     global: HashMap<Workspace, List>,
     /// By the parts a scope is made of, so that combinations nobody uses cost nothing.
     scoped: [HashMap<Scope, List>; COMBINATIONS],
+    /// Those that are switched off, for who asks why they do not run.
+    disabled: OrdMap<Uuid, Arc<Disabled>>,
 }
 
 impl Plugins {
@@ -174,6 +197,9 @@ impl Plugins {
     }
 
     pub(super) fn remove(&mut self, id: Uuid) {
+        if !self.disabled.is_empty() {
+            self.disabled.remove(&id);
+        }
         let Some((workspace, instance)) = self.instances.remove(&id) else {
             return;
         };

@@ -22,6 +22,18 @@ pub enum Algorithm {
     Latency,
 }
 
+impl Algorithm {
+    /// As upstreams have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::ConsistentHashing => "consistent-hashing",
+            Self::Latency => "latency",
+        }
+    }
+}
+
 /// A part of a request that is hashed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HashOn {

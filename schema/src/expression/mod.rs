@@ -254,6 +254,16 @@ impl Block {
     }
 }
 
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = if self.address.is_ipv4() { 32 } else { 128 };
+        match self.bits == whole {
+            true => self.address.fmt(f),
+            false => write!(f, "{}/{}", self.address, self.bits),
+        }
+    }
+}
+
 /// What is wrong with an expression. Shown as Kong shows it: the line, with a mark below.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub struct ExpressionError {

@@ -21,12 +21,14 @@ fn key(kind: Kind, id: u128) -> Key {
 }
 
 fn body(kind: Kind, secret: &str) -> Map<String, Value> {
-    let body = match kind {
-        Kind::KeyauthCredential => json!({"key": secret, "tags": ["t"]}),
-        Kind::JwtSecret => json!({"key": "k", "secret": secret}),
-        _ => json!({"name": "rate-limiting", "config": {"minute": 5, "redis": {
+    let body = if kind == Kind::KeyauthCredential {
+        json!({"key": secret, "tags": ["t"]})
+    } else if kind == Kind::JwtSecret {
+        json!({"key": "k", "secret": secret})
+    } else {
+        json!({"name": "rate-limiting", "config": {"minute": 5, "redis": {
             "host": "h", "password": secret, "username": "{vault://env/user}",
-        }}}),
+        }}})
     };
     body.as_object().unwrap().clone()
 }
@@ -145,7 +147,13 @@ fn every_secret_is_a_text() {
             Type::Record(fields) => fields.iter().for_each(|field| check(field, &path, found)),
             Type::Array(elements) | Type::Set(elements) => check(elements, &path, found),
             Type::Map { values, .. } => check(values, &path, found),
-            _ => {}
+            Type::String
+            | Type::Integer
+            | Type::Number
+            | Type::Boolean
+            | Type::Foreign(_)
+            | Type::Config
+            | Type::Json => {}
         }
     }
     let mut found = 0;

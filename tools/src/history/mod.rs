@@ -3,7 +3,7 @@
 pub(crate) mod bisect;
 pub(crate) mod blame;
 pub(crate) mod compare;
-mod replay;
+pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod show;
 
@@ -16,12 +16,12 @@ pub(crate) fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && !unwanted
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
 /// A time to the second: what people compare.
-fn short_time(time: &Value) -> String {
+pub(crate) fn short_time(time: &Value) -> String {
     let whole = text(time);
     match whole.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),

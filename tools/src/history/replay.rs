@@ -5,31 +5,22 @@
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
+use sluice_dp::explain::{Asked, Question};
 use sluice_dp::plugin::Protocols;
-use sluice_dp::table::{RequestHead, Route, Table, canonical_path};
+use sluice_dp::table::{Route, Table};
 use sluice_schema::entity::{Body, Change, Entry, Id, Key, Workspace};
 use sluice_schema::kind::Kind;
 use sluice_schema::version::Version;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 /// The plugin that answers by itself.
 const TERMINATION: &str = "request-termination";
 const TERMINATION_STATUS: u64 = 503;
 
 /// A request as it is looked for.
-#[derive(Clone, Debug)]
-pub(super) struct Request {
-    method: String,
-    tls: bool,
-    host: String,
-    port: u16,
-    path: String,
-    query: Option<String>,
-    headers: HeaderMap,
-}
+#[derive(Debug)]
+pub(super) struct Request(Asked);
 
 /// What becomes of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,60 +48,48 @@ impl Request {
     /// Reads `GET https://shop.example/cart?x=1` and headers.
     ///
     /// # Errors
-    /// If it is not that.
+    /// If it is not that, or a request that is answered whatever the configuration.
     pub(super) fn parse(line: &str, headers: &[String]) -> anyhow::Result<Self> {
         let (method, url) = match line.trim().split_once(char::is_whitespace) {
-            Some((method, url)) => (method.to_ascii_uppercase(), url.trim()),
-            None => ("GET".to_owned(), line.trim()),
+            Some((method, url)) => (method, url.trim()),
+            None => ("GET", line.trim()),
         };
-        let uri: Uri = url
-            .parse()
-            .with_context(|| format!("'{url}' is not a URL"))?;
-        let mut map = HeaderMap::new();
-        for header in headers {
-            let (name, value) = header
-                .split_once(':')
-                .with_context(|| format!("'{header}' is not a header: expected NAME: VALUE"))?;
-            let name = HeaderName::try_from(name.trim())
-                .with_context(|| format!("'{name}' is not the name of a header"))?;
-            let value = HeaderValue::try_from(value.trim())
-                .with_context(|| format!("'{value}' is not the value of a header"))?;
-            map.append(name, value);
+        let asked = Asked::parse(&Question {
+            method: method.to_owned(),
+            url: url.to_owned(),
+            headers: read_headers(headers)?,
+            ..Question::default()
+        })?;
+        match asked.refused() {
+            Some((status, message)) => {
+                bail!("'{url}' is answered with {status} at any version: {message}")
+            }
+            None => Ok(Self(asked)),
         }
-        let tls = uri.scheme_str() == Some("https");
-        let given = map.get("host").and_then(|host| host.to_str().ok());
-        let given = given.map(str::to_owned);
-        let authority = given.or_else(|| uri.authority().map(ToString::to_string));
-        let Some(authority) = authority else {
-            bail!("'{url}' names no host: use a whole URL, or -H 'Host: shop.example'");
-        };
-        let authority: ureq::http::uri::Authority = authority
-            .parse()
-            .with_context(|| format!("'{authority}' is not a host"))?;
-        let path = canonical_path(uri.path())
-            .map_err(|_| anyhow::anyhow!("'{}' is not a path that is served", uri.path()))?;
-        if !map.contains_key("host") {
-            map.insert("host", HeaderValue::try_from(authority.as_str())?);
-        }
-        Ok(Self {
-            method,
-            tls,
-            host: authority.host().to_ascii_lowercase(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            path: path.into_owned(),
-            query: uri.query().map(str::to_owned),
-            headers: map,
-        })
     }
 }
 
+/// Reads `NAME: VALUE`.
+///
+/// # Errors
+/// If one is not that.
+pub(crate) fn read_headers(headers: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let each = headers.iter().map(|header| {
+        let (name, value) = header
+            .split_once(':')
+            .with_context(|| format!("'{header}' is not a header: expected NAME: VALUE"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    });
+    each.collect()
+}
+
 /// An entity, in an event or in a state.
-pub(super) struct Mutation {
-    kind: String,
-    workspace: Workspace,
-    id: Id,
+pub(crate) struct Mutation {
+    pub(crate) kind: String,
+    pub(crate) workspace: Workspace,
+    pub(crate) id: Id,
     /// What it is from then on, if it is there.
-    body: Option<Map<String, Value>>,
+    pub(crate) body: Option<Map<String, Value>>,
 }
 
 impl Mutation {
@@ -118,7 +97,7 @@ impl Mutation {
     ///
     /// # Errors
     /// If it is not that.
-    pub(super) fn parse(shown: &Value) -> anyhow::Result<Self> {
+    pub(crate) fn parse(shown: &Value) -> anyhow::Result<Self> {
         let text = |name: &str| {
             let value = shown[name].as_str();
             value.with_context(|| format!("a change has no {name}"))
@@ -224,19 +203,8 @@ impl Replay {
 
     /// What becomes of a request now.
     pub(super) fn find(&self, request: &Request) -> Outcome {
-        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let found = self.table.find(&RequestHead {
-            method: &request.method,
-            host: &request.host,
-            port: request.port,
-            path: &request.path,
-            query: request.query.as_deref(),
-            headers: &request.headers,
-            sni: request.tls.then_some(request.host.as_str()),
-            tls: request.tls,
-            source: address(0),
-            destination: address(request.port),
-        });
+        let head = request.0.head();
+        let found = head.and_then(|head| self.table.find(&head));
         let Some(found) = found else {
             return Outcome {
                 route: None,
@@ -264,7 +232,7 @@ impl Replay {
         }
         let protocols = route.protocols;
         let only_tls = protocols.contains(Protocols::HTTPS) && !protocols.contains(Protocols::HTTP);
-        if only_tls && !request.tls {
+        if only_tls && !request.0.is_tls() {
             return Some(route.https_redirect_status_code);
         }
         let terminated = self.termination(route);
@@ -352,8 +320,10 @@ mod tests {
     fn a_request_is_a_method_a_url_and_headers() {
         let host = ["Host: Other.Example:81".to_owned()];
         let request = Request::parse("post https://shop.example/a//b", &host).unwrap();
-        assert_eq!((request.method.as_str(), request.tls), ("POST", true));
-        assert_eq!((request.host.as_str(), request.port), ("other.example", 81));
+        let head = request.0.head().unwrap();
+        assert_eq!((head.method, head.tls, head.path), ("POST", true, "/a/b"));
+        assert_eq!((head.host, head.port), ("other.example", 81));
+        assert!(Request::parse("GET http://a/%", &[]).is_err());
         assert!(Request::parse("/cart", &[]).is_err());
         assert!(Request::parse("GET /cart", &host).is_ok());
         assert!(Request::parse("GET http://a/", &["nonsense".to_owned()]).is_err());

@@ -101,6 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             arguments
                 .connection
                 .lines(&path, |event| print(&event, arguments.json))
+                .map(|_| ())
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) enum Condition {
 pub(super) struct TextCondition {
     pub(super) field: TextField,
     pub(super) lower: bool,
-    any: bool,
+    pub(super) any: bool,
     pub(super) test: Compare,
 }
 

@@ -185,6 +185,11 @@ impl Criteria {
             .is_none_or(|rare| rare.accepts(request, regexes))
     }
 
+    /// What few routes have.
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
     pub(super) fn accepts_stream(&self, stream: &StreamHead<'_>, regexes: &Regexes) -> bool {
         self.rare
             .as_ref()

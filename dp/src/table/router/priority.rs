@@ -108,3 +108,51 @@ fn of_stream(route: &kind::Route) -> u64 {
     };
     first | weight(&route.sources) << 4 | weight(&route.destinations)
 }
+
+/// Why one of two matchers goes before the other: the first difference, in the order of the table above. First the one
+/// that comes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rule {
+    /// How many kinds of attributes.
+    Kinds(u64, u64),
+    /// Only the one has hosts without a wildcard.
+    PlainHosts,
+    /// How many headers.
+    Headers(u64, u64),
+    /// Only the one has a regex.
+    Regex,
+    /// The priorities of regexes.
+    RegexPriority(i64, i64),
+    /// The bytes of plain paths.
+    Length(usize, usize),
+}
+
+/// By what `first` goes before `second`, neither of which is an expression's. `None` if they are equal.
+pub(super) fn first_difference(first: u64, second: u64) -> Option<Rule> {
+    let both = |value: fn(u64) -> u64| (value(first), value(second));
+    let kinds = both(|priority| priority >> 61);
+    let plain = both(|priority| priority >> 60 & 1);
+    let headers = both(|priority| priority >> 52 & 0xff);
+    let regex = both(|priority| priority & REGEX);
+    let length = |priority| prefix_bytes(priority).unwrap_or_default();
+    let of_regex = |priority: u64| {
+        let moved = i64::from(u32::try_from(priority >> 19 & 0xffff_ffff).unwrap_or_default());
+        moved + i64::from(i32::MIN)
+    };
+    let differ = |(one, two)| one != two;
+    if differ(kinds) {
+        Some(Rule::Kinds(kinds.0, kinds.1))
+    } else if differ(plain) {
+        Some(Rule::PlainHosts)
+    } else if differ(headers) {
+        Some(Rule::Headers(headers.0, headers.1))
+    } else if differ(regex) {
+        Some(Rule::Regex)
+    } else if first == second {
+        None
+    } else if regex.0 != 0 {
+        Some(Rule::RegexPriority(of_regex(first), of_regex(second)))
+    } else {
+        Some(Rule::Length(length(first), length(second)))
+    }
+}

@@ -15,11 +15,11 @@ use uuid::Uuid;
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     /// Methods without a bit of their own.
-    methods: Box<[Box<str>]>,
-    headers: Box<[HeaderRule]>,
-    snis: Box<[Host]>,
-    sources: Box<[Net]>,
-    destinations: Box<[Net]>,
+    pub(super) methods: Box<[Box<str>]>,
+    pub(super) headers: Box<[HeaderRule]>,
+    pub(super) snis: Box<[Host]>,
+    pub(super) sources: Box<[Net]>,
+    pub(super) destinations: Box<[Net]>,
     /// In place of all others.
     pub(super) expression: Option<Expression>,
     /// Not a predicate.
@@ -59,8 +59,8 @@ pub(super) struct Expression {
     /// The server names without which it cannot hold.
     snis: Option<Box<[Host]>>,
     /// Whether it accepts requests in clear, and over TLS.
-    clear: bool,
-    tls: bool,
+    pub(super) clear: bool,
+    pub(super) tls: bool,
 }
 
 impl Expression {
@@ -79,18 +79,18 @@ impl Expression {
 }
 
 #[derive(Debug)]
-struct HeaderRule {
+pub(super) struct HeaderRule {
     /// Lower case, with dashes for underscores.
-    name: Box<str>,
+    pub(super) name: Box<str>,
     /// Lower case, each once.
-    equal: Box<[Box<str>]>,
-    regexes: Box<[Arc<str>]>,
+    pub(super) equal: Box<[Box<str>]>,
+    pub(super) regexes: Box<[Arc<str>]>,
 }
 
 #[derive(Debug)]
-struct Net {
-    block: Option<Block>,
-    port: Option<u16>,
+pub(super) struct Net {
+    pub(super) block: Option<Block>,
+    pub(super) port: Option<u16>,
 }
 
 impl Rare {
@@ -168,19 +168,17 @@ impl Rare {
     }
 
     fn accepts_ends(&self, source: SocketAddr, destination: SocketAddr) -> bool {
-        let within =
-            |nets: &[Net], address| nets.is_empty() || nets.iter().any(|net| net.holds(address));
         within(&self.sources, source) && within(&self.destinations, destination)
     }
 
-    fn accepts_method(&self, method: &str) -> bool {
+    pub(super) fn accepts_method(&self, method: &str) -> bool {
         self.methods.is_empty()
             || method_bit(method) != METHOD_OTHER
             || self.methods.iter().any(|listed| **listed == *method)
     }
 
     /// Server names count only where there could be one: on TLS.
-    fn accepts_sni(&self, tls: bool, sni: Option<&str>) -> bool {
+    pub(super) fn accepts_sni(&self, tls: bool, sni: Option<&str>) -> bool {
         if self.snis.is_empty() || !tls {
             return true;
         }
@@ -217,7 +215,7 @@ impl Rare {
 
 impl HeaderRule {
     /// Any instance of the header may have any of the values. Names are equal if they differ in `-` and `_` only.
-    fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
+    pub(super) fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
         values_of(request.headers, &self.name).any(|value| {
             let value = value.as_bytes();
             let mut equal = self.equal.iter();
@@ -246,6 +244,11 @@ impl Net {
         self.block.is_none_or(|block| block.holds(ip))
             && self.port.is_none_or(|port| port == address.port())
     }
+}
+
+/// Whether an address is in one of these; any is if there are none.
+pub(super) fn within(nets: &[Net], address: SocketAddr) -> bool {
+    nets.is_empty() || nets.iter().any(|net| net.holds(address))
 }
 
 fn compile_sni(text: &str) -> Result<Host, String> {

@@ -37,6 +37,13 @@ enum By<'a> {
 }
 
 impl PathPattern {
+    /// As the route has it, without the tilde.
+    pub(super) fn written(&self) -> &str {
+        let inner = self.anchored.strip_prefix(PATH_START);
+        let inner = inner.and_then(|rest| rest.strip_suffix(PATH_END));
+        inner.unwrap_or(&self.anchored)
+    }
+
     /// Matches the beginning of a path.
     pub(super) fn find(&self, path: &str, regexes: &Regexes) -> Option<PathMatch<'_>> {
         if let Some(simple) = &self.simple {

@@ -1,6 +1,7 @@
 //! The router against a naive matcher that asks each route in turn, and against itself built afresh.
 
 mod expressions;
+mod ranking;
 mod streams;
 
 use super::*;
