@@ -4,7 +4,7 @@ use super::{is_coloured, short_time, text};
 use crate::admin::{Answer, Connection};
 use crate::apply::plan;
 use crate::say;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -68,9 +68,24 @@ pub(crate) struct RollbackArguments {
 pub(crate) struct UndoArguments {
     #[command(flatten)]
     common: Common,
-    /// The event to take back
-    #[arg(id = "event", value_name = "VERSION")]
-    version: u64,
+    /// The event to take back: a version, or latest
+    #[arg(id = "event", value_name = "VERSION|latest", value_parser = event)]
+    version: Which,
+}
+
+/// Which event.
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Latest,
+    Version(u64),
+}
+
+fn event(text: &str) -> Result<Which, String> {
+    match (text, text.parse()) {
+        ("latest", _) => Ok(Which::Latest),
+        (_, Ok(version)) => Ok(Which::Version(version)),
+        (_, Err(_)) => Err("expected a version, or latest".to_owned()),
+    }
 }
 
 /// Goes back to a version.
@@ -85,7 +100,15 @@ pub(crate) fn rollback(arguments: &RollbackArguments) -> anyhow::Result<()> {
 
 /// Takes back one event.
 pub(crate) fn undo(arguments: &UndoArguments) -> anyhow::Result<()> {
-    let body = json!({ "version": arguments.version });
+    let version = match arguments.version {
+        Which::Version(version) => version,
+        Which::Latest => {
+            let status = arguments.common.connection.get("/status")?;
+            let newest = status["sluice"]["version"].as_u64();
+            newest.context("the control plane does not say its version")?
+        }
+    };
+    let body = json!({ "version": version });
     arguments.common.send("/log/undo", &body)
 }
 
