@@ -307,11 +307,11 @@ mod tests {
     fn each_part_stands_in_a_line_with_who_changed_it() {
         let expected = "\
 GET http://a/x, at version 12: sent to http://pool/x
-route     api, by its path /api                               version 5 by ann, 2026-11-23T10:00:00Z, \"why\"
-service   shop, http://pool                                   version 4
+route     api, by its path /api                              version 5 by ann, 2026-11-23T10:00:00Z, \"why\"
+service   shop, http://pool                                  version 4
           5 retries, timeouts 1/2/3 ms (connect/write/read)
-upstream  pool, round-robin                                   version 4
-target    a:80, weight 7, 10.0.0.1:80 healthy, unresolved     version 4
+upstream  pool, round-robin                                  version 4
+target    a:80, weight 7, 10.0.0.1:80 healthy, unresolved    version 4
 
 these routes fit, too
   17  its path / is shorter than /api  version 3
