@@ -8,6 +8,7 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
 use sluice_replica::process::settings::parse_switch;
+use sluice_replica::process::traces::{SamplingSettings, TracesSettings};
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,10 @@ pub struct Settings {
     pub(crate) snapshots: SnapshotSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
+    #[command(flatten)]
+    pub(crate) traces: TracesSettings,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingSettings,
 }
 
 impl Settings {

@@ -4,7 +4,7 @@ use crate::access::{Access, Anonymous, Watched};
 use crate::config::Settings;
 use crate::core::{self, Tasks};
 use crate::snapshots::Policy;
-use crate::{ControlPlane, History, Info, Snapshots, View, admin};
+use crate::{ControlPlane, History, Info, Snapshots, Traces, View, admin};
 use anyhow::Context;
 use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, SigningKey};
@@ -14,6 +14,7 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, wait_for_tasks};
 use sluice_replica::store::Store;
+use sluice_replica::traces::{Resource, Target, Tracer};
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,17 @@ pub struct Parts {
     pub sync: SyncMode,
     /// When snapshots are cut.
     pub snapshots: Policy,
+    /// Where spans of writes go.
+    pub traces: TracesOptions,
+}
+
+/// Where spans of writes go.
+#[derive(Clone, Debug, Default)]
+pub struct TracesOptions {
+    /// The collector; without one there are no spans.
+    pub target: Option<Target>,
+    /// For [`Traces::sample`].
+    pub sample: f64,
 }
 
 /// Who may call the Admin API.
@@ -140,6 +152,10 @@ pub async fn run(
         cluster: settings.connection.cluster().to_owned(),
         sync: log.incremental_sync,
         snapshots: settings.snapshots.policy(),
+        traces: TracesOptions {
+            target: settings.traces.target()?,
+            sample: settings.sampling.traces_sample,
+        },
     };
     start(parts, &shutdown)?.wait(shutdown).await
 }
@@ -210,6 +226,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         data_dir: parts.data_dir,
         durability: core.durability,
     });
+    let traces = open_traces(parts.traces, &info, &mut tasks, shutdown);
     let history = open_history(
         &parts.source,
         &core.view,
@@ -227,6 +244,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         keychain: parts.keychain,
         log_level: parts.log_level,
         access,
+        traces,
         info,
     };
     let (listener, requests) = (parts.admin, parts.requests);
@@ -258,6 +276,35 @@ fn open_history(
         Ok("history")
     });
     history
+}
+
+/// What makes spans of writes, with what sends them.
+fn open_traces(
+    options: TracesOptions,
+    info: &Info,
+    tasks: &mut Tasks,
+    shutdown: &CancellationToken,
+) -> Traces {
+    let Some(target) = options.target else {
+        return Traces::off();
+    };
+    let resource = Resource {
+        service: "sluice-cp",
+        version: info.version,
+        node: info.node_id.to_string(),
+        hostname: info.hostname.clone(),
+        cluster: info.cluster.clone(),
+    };
+    let (tracer, exporter) = Tracer::new(target, resource);
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        exporter.run(token).await;
+        Ok("exporter of spans")
+    });
+    Traces {
+        tracer,
+        sample: options.sample,
+    }
 }
 
 /// The door, with its file followed.

@@ -12,6 +12,7 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
 use sluice_replica::process::settings::parse_switch;
+use sluice_replica::process::traces::TracesSettings;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub(crate) access_log: AccessLogSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
+    #[command(flatten)]
+    pub(crate) traces: TracesSettings,
 }
 
 impl Settings {

@@ -24,6 +24,7 @@ use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
 use sluice_replica::run::{Arrival, Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
+use sluice_replica::traces::{Resource, Target, Tracer};
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::version::Cursor;
@@ -62,6 +63,10 @@ pub struct Parts {
     pub status: TcpListener,
     /// Changes what is logged.
     pub log_level: LogLevel,
+    /// The cluster's name, for spans.
+    pub cluster: String,
+    /// Where spans of changes go; without it there are none.
+    pub traces: Option<Target>,
     /// How to proxy.
     pub proxy: proxy::Options,
 }
@@ -133,6 +138,8 @@ pub async fn run(
         node_id,
         status,
         log_level,
+        cluster: settings.connection.cluster().to_owned(),
+        traces: settings.traces.target()?,
         proxy,
     };
     start(parts, &shutdown)?.wait(shutdown).await
@@ -153,8 +160,10 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         id: node_id.map_or_else(|| NodeId::load_or_make(&parts.data_dir), Ok)?,
         hostname: hostname(),
     };
+    let mut tasks = JoinSet::new();
+    let tracer = start_traces(parts.traces, &node, parts.cluster, &mut tasks, shutdown);
     let shared = Shared {
-        metrics: Arc::new(Metrics::new(now())),
+        metrics: Arc::new(Metrics::new(now(), tracer)),
         ..Shared::default()
     };
     let state = node_state(node, &shared, parts.log_level, &parts.data_dir);
@@ -188,7 +197,6 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let proxy = running.addresses().to_vec();
     tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
 
-    let mut tasks = JoinSet::new();
     let token = shutdown.clone();
     tasks.spawn(async move { Ok(replica.run(token).await.map(|()| "replica")?) });
     let (access_log, token) = (running.access_log().clone(), shutdown.clone());
@@ -217,6 +225,33 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         replica: following,
         tasks,
     })
+}
+
+/// What takes spans of changes, with what sends them.
+fn start_traces(
+    target: Option<Target>,
+    node: &Node,
+    cluster: String,
+    tasks: &mut JoinSet<anyhow::Result<&'static str>>,
+    shutdown: &CancellationToken,
+) -> Tracer {
+    let Some(target) = target else {
+        return Tracer::off();
+    };
+    let resource = Resource {
+        service: "sluice-dp",
+        version: env!("CARGO_PKG_VERSION"),
+        node: node.id.to_string(),
+        hostname: node.hostname.clone(),
+        cluster,
+    };
+    let (tracer, exporter) = Tracer::new(target, resource);
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        exporter.run(token).await;
+        Ok("exporter of spans")
+    });
+    tracer
 }
 
 /// What the status listener tells of.

@@ -26,5 +26,6 @@ pub mod rejection;
 pub mod revert;
 pub mod state;
 pub mod template;
+pub mod trace;
 pub mod vault;
 pub mod version;

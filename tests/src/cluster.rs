@@ -36,6 +36,14 @@ impl Cluster {
     /// # Errors
     /// If something does not start.
     pub fn start(controls: usize, datas: usize) -> Result<Self> {
+        Self::start_with(&vec![Vec::new(); controls], &vec![Vec::new(); datas])
+    }
+
+    /// The same, with further arguments for each of the control planes and each of the data planes.
+    ///
+    /// # Errors
+    /// If something does not start.
+    pub fn start_with(controls: &[Vec<&str>], datas: &[Vec<&str>]) -> Result<Self> {
         let nats = Nats::start()?;
         let directory = tempfile::tempdir()?;
         let mut cluster = Self {
@@ -46,15 +54,15 @@ impl Cluster {
             directory,
         };
         // Everybody's public keys must lie there before the others read them.
-        for number in 0..controls {
+        for number in 0..controls.len() {
             let key = cluster.keys().join(format!("cp-{number}.key"));
             sluice_replica::keys::SigningKey::create(&key, &format!("cp-{number}"))?;
         }
-        for number in 0..controls {
-            cluster.add_control(number)?;
+        for (number, more) in controls.iter().enumerate() {
+            cluster.add_control(number, more)?;
         }
-        for number in 0..datas {
-            let data = cluster.start_data(number)?;
+        for (number, more) in datas.iter().enumerate() {
+            let data = cluster.start_data(number, more)?;
             cluster.datas.push(data);
         }
         cluster.wait_until("the control planes are up to date", |cluster| {
@@ -70,16 +78,17 @@ impl Cluster {
         self.directory.path().join("keys")
     }
 
-    fn add_control(&mut self, number: usize) -> Result<()> {
+    fn add_control(&mut self, number: usize, more: &[&str]) -> Result<()> {
         let directory = self.directory.path().join(format!("cp-{number}"));
-        let control = ControlPlane::start(&self.nats.url(), &directory, &self.keys(), &[])?;
+        let control = ControlPlane::start(&self.nats.url(), &directory, &self.keys(), more)?;
         self.controls.push(control);
         Ok(())
     }
 
-    fn start_data(&self, number: usize) -> Result<DataPlane> {
+    fn start_data(&self, number: usize, more: &[&str]) -> Result<DataPlane> {
         let directory = self.directory.path().join(format!("dp-{number}"));
-        DataPlane::start(&self.nats.url(), &directory, &self.keys(), &["--workers=1"])
+        let more = [&["--workers=1"], more].concat();
+        DataPlane::start(&self.nats.url(), &directory, &self.keys(), &more)
     }
 
     /// The Admin API of a control plane.

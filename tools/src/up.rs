@@ -12,6 +12,7 @@ use sluice_replica::log::embedded::Embedded;
 use sluice_replica::node::SyncMode;
 use sluice_replica::process;
 use sluice_replica::process::logging::{LogLevel, LoggingSettings};
+use sluice_replica::process::traces::{SamplingSettings, TracesSettings};
 use sluice_replica::run::Status;
 use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 const DEMO: &str = include_str!("../../docs/examples/shop.yaml");
 const DEMO_ECHO: &str = "127.0.0.1:9000";
+/// What spans call the cluster.
+const CLUSTER: &str = "up";
 const VARIABLE_PREFIX: &str = "SLUICE_UP_";
 
 /// Run control plane and data plane in one process, without a broker.
@@ -80,6 +83,10 @@ pub(crate) struct Settings {
     require_reason: bool,
     #[command(flatten)]
     logging: LoggingSettings,
+    #[command(flatten)]
+    traces: TracesSettings,
+    #[command(flatten)]
+    sampling: SamplingSettings,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -151,9 +158,13 @@ async fn serve(
         data_dir: settings.data_dir.join("cp"),
         key,
         keychain: keychain.clone(),
-        cluster: "up".into(),
+        cluster: CLUSTER.into(),
         sync: settings.incremental_sync,
         snapshots: sluice_cp::snapshots::Policy::default(),
+        traces: sluice_cp::start::TracesOptions {
+            target: settings.traces.target()?,
+            sample: settings.sampling.traces_sample,
+        },
     };
     let control = sluice_cp::start::start(control, &shutdown)?;
     let workers = settings
@@ -163,6 +174,8 @@ async fn serve(
     let data = sluice_dp::start::Parts {
         source,
         keychain,
+        cluster: CLUSTER.into(),
+        traces: settings.traces.target()?,
         sync: settings.incremental_sync,
         data_dir: settings.data_dir.join("dp"),
         node_id: None,

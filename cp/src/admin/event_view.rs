@@ -115,6 +115,7 @@ fn event_object(event: &Event, detail: Detail) -> Map<String, Value> {
         },
         "reason": event.reason,
         "request_id": event.request_id,
+        "trace_id": event.trace.map(|trace| trace.trace.to_string()),
         "mutations": mutations,
         "mutations_count": count,
         "digest": event.digest.to_string(),

@@ -4,6 +4,7 @@ pub mod connection;
 pub mod logging;
 pub mod settings;
 pub mod signals;
+pub mod traces;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};

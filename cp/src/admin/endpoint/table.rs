@@ -535,7 +535,7 @@ pub(super) fn find(names: &[&str]) -> Option<Endpoint> {
 }
 
 /// What stands in the variable segments of `path`, if `names` fit it.
-fn fits(path: &str, names: &[&str]) -> Option<Vec<String>> {
+pub(super) fn fits(path: &str, names: &[&str]) -> Option<Vec<String>> {
     let mut segments = path
         .split('/')
         .skip(1)
