@@ -22,11 +22,20 @@ pub struct Applied {
     budget: Mutex<Budget>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Budget {
     /// When the second began.
     began: Time,
     left: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            began: Time::default(),
+            left: SPANS_PER_SECOND,
+        }
+    }
 }
 
 impl Budget {
