@@ -2,9 +2,9 @@
 
 use crate::access::{Access, Anonymous, Watched};
 use crate::config::Settings;
-use crate::core::{self, Tasks};
+use crate::core::{self, Core, Tasks};
 use crate::snapshots::Policy;
-use crate::{ControlPlane, History, Info, Snapshots, Traces, View, admin};
+use crate::{ControlPlane, History, Info, Traces, admin};
 use anyhow::Context;
 use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, SigningKey};
@@ -210,6 +210,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let tls = parts.admin_tls.as_ref().map(admin::tls::config);
     let tls = tls.transpose().context("TLS of the Admin API")?;
     let access = open_access(&parts.access, admin, &mut tasks, shutdown)?;
+    let history = open_history(&parts.source, &core, &mut tasks, shutdown);
     let info = Arc::new(Info {
         node_id: core.id,
         hostname: hostname(),
@@ -227,13 +228,6 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         durability: core.durability,
     });
     let traces = open_traces(parts.traces, &info, &mut tasks, shutdown);
-    let history = open_history(
-        &parts.source,
-        &core.view,
-        &core.snapshots,
-        &mut tasks,
-        shutdown,
-    );
     let control_plane = ControlPlane {
         writer: core.writer,
         view: core.view,
@@ -264,12 +258,11 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
 /// The index of the log, kept up to date.
 fn open_history(
     source: &Source,
-    view: &View,
-    snapshots: &Snapshots,
+    core: &Core,
     tasks: &mut Tasks,
     shutdown: &CancellationToken,
 ) -> History {
-    let (source, view, snapshots) = (source.clone(), view.clone(), snapshots.clone());
+    let (source, view, snapshots) = (source.clone(), core.view.clone(), core.snapshots.clone());
     let (history, indexing) = History::new(source, view, snapshots, shutdown.clone());
     tasks.spawn(async move {
         indexing.await;

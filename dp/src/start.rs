@@ -19,8 +19,9 @@ use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, TrustedKeys};
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Interest, Source};
-use sluice_replica::node::{RejectedEntity, Report, SyncMode};
+use sluice_replica::node::{GROUPS_MAX, Group, RejectedEntity, Report, SyncMode};
 use sluice_replica::process::logging::LogLevel;
+use sluice_replica::process::settings::SettingsError;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
 use sluice_replica::run::{Arrival, Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
@@ -28,6 +29,7 @@ use sluice_replica::traces::{Resource, Target, Tracer};
 use sluice_schema::digest::Digest;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::version::Cursor;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +61,8 @@ pub struct Parts {
     pub data_dir: PathBuf,
     /// The node's id; the one kept in the data directory if `None`.
     pub node_id: Option<NodeId>,
+    /// The groups it belongs to.
+    pub groups: BTreeSet<Group>,
     /// The status page's socket, already bound.
     pub status: TcpListener,
     /// Changes what is logged.
@@ -130,12 +134,18 @@ pub async fn run(
         ..proxy::Options::default()
     };
     let (data_dir, node_id, sync) = (log.data_dir, log.node_id, log.incremental_sync);
+    let groups: BTreeSet<Group> = log.group.into_iter().collect();
+    if groups.len() > GROUPS_MAX {
+        let many = format!("group: a node belongs to at most {GROUPS_MAX} groups");
+        return Err(SettingsError::Unusable(many).into());
+    }
     let parts = Parts {
         source,
         keychain,
         sync,
         data_dir,
         node_id,
+        groups,
         status,
         log_level,
         cluster: settings.connection.cluster().to_owned(),
@@ -204,7 +214,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     tasks.spawn(async move { Ok(running.stopped().await.map(|()| "proxy")?) });
     tasks.spawn(report(
         parts.source,
-        state.clone(),
+        (state.clone(), parts.groups),
         following.clone(),
         parts.keychain.watch(),
         shutdown.clone(),
@@ -421,7 +431,7 @@ impl Sink for TableSink {
 /// Keeps the status page up to date and reports to the control planes: every second, and when there is news.
 async fn report(
     source: Source,
-    state: Arc<NodeState>,
+    (state, groups): (Arc<NodeState>, BTreeSet<Group>),
     mut following: watch::Receiver<Status>,
     trusted: watch::Receiver<TrustedKeys>,
     shutdown: CancellationToken,
@@ -437,7 +447,7 @@ async fn report(
                 let status = following.borrow().clone();
                 if status.connected {
                     // Whoever waits for this node need not wait for its lease to end.
-                    send(&source, make_report(&state, &status)).await;
+                    send(&source, make_report(&state, &groups, &status)).await;
                 }
                 return Ok("node reports");
             }
@@ -461,7 +471,7 @@ async fn report(
         if !status.connected {
             told = None;
         } else if is_due || is_news(told.as_ref(), &status) {
-            send(&source, make_report(&state, &status)).await;
+            send(&source, make_report(&state, &groups, &status)).await;
             told = Some(status);
             tokio::time::sleep(REPORT_GAP).await;
         }
@@ -484,13 +494,14 @@ async fn send(source: &Source, report: Report) {
     }
 }
 
-fn make_report(state: &NodeState, status: &Status) -> Report {
+fn make_report(state: &NodeState, groups: &BTreeSet<Group>, status: &Status) -> Report {
     let facts = state.facts();
     let rejected = facts.rejected.into_iter().take(REJECTED_REPORTED_MAX);
     Report {
         node: state.node().id.to_string(),
         hostname: state.node().hostname.clone(),
         software: env!("CARGO_PKG_VERSION").into(),
+        groups: groups.clone(),
         cursor: status.cursor,
         digest: status.digest,
         durable: status.durable,

@@ -179,6 +179,7 @@ async fn serve(
         sync: settings.incremental_sync,
         data_dir: settings.data_dir.join("dp"),
         node_id: None,
+        groups: std::collections::BTreeSet::new(),
         status,
         log_level,
         proxy: proxy::Options {

@@ -202,7 +202,7 @@ fn header_parameters() -> Value {
         ("Sluice-Reason", "Why, for the event"),
         (
             "Sluice-Wait",
-            "Answer when the data planes serve the change: all, N% or N, and perhaps ; timeout=SECONDS. 202 if they do not in time",
+            "Answer when the data planes serve the change: all, N% or N, and perhaps ; group=NAME and ; timeout=SECONDS. 202 if they do not in time",
         ),
         ("traceparent", "The trace it is part of, as W3C says"),
     ];
