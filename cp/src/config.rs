@@ -9,6 +9,7 @@ use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
 use sluice_replica::process::secrets::SecretsSettings;
 use sluice_replica::process::settings::parse_switch;
+use sluice_replica::process::traces::{SamplingSettings, TracesSettings};
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +40,10 @@ pub struct Settings {
     pub(crate) secrets: SecretsSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
+    #[command(flatten)]
+    pub(crate) traces: TracesSettings,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingSettings,
 }
 
 impl Settings {

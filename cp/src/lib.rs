@@ -14,6 +14,7 @@ pub mod permission;
 pub mod snapshots;
 pub mod start;
 mod time;
+pub mod traces;
 pub mod view;
 pub mod writer;
 
@@ -21,6 +22,7 @@ pub use access::Access;
 pub use fleet::Fleet;
 pub use history::History;
 pub use snapshots::Snapshots;
+pub use traces::Traces;
 pub use view::View;
 pub use writer::Writer;
 
@@ -57,6 +59,8 @@ pub struct ControlPlane {
     pub log_level: LogLevel,
     /// Who may call its Admin API.
     pub access: Access,
+    /// Makes spans of writes.
+    pub traces: Traces,
     /// What does not change while it runs.
     pub info: Arc<Info>,
 }

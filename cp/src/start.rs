@@ -2,9 +2,9 @@
 
 use crate::access::{Access, Anonymous, Watched};
 use crate::config::Settings;
-use crate::core::{self, Tasks};
+use crate::core::{self, Core, Tasks};
 use crate::snapshots::Policy;
-use crate::{ControlPlane, History, Info, Snapshots, View, admin};
+use crate::{ControlPlane, History, Info, Traces, admin};
 use anyhow::Context;
 use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, SigningKey};
@@ -15,6 +15,7 @@ use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::secrets::Secrets;
 use sluice_replica::process::{hostname, wait_for_tasks};
 use sluice_replica::store::{Opened, Store};
+use sluice_replica::traces::{Resource, Target, Tracer};
 use sluice_schema::kind::RouterFlavor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,17 @@ pub struct Parts {
     pub snapshots: Policy,
     /// The keys of secrets.
     pub secrets: Secrets,
+    /// Where spans of writes go.
+    pub traces: TracesOptions,
+}
+
+/// Where spans of writes go.
+#[derive(Clone, Debug, Default)]
+pub struct TracesOptions {
+    /// The collector; without one there are no spans.
+    pub target: Option<Target>,
+    /// For [`Traces::sample`].
+    pub sample: f64,
 }
 
 /// Who may call the Admin API.
@@ -144,6 +156,10 @@ pub async fn run(
         sync: log.incremental_sync,
         snapshots: settings.snapshots.policy(),
         secrets: Secrets::open(settings.secrets.secrets_file)?,
+        traces: TracesOptions {
+            target: settings.traces.target()?,
+            sample: settings.sampling.traces_sample,
+        },
     };
     start(parts, &shutdown)?.wait(shutdown).await
 }
@@ -198,6 +214,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let tls = parts.admin_tls.as_ref().map(admin::tls::config);
     let tls = tls.transpose().context("TLS of the Admin API")?;
     let access = open_access(&parts.access, admin, &mut tasks, shutdown)?;
+    let history = open_history(&parts.source, &core, &mut tasks, shutdown);
     let info = Arc::new(Info {
         node_id: core.id,
         hostname: hostname(),
@@ -214,13 +231,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         data_dir: parts.data_dir,
         durability: core.durability,
     });
-    let history = open_history(
-        &parts.source,
-        &core.view,
-        &core.snapshots,
-        &mut tasks,
-        shutdown,
-    );
+    let traces = open_traces(parts.traces, &info, &mut tasks, shutdown);
     let control_plane = ControlPlane {
         writer: core.writer,
         view: core.view,
@@ -231,6 +242,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         keychain: parts.keychain,
         log_level: parts.log_level,
         access,
+        traces,
         info,
     };
     let (listener, requests) = (parts.admin, parts.requests);
@@ -269,18 +281,46 @@ fn follow_secrets(secrets: Secrets, tasks: &mut Tasks, shutdown: &CancellationTo
 /// The index of the log, kept up to date.
 fn open_history(
     source: &Source,
-    view: &View,
-    snapshots: &Snapshots,
+    core: &Core,
     tasks: &mut Tasks,
     shutdown: &CancellationToken,
 ) -> History {
-    let (source, view, snapshots) = (source.clone(), view.clone(), snapshots.clone());
+    let (source, view, snapshots) = (source.clone(), core.view.clone(), core.snapshots.clone());
     let (history, indexing) = History::new(source, view, snapshots, shutdown.clone());
     tasks.spawn(async move {
         indexing.await;
         Ok("history")
     });
     history
+}
+
+/// What makes spans of writes, with what sends them.
+fn open_traces(
+    options: TracesOptions,
+    info: &Info,
+    tasks: &mut Tasks,
+    shutdown: &CancellationToken,
+) -> Traces {
+    let Some(target) = options.target else {
+        return Traces::off();
+    };
+    let resource = Resource {
+        service: "sluice-cp",
+        version: info.version,
+        node: info.node_id.to_string(),
+        hostname: info.hostname.clone(),
+        cluster: info.cluster.clone(),
+    };
+    let (tracer, exporter) = Tracer::new(target, resource);
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        exporter.run(token).await;
+        Ok("exporter of spans")
+    });
+    Traces {
+        tracer,
+        sample: options.sample,
+    }
 }
 
 /// The door, with its file followed.

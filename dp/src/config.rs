@@ -8,11 +8,12 @@ use crate::proxy::{
 };
 use clap::{Args, Parser};
 use http::HeaderName;
-use sluice_replica::node::SyncMode;
+use sluice_replica::node::{Group, SyncMode};
 use sluice_replica::process::connection::ConnectionSettings;
 use sluice_replica::process::logging::LoggingSettings;
 use sluice_replica::process::secrets::SecretsSettings;
 use sluice_replica::process::settings::parse_switch;
+use sluice_replica::process::traces::TracesSettings;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub(crate) secrets: SecretsSettings,
     #[command(flatten)]
     pub(crate) logging: LoggingSettings,
+    #[command(flatten)]
+    pub(crate) traces: TracesSettings,
 }
 
 impl Settings {
@@ -71,6 +74,15 @@ pub(crate) struct LogSettings {
     /// kept in the data directory]
     #[arg(long, env = "SLUICE_DP_NODE_ID", value_name = "ID")]
     pub(crate) node_id: Option<NodeId>,
+    /// Groups this node belongs to, separated by commas, such as edge-eu: callers can wait for the nodes of one. Up to 16 names of 1 to
+    /// 64 of A-Z a-z 0-9 _ -
+    #[arg(
+        long,
+        env = "SLUICE_DP_GROUP",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub(crate) group: Vec<Group>,
     /// Public keys to believe, of roots or control planes: a .pub file or a directory of them, also with a keyring. `sluice keys show` prints them
     #[arg(long, env = "SLUICE_TRUSTED_KEYS", value_name = "PATH")]
     pub(crate) trusted_keys: PathBuf,

@@ -5,9 +5,11 @@ mod text;
 
 pub use text::Writer;
 
+use sluice_replica::environment::Environment;
 use sluice_replica::process::now;
 use sluice_replica::propagation::{Propagation, Stage};
 use sluice_replica::run::Arrival;
+use sluice_replica::traces::{Applied, Tracer};
 use sluice_schema::version::{Time, Version};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +31,8 @@ pub struct Metrics {
     shards: Mutex<Vec<Arc<Shard>>>,
     /// How long changes take to become active here.
     propagation: Propagation,
+    /// Makes spans of that.
+    traces: Applied,
     /// The newest version by which no request was served yet, and when it was decided.
     unserved: Mutex<Option<(Version, Time)>>,
 }
@@ -237,17 +241,20 @@ pub struct Connections {
 }
 
 impl Metrics {
-    /// Nothing yet. Changes that were decided before `since` are not counted as late.
-    pub fn new(since: Time) -> Self {
+    /// Nothing yet. Changes that were decided before `since` are not counted as late. `tracer` takes the spans of others.
+    pub fn new(since: Time, tracer: Tracer) -> Self {
         Self {
             propagation: Propagation::new(since),
+            traces: Applied::new(tracer, Environment::system(), since),
             ..Self::default()
         }
     }
 
     /// These have become active.
     pub fn activated(&self, events: &[Arrival]) {
-        self.propagation.arrived(events, now());
+        let now = now();
+        self.propagation.arrived(events, now);
+        self.traces.active(events, now);
         if let Some(last) = events.last() {
             *self.unserved() = Some((last.cursor.version, last.decided));
         }
@@ -311,7 +318,8 @@ impl Metrics {
         text::connections(writer, self.connections());
         writer.append(|text| {
             self.propagation
-                .write("sluice_dp_propagation_seconds", text)
+                .write("sluice_dp_propagation_seconds", text);
+            self.traces.tracer().write("sluice_dp", text);
         });
     }
 

@@ -20,13 +20,16 @@ use sluice_replica::environment::Environment;
 use sluice_replica::keys::{Keychain, Pinned, TrustedKeys};
 use sluice_replica::log::jetstream::{self, JetStream};
 use sluice_replica::log::{Interest, Source};
-use sluice_replica::node::{RejectedEntity, Report, SyncMode};
+use sluice_replica::node::{GROUPS_MAX, Group, RejectedEntity, Report, SyncMode};
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::secrets::Secrets;
+use sluice_replica::process::settings::SettingsError;
 use sluice_replica::process::{hostname, now, wait_for_tasks};
 use sluice_replica::run::{Options, Replica, Sink, Status};
 use sluice_replica::store::Store;
+use sluice_replica::traces::{Resource, Target, Tracer};
 use sluice_schema::entity::{Change, Entry, Key};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,10 +59,16 @@ pub struct Parts {
     pub data_dir: PathBuf,
     /// The node's id; the one kept in the data directory if `None`.
     pub node_id: Option<NodeId>,
+    /// The groups it belongs to.
+    pub groups: BTreeSet<Group>,
     /// The status page's socket, already bound.
     pub status: TcpListener,
     /// Changes what is logged.
     pub log_level: LogLevel,
+    /// The cluster's name, for spans.
+    pub cluster: String,
+    /// Where spans of changes go; without it there are none.
+    pub traces: Option<Target>,
     /// How to proxy.
     pub proxy: proxy::Options,
     /// The keys of secrets.
@@ -125,14 +134,22 @@ pub async fn run(
         ..proxy::Options::default()
     };
     let (data_dir, node_id, sync) = (log.data_dir, log.node_id, log.incremental_sync);
+    let groups: BTreeSet<Group> = log.group.into_iter().collect();
+    if groups.len() > GROUPS_MAX {
+        let many = format!("group: a node belongs to at most {GROUPS_MAX} groups");
+        return Err(SettingsError::Unusable(many).into());
+    }
     let parts = Parts {
         source,
         keychain,
         sync,
         data_dir,
         node_id,
+        groups,
         status,
         log_level,
+        cluster: settings.connection.cluster().to_owned(),
+        traces: settings.traces.target()?,
         proxy,
         secrets: Secrets::open(settings.secrets.secrets_file)?,
     };
@@ -154,8 +171,10 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         id: node_id.map_or_else(|| NodeId::load_or_make(&parts.data_dir), Ok)?,
         hostname: hostname(),
     };
+    let mut tasks = JoinSet::new();
+    let tracer = start_traces(parts.traces, &node, parts.cluster, &mut tasks, shutdown);
     let shared = Shared {
-        metrics: Arc::new(Metrics::new(now())),
+        metrics: Arc::new(Metrics::new(now(), tracer)),
         ..Shared::default()
     };
     let seals = parts.secrets.seals().clone();
@@ -182,7 +201,6 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let proxy = running.addresses().to_vec();
     tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
 
-    let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         secrets.follow(token, || opened.reopen()).await;
         Ok("keys of secrets")
@@ -194,7 +212,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     tasks.spawn(async move { Ok(running.stopped().await.map(|()| "proxy")?) });
     tasks.spawn(report(
         parts.source,
-        state.clone(),
+        (state.clone(), parts.groups),
         following.clone(),
         parts.keychain.watch(),
         shutdown.clone(),
@@ -215,6 +233,33 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
         replica: following,
         tasks,
     })
+}
+
+/// What takes spans of changes, with what sends them.
+fn start_traces(
+    target: Option<Target>,
+    node: &Node,
+    cluster: String,
+    tasks: &mut JoinSet<anyhow::Result<&'static str>>,
+    shutdown: &CancellationToken,
+) -> Tracer {
+    let Some(target) = target else {
+        return Tracer::off();
+    };
+    let resource = Resource {
+        service: "sluice-dp",
+        version: env!("CARGO_PKG_VERSION"),
+        node: node.id.to_string(),
+        hostname: node.hostname.clone(),
+        cluster,
+    };
+    let (tracer, exporter) = Tracer::new(target, resource);
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        exporter.run(token).await;
+        Ok("exporter of spans")
+    });
+    tracer
 }
 
 /// What the status listener tells of.
@@ -298,7 +343,7 @@ impl Running {
 /// Keeps the status page up to date and reports to the control planes: every second, and when there is news.
 async fn report(
     source: Source,
-    state: Arc<NodeState>,
+    (state, groups): (Arc<NodeState>, BTreeSet<Group>),
     mut following: watch::Receiver<Status>,
     trusted: watch::Receiver<TrustedKeys>,
     shutdown: CancellationToken,
@@ -314,7 +359,7 @@ async fn report(
                 let status = following.borrow().clone();
                 if status.connected {
                     // Whoever waits for this node need not wait for its lease to end.
-                    send(&source, make_report(&state, &status)).await;
+                    send(&source, make_report(&state, &groups, &status)).await;
                 }
                 return Ok("node reports");
             }
@@ -338,7 +383,7 @@ async fn report(
         if !status.connected {
             told = None;
         } else if is_due || is_news(told.as_ref(), &status) {
-            send(&source, make_report(&state, &status)).await;
+            send(&source, make_report(&state, &groups, &status)).await;
             told = Some(status);
             tokio::time::sleep(REPORT_GAP).await;
         }
@@ -361,13 +406,14 @@ async fn send(source: &Source, report: Report) {
     }
 }
 
-fn make_report(state: &NodeState, status: &Status) -> Report {
+fn make_report(state: &NodeState, groups: &BTreeSet<Group>, status: &Status) -> Report {
     let facts = state.facts();
     let rejected = facts.rejected.into_iter().take(REJECTED_REPORTED_MAX);
     Report {
         node: state.node().id.to_string(),
         hostname: state.node().hostname.clone(),
         software: env!("CARGO_PKG_VERSION").into(),
+        groups: groups.clone(),
         cursor: status.cursor,
         digest: status.digest,
         durable: status.durable,

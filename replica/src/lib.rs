@@ -18,3 +18,4 @@ pub mod propagation;
 pub mod run;
 pub mod snapshot;
 pub mod store;
+pub mod traces;

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use sluice_schema::codec::{self, CodecError, Format};
 use sluice_schema::digest::Digest;
 use sluice_schema::version::{Chain, Cursor, Epoch, Time, Version};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 use uuid::Uuid;
 
 const HEAD_FORMAT: Format = Format {
@@ -34,7 +38,7 @@ pub enum SyncMode {
     Full,
 }
 
-impl std::str::FromStr for SyncMode {
+impl FromStr for SyncMode {
     type Err = &'static str;
 
     /// Reads the setting `incremental_sync`: `on` or `off`.
@@ -159,6 +163,57 @@ impl Head {
     }
 }
 
+/// Groups that a node may belong to; further ones in a report are passed over.
+pub const GROUPS_MAX: usize = 16;
+const GROUP_BYTES_MAX: usize = 64;
+
+/// The name of a group of nodes, which belong to it by their settings: 1 to 64 of `A-Z a-z 0-9 _ -`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Group(Arc<str>);
+
+/// What is no group's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected the name of a group: 1 to 64 of A-Z a-z 0-9 _ -")]
+pub struct NotAGroup;
+
+impl Group {
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Group {
+    type Err = NotAGroup;
+
+    fn from_str(text: &str) -> Result<Self, NotAGroup> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let fits = (1..=GROUP_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain);
+        fits.then(|| Self(text.into())).ok_or(NotAGroup)
+    }
+}
+
+impl TryFrom<String> for Group {
+    type Error = NotAGroup;
+
+    fn try_from(text: String) -> Result<Self, NotAGroup> {
+        text.parse()
+    }
+}
+
+impl From<Group> for String {
+    fn from(group: Group) -> Self {
+        group.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a node says of itself: every second, when something else than its version changes, and at once when it serves what
 /// a head [asks](Head::asks) for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -169,6 +224,9 @@ pub struct Report {
     pub hostname: String,
     /// The program's version.
     pub software: String,
+    /// The groups it belongs to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<Group>,
     /// What it serves.
     pub cursor: Cursor,
     /// The digest of that.
@@ -233,13 +291,54 @@ impl Report {
     /// # Errors
     /// If it is not a report.
     pub fn decode(message: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(REPORT_FORMAT, message)
+        let mut report: Self = codec::decode(REPORT_FORMAT, message)?;
+        while report.groups.len() > GROUPS_MAX {
+            report.groups.pop_last();
+        }
+        Ok(report)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn report(groups: &[String]) -> Report {
+        Report {
+            node: "n".into(),
+            hostname: "h".into(),
+            software: "1".into(),
+            groups: groups.iter().map(|name| name.parse().unwrap()).collect(),
+            cursor: Cursor::default(),
+            digest: Digest::default(),
+            durable: Version::ZERO,
+            entities: 0,
+            rejected: Vec::new(),
+            phase: "following".into(),
+            last_error: None,
+            keyring: 0,
+            plugins: Vec::new(),
+            ailing: Vec::new(),
+            leaving: false,
+            time: Time(1),
+        }
+    }
+
+    #[test]
+    fn a_report_names_its_groups_and_one_without_is_as_it_always_was() {
+        let named = report(&["edge-eu".to_owned(), "canary".to_owned()]);
+        assert_eq!(Report::decode(&named.encode()).unwrap(), named);
+        let plain = report(&[]);
+        let bytes = plain.encode();
+        assert!(!bytes.windows(6).any(|part| part == b"groups"));
+        assert_eq!(Report::decode(&bytes).unwrap(), plain);
+        let many: Vec<String> = (0..40).map(|number| format!("g{number:02}")).collect();
+        let read = Report::decode(&report(&many).encode()).unwrap();
+        assert_eq!(read.groups.len(), GROUPS_MAX);
+        for text in ["", "a b", "ü", "a,b", &"x".repeat(65)] {
+            assert!(text.parse::<Group>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_head_is_believed_only_with_a_trusted_signature() {

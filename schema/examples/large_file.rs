@@ -64,6 +64,7 @@ fn apply(state: &State, text: &str, what: &str) -> Result<State, Box<dyn std::er
         actor: Actor::default(),
         reason: None,
         request_id: None,
+        trace: None,
         router_flavor: RouterFlavor::default(),
         seed: [1; 32],
     };

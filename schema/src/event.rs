@@ -4,6 +4,7 @@ use crate::codec::{self, CodecError, Format};
 use crate::digest::Digest;
 use crate::entity::{Body, Id, Key, KindName, Workspace};
 use crate::hash::Hash32;
+use crate::trace::TraceContext;
 use crate::version::{Chain, Cursor, Epoch, Time, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -57,6 +58,15 @@ pub struct Event {
     /// The request that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The span of the control plane's that appended it, if its trace is recorded: what data planes do with the event
+    /// are that one's children.
+    #[serde(
+        rename = "traceparent",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::trace"
+    )]
+    pub trace: Option<TraceContext>,
     /// What changed.
     #[serde(rename = "muts")]
     pub mutations: Mutations,
@@ -99,6 +109,26 @@ pub struct StoredMutations {
     pub chunks: Vec<Hash32>,
 }
 
+impl Mutations {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Inline(mutations) => mutations.len() as u64,
+            Self::Stored(stored) => stored.count,
+        }
+    }
+
+    /// The kind of entity they are about, if it is one, and known here.
+    pub fn kind(&self) -> Option<&KindName> {
+        let Self::Inline(mutations) = self else {
+            return None;
+        };
+        let kind = mutations.first()?.kind();
+        let same = mutations.iter().all(|mutation| mutation.kind() == kind);
+        same.then_some(kind)
+    }
+}
+
 /// An unconditional fact about one entity.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,6 +161,14 @@ impl Mutation {
             id: key.id,
             body,
         })
+    }
+
+    /// The kind of the entity it is about.
+    pub fn kind(&self) -> &KindName {
+        match self {
+            Self::Put(put) => &put.kind,
+            Self::Delete(key) => &key.kind,
+        }
     }
 
     /// The entity it is about.
@@ -175,6 +213,7 @@ impl Event {
             actor,
             reason: None,
             request_id: None,
+            trace: None,
             mutations: Mutations::Inline(Vec::new()),
             digest: crate::digest::Accumulator::default().digest(),
         }
@@ -379,6 +418,28 @@ mod tests {
             bytes[at] ^= 1 << bit;
             let _ = Event::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn a_traceparent_that_cannot_be_read_leaves_the_event_readable() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let traced = Event {
+            trace: TraceContext::parse(text),
+            ..event(&[vec![1; 40]])
+        };
+        let bytes = traced.encode().bytes;
+        assert_eq!(Event::decode(&bytes).unwrap(), traced);
+        let at = bytes
+            .windows(text.len())
+            .position(|part| part == text.as_bytes());
+        let mut strange = bytes.clone();
+        strange[at.unwrap()] = b'x';
+        let plain = Event {
+            trace: None,
+            ..traced
+        };
+        assert_eq!(Event::decode(&strange).unwrap(), plain);
+        assert_eq!(plain.encode(), event(&[vec![1; 40]]).encode());
     }
 
     #[test]

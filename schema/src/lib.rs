@@ -27,6 +27,7 @@ pub mod revert;
 pub mod seal;
 pub mod state;
 pub mod template;
+pub mod trace;
 pub mod vault;
 pub mod version;
 mod walk;

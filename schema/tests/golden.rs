@@ -16,6 +16,7 @@ use sluice_schema::event::{
 };
 use sluice_schema::hash::Hash32;
 use sluice_schema::state::{ApplyError, State};
+use sluice_schema::trace::TraceContext;
 use sluice_schema::version::{Epoch, Time, Version};
 use std::convert::Infallible;
 use std::fs;
@@ -201,6 +202,31 @@ fn every_event_ever_written_is_read_as_it_was_meant() {
         golden("end.txt", || end.clone().into_bytes()),
         end.as_bytes()
     );
+}
+
+/// An event whose write is part of a trace. It stands alone: fields that were added later are not in the log above.
+fn traced() -> Event {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    Event {
+        trace: TraceContext::parse(trace),
+        ..event(
+            &State::default(),
+            vec![put("service", 1, json!({"name": "a"}))],
+        )
+    }
+}
+
+#[test]
+fn an_event_of_a_trace_is_read_as_it_was_meant() {
+    let bytes = golden("traced.bin", || traced().encode().bytes);
+    let event = Event::decode(&bytes).unwrap();
+    let expected = golden("traced.json", || shown(&event));
+    assert_eq!(
+        String::from_utf8(shown(&event)),
+        String::from_utf8(expected)
+    );
+    assert_eq!(event, traced());
+    assert_eq!(event.encode().bytes, bytes);
 }
 
 /// As long as version 1 is what is written. A new format gets its own directory, and this test moves there.

@@ -38,6 +38,14 @@ impl Cluster {
     /// # Errors
     /// If something does not start.
     pub fn start(controls: usize, datas: usize) -> Result<Self> {
+        Self::start_with(&vec![Vec::new(); controls], &vec![Vec::new(); datas])
+    }
+
+    /// The same, with further arguments for each of the control planes and each of the data planes.
+    ///
+    /// # Errors
+    /// If something does not start.
+    pub fn start_with(controls: &[Vec<&str>], datas: &[Vec<&str>]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let secrets = directory.path().join("secrets");
         sluice_replica::process::secrets::create(&secrets)?;
@@ -50,14 +58,15 @@ impl Cluster {
     /// # Errors
     /// If something does not start.
     pub fn start_clear(controls: usize, datas: usize) -> Result<Self> {
-        Self::start_in(tempfile::tempdir()?, Vec::new(), controls, datas)
+        let (controls, datas) = (vec![Vec::new(); controls], vec![Vec::new(); datas]);
+        Self::start_in(tempfile::tempdir()?, Vec::new(), &controls, &datas)
     }
 
     fn start_in(
         directory: TempDir,
         common: Vec<String>,
-        controls: usize,
-        datas: usize,
+        controls: &[Vec<&str>],
+        datas: &[Vec<&str>],
     ) -> Result<Self> {
         let nats = Nats::start()?;
         let mut cluster = Self {
@@ -69,15 +78,15 @@ impl Cluster {
             directory,
         };
         // Everybody's public keys must lie there before the others read them.
-        for number in 0..controls {
+        for number in 0..controls.len() {
             let key = cluster.keys().join(format!("cp-{number}.key"));
             sluice_replica::keys::SigningKey::create(&key, &format!("cp-{number}"))?;
         }
-        for number in 0..controls {
-            cluster.add_control(number, &[])?;
+        for (number, more) in controls.iter().enumerate() {
+            cluster.add_control(number, more)?;
         }
-        for number in 0..datas {
-            let data = cluster.start_data(number)?;
+        for (number, more) in datas.iter().enumerate() {
+            let data = cluster.start_data(number, more)?;
             cluster.datas.push(data);
         }
         cluster.wait_until("the control planes are up to date", |cluster| {
@@ -113,10 +122,11 @@ impl Cluster {
         Ok(())
     }
 
-    fn start_data(&self, number: usize) -> Result<DataPlane> {
+    fn start_data(&self, number: usize, more: &[&str]) -> Result<DataPlane> {
         let directory = self.directory.path().join(format!("dp-{number}"));
         let mut flags: Vec<&str> = self.common.iter().map(String::as_str).collect();
         flags.push("--workers=1");
+        flags.extend(more);
         DataPlane::start(&self.nats.url(), &directory, &self.keys(), &flags)
     }
 

@@ -135,6 +135,7 @@ fn config_of(plugin: &str) -> Value {
     let llm =
         || json!({ "route_type": "llm/v1/chat", "model": { "provider": "openai", "name": "m" } });
     match plugin {
+        "acme" => json!({ "storage": "redis", "storage_config": { "redis": { "host": "h" } } }),
         "rate-limiting" => json!({ "minute": 5 }),
         "response-ratelimiting" => json!({ "limits": { "video": { "minute": 5 } } }),
         "proxy-cache" => json!({ "strategy": "memory" }),

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use sluice_tests::cluster::Cluster;
-use sluice_tests::processes::{binary, terminate};
+use sluice_tests::processes::{binary, freeze, terminate, thaw};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -145,6 +145,90 @@ fn the_command_waits_says_who_is_behind_and_exits_by_it() {
         none.0 == 3 && none.1.contains("no data plane is alive"),
         "{none:?}"
     );
+}
+
+/// A cluster of two data planes, one in `edge-eu`, the other in three groups; both are live.
+fn grouped() -> Cluster {
+    let europe = vec!["--group=edge-eu"];
+    let america = vec!["--group=edge-us,canary", "--group=blue"];
+    let cluster = Cluster::start_with(&[vec![]], &[europe, america]).unwrap();
+    let first = apply(&cluster, "all; timeout=30", &file(&cluster, &["a"]));
+    assert_eq!(first.status, 200, "{}", first.body);
+    cluster
+}
+
+#[test]
+fn a_group_of_nodes_is_waited_for_by_itself_and_one_without_nodes_is_no_success() {
+    let cluster = grouped();
+    let nodes = |path: &str| {
+        let nodes = cluster.admin(0).get(path).unwrap()["data"].clone();
+        let mut groups: Vec<Value> = nodes.as_array().unwrap().clone();
+        groups
+            .iter_mut()
+            .for_each(|node| *node = node["groups"].take());
+        groups
+    };
+    assert_eq!(nodes("/nodes").len(), 2);
+    assert_eq!(nodes("/nodes?group=edge-eu"), [json!(["edge-eu"])]);
+    let several = json!(["blue", "canary", "edge-us"]);
+    assert_eq!(nodes("/nodes?group=blue"), [several]);
+    assert!(nodes("/nodes?group=nowhere").is_empty());
+
+    // One that does not answer holds up its own group and everybody, and no other.
+    freeze(cluster.datas[1].process_id()).unwrap();
+    let there = apply(
+        &cluster,
+        "100%; group=edge-eu; timeout=10",
+        &file(&cluster, &["b"]),
+    );
+    assert_eq!(there.status, 200, "{}", there.body);
+    assert_eq!(cluster.request(0, "/b", "").unwrap(), 200);
+    let not_there = cluster
+        .admin(0)
+        .get_any("/nodes/wait?group=canary&timeout=0");
+    let not_there = not_there.unwrap();
+    assert_eq!(
+        (not_there.status, not_there.body["behind_total"].as_u64()),
+        (202, Some(1)),
+        "{}",
+        not_there.body
+    );
+    thaw(cluster.datas[1].process_id()).unwrap();
+
+    let unknown = apply(
+        &cluster,
+        "all; group=nowhere; timeout=100ms",
+        &file(&cluster, &["c"]),
+    );
+    assert_eq!(unknown.status, 202, "{}", unknown.body);
+    assert_eq!(unknown.body["wait"]["outcome"], "no_nodes");
+    let message = unknown.body["message"].as_str().unwrap();
+    assert!(
+        message.contains("no data plane of group nowhere"),
+        "{message}"
+    );
+    let url = format!("--admin-url={}", cluster.admin(0).admin_url);
+    let sluice = |arguments: &[&str]| {
+        let mut command = Command::new(binary("sluice").unwrap());
+        command.args(arguments).arg(&url);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let canary = sluice(&["wait", "latest", "--group", "canary"]);
+    assert!(
+        canary.0 == Some(0) && canary.1.contains("1 of 1 live nodes of group canary"),
+        "{canary:?}"
+    );
+    let nowhere = sluice(&["wait", "latest", "--group=nowhere", "--timeout=200ms"]);
+    assert_eq!(nowhere.0, Some(3), "{nowhere:?}");
+    let listed = sluice(&["nodes", "--group", "canary"]).1;
+    assert!(listed.contains("blue,canary,edge-us"), "{listed}");
+    let path = cluster.directory.path().join("shop.json");
+    std::fs::write(&path, file(&cluster, &["shop"]).to_string()).unwrap();
+    let path = path.to_str().unwrap();
+    let applied = sluice(&["apply", "--wait", "--group=edge-eu", path]);
+    assert_eq!(applied.0, Some(0), "{applied:?}");
 }
 
 #[test]

@@ -13,6 +13,8 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The token of the Admin API.
 const TOKEN_VARIABLE: &str = "SLUICE_TOKEN";
+/// The trace that a change is part of.
+const TRACE_VARIABLE: &str = "TRACEPARENT";
 
 /// How to reach a control plane.
 #[derive(Clone, Debug, Args)]
@@ -159,6 +161,10 @@ impl Connection {
             .header("content-type", content_type);
         if let Some(bearer) = self.credentials.bearer()? {
             request = request.header("authorization", bearer);
+        }
+        // As OpenTelemetry hands a trace on from program to program: a pipeline's, for example.
+        if let Ok(trace) = std::env::var(TRACE_VARIABLE) {
+            request = request.header("traceparent", trace);
         }
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -13,6 +13,7 @@ use sluice_replica::node::SyncMode;
 use sluice_replica::process;
 use sluice_replica::process::logging::{LogLevel, LoggingSettings};
 use sluice_replica::process::secrets::Secrets;
+use sluice_replica::process::traces::{SamplingSettings, TracesSettings};
 use sluice_replica::run::Status;
 use sluice_schema::decide::{Command, Outcome, Plan, Refusal};
 use sluice_schema::declare;
@@ -32,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 const DEMO: &str = include_str!("../../docs/examples/shop.yaml");
 const DEMO_ECHO: &str = "127.0.0.1:9000";
+/// What spans call the cluster.
+const CLUSTER: &str = "up";
 const VARIABLE_PREFIX: &str = "SLUICE_UP_";
 
 /// Run control plane and data plane in one process, without a broker.
@@ -81,6 +84,10 @@ pub(crate) struct Settings {
     require_reason: bool,
     #[command(flatten)]
     logging: LoggingSettings,
+    #[command(flatten)]
+    traces: TracesSettings,
+    #[command(flatten)]
+    sampling: SamplingSettings,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -153,10 +160,14 @@ async fn serve(
         data_dir: settings.data_dir.join("cp"),
         key,
         keychain: keychain.clone(),
-        cluster: "up".into(),
+        cluster: CLUSTER.into(),
         sync: settings.incremental_sync,
         snapshots: sluice_cp::snapshots::Policy::default(),
         secrets: Secrets::open_or_create(secrets_path.clone())?,
+        traces: sluice_cp::start::TracesOptions {
+            target: settings.traces.target()?,
+            sample: settings.sampling.traces_sample,
+        },
     };
     let control = sluice_cp::start::start(control, &shutdown)?;
     let workers = settings
@@ -166,10 +177,13 @@ async fn serve(
     let data = sluice_dp::start::Parts {
         source,
         keychain,
+        cluster: CLUSTER.into(),
+        traces: settings.traces.target()?,
         sync: settings.incremental_sync,
         data_dir: settings.data_dir.join("dp"),
         node_id: None,
         secrets: Secrets::open(Some(secrets_path))?,
+        groups: std::collections::BTreeSet::new(),
         status,
         log_level,
         proxy: proxy::Options {

@@ -20,8 +20,9 @@ const EXAMPLES: &str = "\
 Examples:
   sluice wait latest                              until every live data plane serves what is in the log now
   sluice wait 4711 --quorum 80% --timeout 2m      until four of five serve version 4711
+  sluice wait latest --group edge-eu              until every live data plane of this group does
 
-Exit status: 0 if they do, 1 if it cannot be told, 2 if they do not in time, 3 if no data plane is alive.";
+Exit status: 0 if they do, 1 if it cannot be told, 2 if they do not in time, 3 if no data plane (of the group) is alive.";
 
 /// How long and for how many.
 #[derive(Clone, Debug, Args)]
@@ -29,6 +30,9 @@ pub(crate) struct Patience {
     /// How many data planes: all, a percentage of the live ones, or a number
     #[arg(long, default_value = "all", value_name = "all|N%|N")]
     pub(crate) quorum: String,
+    /// Of the data planes in this group (their setting group) instead of all
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
     /// How long to wait, such as 30s, 500ms or 2m
     #[arg(long, default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
@@ -70,11 +74,13 @@ pub(crate) fn until(
     let deadline = Instant::now() + patience.timeout;
     let spinner = spinner("asking the control plane".to_owned());
     let mut version = version.to_owned();
+    let group = patience.group.as_ref();
+    let group = group.map_or_else(String::new, |group| format!("&group={}", encode(group)));
     let answer = loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let slice = left.min(SLICE);
         let answer = connection.get_any(&format!(
-            "/nodes/wait?version={}&quorum={}&timeout={}ms",
+            "/nodes/wait?version={}&quorum={}{group}&timeout={}ms",
             encode(&version),
             encode(&patience.quorum),
             slice.as_millis()

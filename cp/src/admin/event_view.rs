@@ -116,6 +116,7 @@ fn event_object(event: &Event, detail: Detail<'_>) -> Map<String, Value> {
         },
         "reason": event.reason,
         "request_id": event.request_id,
+        "trace_id": event.trace.map(|trace| trace.trace.to_string()),
         "mutations": mutations,
         "mutations_count": count,
         "digest": event.digest.to_string(),

@@ -94,6 +94,7 @@ pub(super) async fn show(call: &Call<'_>) -> Result<Response, Problem> {
     for (name, help, count) in counters {
         metric(&mut text, name, "counter", help, &count.value().to_string());
     }
+    control_plane.traces.tracer.write("sluice_cp", &mut text);
     let propagation = &counts.propagation;
     propagation.write("sluice_cp_propagation_seconds", &mut text);
     let name = "sluice_cp_requests_total";

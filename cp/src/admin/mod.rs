@@ -65,6 +65,7 @@ use std::time::Instant;
 use tls::{Peer, Socket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// What every request is answered with.
 #[derive(Debug)]
@@ -131,21 +132,57 @@ async fn answer_request(Shared(admin): Shared<Arc<Admin>>, request: Request<Body
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let mut call = Call::new(&admin, head);
-    let mut response = match respond(&mut call, body).await {
+    // What is logged on the way says which trace it belongs to.
+    let line = call.trace.id().map_or_else(
+        tracing::Span::none,
+        |trace| tracing::error_span!("write", trace_id = %trace),
+    );
+    let mut response = match respond(&mut call, body).instrument(line.clone()).await {
         Ok(response) => response,
         Err(problem) => {
-            problem.log(&call);
+            line.in_scope(|| problem.log(&call));
             problem.response()
         }
     };
     let status = response.status();
     finish(response.headers_mut(), &call, started);
     admin.metrics.count(&call.head.method, status);
+    let trace_id = call.trace.id().map(tracing::field::display);
     tracing::debug!(
         method = %call.head.method, path = call.head.uri.path(), %status,
-        request_id = call.request_id, "answered"
+        request_id = call.request_id, trace_id, "answered"
     );
+    record(&call, &response);
     response
+}
+
+/// Makes the request's span. Its name and attributes hold nothing of what the path and the body say: keys are found by
+/// paths, too.
+fn record(call: &Call<'_>, response: &Response) {
+    if !call.trace.is_recorded() {
+        return;
+    }
+    let (method, status) = (&call.head.method, response.status());
+    let template = Location::template(call.head.uri.path());
+    let name = format!(
+        "{method} {}",
+        template.as_deref().unwrap_or("(no such path)")
+    );
+    let mut attributes = vec![
+        ("http.request.method", method.as_str().into()),
+        (
+            "http.response.status_code",
+            u64::from(status.as_u16()).into(),
+        ),
+        ("sluice.request_id", call.request_id.as_str().into()),
+        ("sluice.via", call.via().into()),
+        ("sluice.workspace", call.inside.workspace.as_str().into()),
+    ];
+    attributes.extend(template.map(|template| ("http.route", template.into())));
+    let failure = status
+        .is_server_error()
+        .then(|| status.as_str().to_owned().into());
+    call.trace.answered(name, attributes, failure);
 }
 
 async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {

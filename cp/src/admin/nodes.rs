@@ -15,14 +15,20 @@ use std::collections::BTreeSet;
 /// The length of Kong's configuration hashes, in hexadecimal digits.
 const CONFIG_HASH_LENGTH: usize = 32;
 
-/// `GET /nodes`.
+/// `GET /nodes[?group=]`.
 pub(super) fn list(call: &Call<'_>) -> Response {
     let version = call.inside.state.version();
     let fleet = &call.admin.control_plane.fleet;
     let configured = warnings::configured_anywhere(&call.inside.state);
     let nodes = fleet.nodes();
+    let group = call.query.get("group");
+    let asked = |node: &&Node| {
+        let mut groups = node.report.groups.iter();
+        group.is_none_or(|name| groups.any(|group| group.as_str() == name))
+    };
     let data: Vec<Value> = nodes
         .iter()
+        .filter(asked)
         .map(|node| show(node, version, &configured))
         .collect();
     let warnings: Vec<String> = warnings::warning(&configured, fleet).into_iter().collect();
@@ -48,6 +54,7 @@ fn show(node: &Node, version: Version, configured: &BTreeSet<String>) -> Value {
         "id": report.node,
         "hostname": report.hostname,
         "software": report.software,
+        "groups": report.groups,
         "alive": node.alive,
         "last_seen": rfc3339(node.last_seen),
         "epoch": report.cursor.epoch.to_string(),

@@ -1,10 +1,12 @@
 //! A request taken apart: query, headers, body.
 
 use super::Admin;
+use super::endpoint::Verb;
 use super::error::Problem;
 use super::inside::Inside;
 use super::tls::Peer;
 use crate::access::{Act, Caller, Grants, Reach};
+use crate::traces::WriteTrace;
 use crate::writer::{Idempotency, Request};
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
@@ -13,6 +15,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
+use sluice_replica::environment::Environment;
 use sluice_schema::check::form_value;
 use sluice_schema::decide::{Precondition, Tags};
 use sluice_schema::entity::Workspace;
@@ -53,6 +56,8 @@ pub(super) struct Call<'a> {
     pub(super) caller: Caller,
     pub(super) query: Query,
     pub(super) request_id: String,
+    /// The trace it is part of, if it is one that may change something.
+    pub(super) trace: WriteTrace,
     /// What has been read of the body.
     body: Mutex<blake3::Hasher>,
 }
@@ -71,6 +76,13 @@ impl<'a> Call<'a> {
             .and_then(|id| id.to_str().ok());
         let fitting = given.filter(|id| (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()));
         let request_id = fitting.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+        let trace = match Verb::parse(&head.method) {
+            None | Some(Verb::Get) => WriteTrace::default(),
+            Some(Verb::Post | Verb::Put | Verb::Patch | Verb::Delete) => {
+                let traces = &admin.control_plane.traces;
+                traces.begin(&head.headers, Environment::system())
+            }
+        };
         Self {
             admin,
             head,
@@ -81,6 +93,7 @@ impl<'a> Call<'a> {
             },
             query,
             request_id,
+            trace,
             body: Mutex::default(),
         }
     }
@@ -88,8 +101,7 @@ impl<'a> Call<'a> {
     /// Who asks and why.
     pub(super) fn request(&self) -> Result<Request, Problem> {
         let said = self.header("sluice-actor")?;
-        let via = self.head.extensions.get::<Via>();
-        let via = via.map_or(VIA, |Via(name)| *name);
+        let via = self.via();
         let (name, via) = match (&self.caller.name, said) {
             (None, said) => (said.unwrap_or_else(|| ANONYMOUS.to_owned()), via.to_owned()),
             (Some(name), None) => (name.to_string(), via.to_owned()),
@@ -109,7 +121,14 @@ impl<'a> Call<'a> {
             request_id: Some(self.request_id.clone()),
             idempotency: self.idempotency()?,
             router_flavor: self.admin.control_plane.info.router_flavor,
+            trace: self.trace.clone(),
         })
+    }
+
+    /// The way it came.
+    pub(super) fn via(&self) -> &'static str {
+        let via = self.head.extensions.get::<Via>();
+        via.map_or(VIA, |Via(name)| *name)
     }
 
     /// Whether the caller may do this; `Reach::Workspace` is for those that the path does not name.

@@ -10,6 +10,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sluice_replica::log::Bounds;
+use sluice_replica::node::Group;
 use sluice_schema::version::{Epoch, Version};
 use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
@@ -26,12 +27,13 @@ const LATEST_TIMEOUT: Duration = Duration::from_secs(1);
 const NAMED_MAX: usize = 100;
 /// What became of a wait, on the answer to a write.
 const RESULT: &str = "sluice-wait-result";
-const FORM: &str = "all, N% or N, and perhaps a time: all; timeout=30";
+const FORM: &str = "all, N% or N, and perhaps a group and a time: all; group=edge-eu; timeout=30";
 
-/// By how many nodes, and how long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// By how many nodes, of which group, and how long.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Patience {
     quorum: Quorum,
+    group: Option<Group>,
     timeout: Duration,
 }
 
@@ -47,13 +49,19 @@ fn parse(text: &str) -> Result<Patience, Problem> {
     let bad = || Problem::Header("Sluice-Wait", FORM);
     let mut parts = text.split(';').map(str::trim);
     let quorum = parts.next().unwrap_or_default().parse();
-    let mut timeout = TIMEOUT_DEFAULT;
+    let (mut group, mut timeout) = (None, TIMEOUT_DEFAULT);
     for part in parts {
-        let value = part.strip_prefix("timeout=").ok_or_else(bad)?;
-        timeout = seconds(value).ok_or_else(bad)?;
+        match part.split_once('=').ok_or_else(bad)? {
+            ("timeout", value) => timeout = seconds(value).ok_or_else(bad)?,
+            ("group", name) if group.is_none() => {
+                group = Some(name.parse().map_err(|_| bad())?);
+            }
+            _ => return Err(bad()),
+        }
     }
     Ok(Patience {
         quorum: quorum.map_err(|_| bad())?,
+        group,
         timeout,
     })
 }
@@ -84,6 +92,7 @@ pub(super) async fn hold(
         version,
         epoch: before,
         quorum: patience.quorum,
+        group: patience.group,
         timeout: patience.timeout,
     };
     let waited = wait(call, wanted).await?;
@@ -119,12 +128,14 @@ pub(super) async fn hold(
     Ok(response)
 }
 
-/// `GET /nodes/wait?version=&quorum=&timeout=`.
+/// `GET /nodes/wait?version=&quorum=&group=&timeout=`.
 pub(super) async fn show(call: &Call<'_>) -> Result<Response, Problem> {
     let quorum = call.query.get("quorum").unwrap_or("all");
     let quorum = quorum
         .parse()
         .map_err(|_| Problem::Argument("quorum", "all, N% or N"))?;
+    let group = call.query.get("group").map(str::parse).transpose();
+    let group = group.map_err(|_| Problem::Argument("group", "1 to 64 of A-Z a-z 0-9 _ -"))?;
     let timeout = match call.query.get("timeout") {
         None => TIMEOUT_DEFAULT,
         Some(text) => seconds(text).ok_or(Problem::Argument("timeout", "seconds, up to 600"))?,
@@ -140,6 +151,7 @@ pub(super) async fn show(call: &Call<'_>) -> Result<Response, Problem> {
         version,
         epoch: call.inside.state.epoch(),
         quorum,
+        group,
         timeout,
     };
     let waited = wait(call, wanted).await?;
@@ -179,12 +191,14 @@ async fn wait(call: &Call<'_>, wanted: Wanted) -> Result<Waited, Problem> {
         .map_err(|_| Problem::Busy("too many callers wait for data planes; try again"))?;
     let control_plane = &call.admin.control_plane;
     let began = Instant::now();
-    let waiting = control_plane.fleet.wait(&control_plane.view, wanted);
+    let waiting = control_plane
+        .fleet
+        .wait(&control_plane.view, wanted.clone());
     let progress = tokio::select! {
         progress = waiting => progress,
         () = call.admin.shutdown.cancelled() => {
             // How it is now: this control plane will not hear of more.
-            let now = Wanted { timeout: Duration::ZERO, ..wanted };
+            let now = Wanted { timeout: Duration::ZERO, ..wanted.clone() };
             control_plane.fleet.wait(&control_plane.view, now).await
         }
     };
@@ -206,8 +220,12 @@ impl Waited {
             ..
         } = &self.progress;
         let version = self.wanted.version;
+        let group = self.wanted.group.as_ref();
+        let of = group.map_or_else(String::new, |group| format!(" of group {group}"));
         match outcome {
-            Outcome::Converged => format!("{reached} of {live} live nodes serve version {version}"),
+            Outcome::Converged => {
+                format!("{reached} of {live} live nodes{of} serve version {version}")
+            }
             Outcome::Behind => {
                 let first = behind.first().map(|node| format!(", not {}", node.node));
                 let more = match behind.len() {
@@ -216,10 +234,10 @@ impl Waited {
                 };
                 let first = first.unwrap_or_default();
                 format!(
-                    "{reached} of {live} live nodes serve version {version} ({needed} wanted){first}{more}"
+                    "{reached} of {live} live nodes{of} serve version {version} ({needed} wanted){first}{more}"
                 )
             }
-            Outcome::NoNodes => "no data plane is alive".to_owned(),
+            Outcome::NoNodes => format!("no data plane{of} is alive"),
             Outcome::Listening => {
                 "this control plane has not been connected for long enough to know every data plane"
                     .to_owned()
@@ -236,6 +254,7 @@ impl Waited {
             version,
             epoch,
             quorum,
+            ref group,
             ..
         } = self.wanted;
         let progress = &self.progress;
@@ -259,6 +278,7 @@ impl Waited {
             "version": version.0,
             "epoch": epoch.to_string(),
             "quorum": quorum.to_string(),
+            "group": group.as_ref().map(Group::as_str),
             "reached": progress.reached,
             "needed": progress.needed,
             "live": progress.live,
@@ -280,7 +300,12 @@ mod tests {
     fn the_header_names_a_quorum_and_perhaps_a_time() {
         let patience = |quorum, milliseconds| Patience {
             quorum,
+            group: None,
             timeout: Duration::from_millis(milliseconds),
+        };
+        let europe = |patience| Patience {
+            group: "edge-eu".parse().ok(),
+            ..patience
         };
         let cases = [
             ("all", Some(patience(Quorum::ALL, 30_000))),
@@ -288,6 +313,18 @@ mod tests {
             ("3;timeout=10s", Some(patience(Quorum::Count(3), 10_000))),
             ("all; timeout=250ms", Some(patience(Quorum::ALL, 250))),
             ("all; timeout=0", Some(patience(Quorum::ALL, 0))),
+            (
+                "all; group=edge-eu",
+                Some(europe(patience(Quorum::ALL, 30_000))),
+            ),
+            (
+                "2;timeout=1;group=edge-eu",
+                Some(europe(patience(Quorum::Count(2), 1_000))),
+            ),
+            ("all; group=", None),
+            ("all; group=a b", None),
+            ("all; group=a; group=b", None),
+            ("group=a", None),
             ("", None),
             ("some", None),
             ("all; timeout=601", None),

@@ -1,13 +1,13 @@
 //! Who is there and how far: pure, time comes in as an argument.
 //!
-//! A waiter is served by a counter for its version and quorum. A report costs as much as the tree of nodes is deep, and
+//! A waiter is served by a counter for its version, quorum and group. A report costs as much as the tree of nodes is deep, and
 //! one step for each waited-for version that the node has just passed: whoever waits besides, and how many nodes there
 //! are, costs nothing.
 
 use super::quorum::Quorum;
 use super::trail::{Place, Trail};
 use super::{FORGET, LEASE, NODES_MAX};
-use sluice_replica::node::Report;
+use sluice_replica::node::{Group, Report};
 use sluice_replica::run::Arrival;
 use sluice_schema::digest::Digest;
 use sluice_schema::version::{Cursor, Time, Version};
@@ -23,9 +23,31 @@ pub(super) struct Census {
     nodes: BTreeMap<Arc<str>, Seen>,
     /// The live ones, by when they were last heard.
     leases: BTreeSet<(Instant, Arc<str>)>,
+    /// How many live ones there are in each group that has any.
+    live_in: BTreeMap<Group, usize>,
     /// Those further than we are, which are placed when we get there.
     ahead: BTreeSet<(Version, Arc<str>)>,
-    tallies: BTreeMap<(Version, Quorum), Tally>,
+    tallies: BTreeMap<Goal, Tally>,
+}
+
+/// What is waited for. The version first: a node passes a range of them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Goal {
+    pub(super) version: Version,
+    pub(super) quorum: Quorum,
+    /// Only nodes of this group count; all if there is none.
+    pub(super) group: Option<Group>,
+}
+
+impl Goal {
+    /// Before all others of a version.
+    fn first(version: Version) -> Self {
+        Self {
+            version,
+            quorum: Quorum::LEAST,
+            group: None,
+        }
+    }
 }
 
 /// A node as it was last heard.
@@ -40,6 +62,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Whether it belongs to a group; everybody does if there is none.
+    pub(super) fn is_in(&self, group: Option<&Group>) -> bool {
+        belongs(&self.report.groups, group)
+    }
+
     /// The version of our history that it counts for.
     fn counts_at(&self) -> Option<Version> {
         match self.place {
@@ -122,8 +149,14 @@ impl Census {
             report,
         };
         let after = self.insert(id, seen);
-        self.shift(before.counted, after.counted);
-        if before.live != after.live {
+        let moved = before.groups != after.groups;
+        if moved {
+            self.shift(before.counted, None, &before.groups);
+            self.shift(None, after.counted, &after.groups);
+        } else {
+            self.shift(before.counted, after.counted, &after.groups);
+        }
+        if moved || before.live != after.live {
             self.recheck();
         }
     }
@@ -138,9 +171,10 @@ impl Census {
             let Some(seen) = self.nodes.get_mut(&id) else {
                 continue;
             };
-            let counted = seen.counts_at();
+            let before = Counted::of(seen);
             seen.live = false;
-            self.shift(counted, None);
+            count_off(&mut self.live_in, &before.groups);
+            self.shift(before.counted, None, &before.groups);
             gone = true;
         }
         if gone {
@@ -169,10 +203,13 @@ impl Census {
     }
 
     /// Begins to wait.
-    pub(super) fn join(&mut self, version: Version, quorum: Quorum) -> Arc<Notify> {
-        let counted = |seen: &Seen| seen.counts_at().is_some_and(|at| at >= version);
+    pub(super) fn join(&mut self, goal: &Goal) -> Arc<Notify> {
+        let counted = |seen: &Seen| {
+            let there = seen.counts_at().is_some_and(|at| at >= goal.version);
+            there && seen.is_in(goal.group.as_ref())
+        };
         let nodes = &self.nodes;
-        let tally = self.tallies.entry((version, quorum));
+        let tally = self.tallies.entry(goal.clone());
         let tally = tally.or_insert_with(|| Tally {
             reached: nodes.values().filter(|seen| counted(seen)).count(),
             ..Tally::default()
@@ -182,30 +219,36 @@ impl Census {
     }
 
     /// Ends a wait that was begun.
-    pub(super) fn leave(&mut self, version: Version, quorum: Quorum) {
-        if let Some(tally) = self.tallies.get_mut(&(version, quorum)) {
+    pub(super) fn leave(&mut self, goal: &Goal) {
+        if let Some(tally) = self.tallies.get_mut(goal) {
             tally.waiters -= 1;
             if tally.waiters == 0 {
-                self.tallies.remove(&(version, quorum));
+                self.tallies.remove(goal);
             }
         }
     }
 
     /// How far a wait is that was begun.
-    pub(super) fn standing(&self, version: Version, quorum: Quorum) -> Standing {
-        let live = self.leases.len();
-        let tally = self.tallies.get(&(version, quorum));
+    pub(super) fn standing(&self, goal: &Goal) -> Standing {
+        let live = live(self.leases.len(), &self.live_in, goal.group.as_ref());
+        let tally = self.tallies.get(goal);
         Standing {
             reached: tally.map_or(0, |tally| tally.reached),
-            needed: quorum.needed(live),
+            needed: goal.quorum.needed(live),
             live,
         }
     }
 
-    /// The live nodes that do not count for `version`.
-    pub(super) fn behind(&self, version: Version) -> impl Iterator<Item = Behind> {
-        let counts =
-            move |seen: &&Seen| seen.live && seen.counts_at().is_none_or(|at| at < version);
+    /// The live nodes of a group that do not count for `version`.
+    pub(super) fn behind(
+        &self,
+        version: Version,
+        group: Option<&Group>,
+    ) -> impl Iterator<Item = Behind> {
+        let counts = move |seen: &&Seen| {
+            let behind = seen.counts_at().is_none_or(|at| at < version);
+            seen.live && behind && seen.is_in(group)
+        };
         self.nodes().filter(counts).map(|seen| Behind {
             node: seen.report.node.clone(),
             hostname: seen.report.hostname.clone(),
@@ -219,7 +262,7 @@ impl Census {
         let Some(seen) = self.nodes.get_mut(&id) else {
             return;
         };
-        let before = seen.counts_at();
+        let before = Counted::of(seen);
         if let Place::Ahead(version) = seen.place {
             self.ahead.remove(&(version, Arc::clone(&id)));
         }
@@ -228,7 +271,7 @@ impl Census {
             self.ahead.insert((version, id));
         }
         let after = seen.counts_at();
-        self.shift(before, after);
+        self.shift(before.counted, after, &before.groups);
     }
 
     fn remove(&mut self, id: &Arc<str>) -> Counted {
@@ -239,12 +282,18 @@ impl Census {
         if let Place::Ahead(version) = seen.place {
             self.ahead.remove(&(version, Arc::clone(id)));
         }
+        if seen.live {
+            count_off(&mut self.live_in, &seen.report.groups);
+        }
         Counted::of(&seen)
     }
 
     fn insert(&mut self, id: Arc<str>, seen: Seen) -> Counted {
         if seen.live {
             self.leases.insert((seen.instant, Arc::clone(&id)));
+            for group in &seen.report.groups {
+                *self.live_in.entry(group.clone()).or_default() += 1;
+            }
         }
         if let Place::Ahead(version) = seen.place {
             self.ahead.insert((version, Arc::clone(&id)));
@@ -254,19 +303,23 @@ impl Census {
         counted
     }
 
-    /// A node counted for all versions up to `before`, and does up to `after`.
-    fn shift(&mut self, before: Option<Version>, after: Option<Version>) {
-        let live = self.leases.len();
+    /// A node of these groups counted for all versions up to `before`, and does up to `after`.
+    fn shift(&mut self, before: Option<Version>, after: Option<Version>, groups: &BTreeSet<Group>) {
+        let all = self.leases.len();
         let (low, high) = (before.min(after), before.max(after));
         let Some(high) = high.filter(|_| low != high) else {
             return;
         };
         let first = low.map_or(Version::ZERO, Version::next);
-        let passed = (first, Quorum::LEAST)..=(high, Quorum::MOST);
-        for ((_, quorum), tally) in self.tallies.range_mut(passed) {
+        let passed = Goal::first(first)..Goal::first(high.next());
+        for (goal, tally) in self.tallies.range_mut(passed) {
+            let group = goal.group.as_ref();
+            if !belongs(groups, group) {
+                continue;
+            }
             if after > before {
                 tally.reached += 1;
-                if tally.reached >= quorum.needed(live) {
+                if tally.reached >= goal.quorum.needed(live(all, &self.live_in, group)) {
                     tally.met.notify_waiters();
                 }
             } else {
@@ -277,19 +330,43 @@ impl Census {
 
     /// Fewer or more nodes are alive: other quorums may be met.
     fn recheck(&self) {
-        let live = self.leases.len();
-        for ((_, quorum), tally) in &self.tallies {
-            if tally.reached >= quorum.needed(live) {
+        let all = self.leases.len();
+        for (goal, tally) in &self.tallies {
+            let live = live(all, &self.live_in, goal.group.as_ref());
+            if tally.reached >= goal.quorum.needed(live) {
                 tally.met.notify_waiters();
             }
         }
     }
 }
 
-#[derive(Clone, Copy, Default)]
+/// Whether who is in these groups is in this one; in none everybody is.
+fn belongs(groups: &BTreeSet<Group>, group: Option<&Group>) -> bool {
+    group.is_none_or(|group| groups.contains(group))
+}
+
+/// How many live nodes there are in a group, of `all`.
+fn live(all: usize, live_in: &BTreeMap<Group, usize>, group: Option<&Group>) -> usize {
+    group.map_or(all, |group| live_in.get(group).copied().unwrap_or(0))
+}
+
+/// One live node less in these groups.
+fn count_off(live_in: &mut BTreeMap<Group, usize>, groups: &BTreeSet<Group>) {
+    for group in groups {
+        if let Some(live) = live_in.get_mut(group) {
+            *live -= 1;
+            if *live == 0 {
+                live_in.remove(group);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
 struct Counted {
     live: bool,
     counted: Option<Version>,
+    groups: BTreeSet<Group>,
 }
 
 impl Counted {
@@ -297,6 +374,7 @@ impl Counted {
         Self {
             live: seen.live,
             counted: seen.counts_at(),
+            groups: seen.report.groups.clone(),
         }
     }
 }

@@ -19,8 +19,6 @@ impl Quorum {
     pub const ALL: Self = Self::Percent(100);
     /// Before all others in order.
     pub(super) const LEAST: Self = Self::Percent(0);
-    /// After all others in order.
-    pub(super) const MOST: Self = Self::Count(u32::MAX);
 
     /// How many nodes that is, if `live` are there. Never none: nobody has confirmed anything where nobody is.
     pub fn needed(self, live: usize) -> usize {

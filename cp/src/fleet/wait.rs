@@ -4,15 +4,16 @@
 //! later one of the history this control plane knows. Live is who reported within the lease. For a share of the nodes
 //! the control plane must have listened for a whole lease, or it might not know all of them.
 
-use super::census::{Seen, Standing};
+use super::census::{Goal, Seen, Standing};
 use super::{Behind, Fleet, LEASE, Quorum};
 use crate::view::View;
+use sluice_replica::node::Group;
 use sluice_schema::version::{Epoch, Version};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// What is waited for, and how long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wanted {
     /// The version.
     pub version: Version,
@@ -20,6 +21,8 @@ pub struct Wanted {
     pub epoch: Epoch,
     /// By how many nodes.
     pub quorum: Quorum,
+    /// Of those in this group; of all if there is none.
+    pub group: Option<Group>,
     /// For how long at most.
     pub timeout: Duration,
 }
@@ -31,7 +34,7 @@ pub enum Outcome {
     Converged,
     /// Not as many.
     Behind,
-    /// No node is alive.
+    /// No node is alive, or none of the group.
     NoNodes,
     /// This control plane has not listened for long enough to know all nodes, or is not connected.
     Listening,
@@ -64,7 +67,7 @@ pub struct Progress {
     pub reached: usize,
     /// How many were wanted.
     pub needed: usize,
-    /// Live nodes.
+    /// Live nodes, of the group if there is one; so are all others here.
     pub live: usize,
     /// The live nodes that do not serve it, ordered by id.
     pub behind: Vec<Behind>,
@@ -77,31 +80,27 @@ pub struct Progress {
 /// A wait that is counted; no longer once it is dropped.
 struct Joined<'a> {
     fleet: &'a Fleet,
-    wanted: Wanted,
+    goal: Goal,
 }
 
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
-        let Wanted {
-            version, quorum, ..
-        } = self.wanted;
-        self.fleet.census().leave(version, quorum);
+        self.fleet.census().leave(&self.goal);
     }
 }
 
 impl Fleet {
     /// Returns when enough nodes serve a version, or when the time is up.
     pub async fn wait(&self, view: &View, wanted: Wanted) -> Progress {
-        let Wanted {
-            version, quorum, ..
-        } = wanted;
+        let goal = Goal {
+            version: wanted.version,
+            quorum: wanted.quorum,
+            group: wanted.group,
+        };
         let deadline = Instant::now() + wanted.timeout;
         let mut status = view.watch();
-        let met = self.census().join(version, quorum);
-        let _joined = Joined {
-            fleet: self,
-            wanted,
-        };
+        let met = self.census().join(&goal);
+        let joined = Joined { fleet: self, goal };
         loop {
             // Before looking, so that nothing is missed.
             let changed = met.notified();
@@ -110,11 +109,16 @@ impl Fleet {
             let now = Instant::now();
             let connected = status.borrow_and_update().connected_since;
             let heard_all = connected.map(|since| since + LEASE);
-            let next = match self.look(wanted, heard_all, now, now >= deadline) {
+            let next = match self.look(
+                &joined.goal,
+                wanted.epoch,
+                heard_all,
+                (now, now >= deadline),
+            ) {
                 Ok(progress) => return progress,
                 Err(next) => next,
             };
-            self.ask(version);
+            self.ask(wanted.version);
             // Who is disconnected hears of it by the status; a quorum that is met may lack only the time to listen.
             let listened = heard_all.filter(|at| *at > now);
             let wake = [next, listened].into_iter().flatten().min();
@@ -131,22 +135,22 @@ impl Fleet {
     /// What a wait comes to now if that is its end, or else when that may change without a report.
     fn look(
         &self,
-        wanted: Wanted,
+        goal: &Goal,
+        epoch: Epoch,
         heard_all: Option<Instant>,
-        now: Instant,
-        is_last: bool,
+        (now, is_last): (Instant, bool),
     ) -> Result<Progress, Option<Instant>> {
         let mut census = self.census();
         census.expire(now);
-        let standing = census.standing(wanted.version, wanted.quorum);
+        let standing = census.standing(goal);
         let cursor = census.cursor();
         let knows_all = heard_all.is_some_and(|at| at <= now);
-        let outcome = if cursor.epoch != wanted.epoch && wanted.epoch != Epoch::default() {
+        let outcome = if cursor.epoch != epoch && epoch != Epoch::default() {
             Outcome::NewEpoch
-        } else if cursor.version < wanted.version {
+        } else if cursor.version < goal.version {
             Outcome::Unknown
         } else {
-            judge(standing, wanted.quorum, knows_all)
+            judge(standing, goal.quorum, knows_all)
         };
         match outcome {
             Outcome::Converged | Outcome::NewEpoch => {}
@@ -156,9 +160,11 @@ impl Fleet {
                 }
             }
         }
-        let gone = census.nodes().filter(|seen| !seen.live);
-        let rejecting = census.nodes().filter(|seen| {
-            let serves = seen.live && seen.report.cursor.version >= wanted.version;
+        let group = goal.group.as_ref();
+        let asked = || census.nodes().filter(|seen| seen.is_in(group));
+        let gone = asked().filter(|seen| !seen.live);
+        let rejecting = asked().filter(|seen| {
+            let serves = seen.live && seen.report.cursor.version >= goal.version;
             serves && !seen.report.rejected.is_empty()
         });
         let id = |seen: &Seen| seen.report.node.clone();
@@ -167,7 +173,7 @@ impl Fleet {
             reached: standing.reached,
             needed: standing.needed,
             live: standing.live,
-            behind: census.behind(wanted.version).collect(),
+            behind: census.behind(goal.version, group).collect(),
             gone: gone.map(id).collect(),
             rejecting: rejecting.map(id).collect(),
         })

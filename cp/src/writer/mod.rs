@@ -12,6 +12,7 @@ mod genesis;
 mod reply;
 mod task;
 
+use crate::traces::{Steps, WriteTrace};
 use crate::view::View;
 use sluice_replica::environment::Environment;
 use sluice_replica::keys::{SigningKey, TrustedKeys};
@@ -51,6 +52,8 @@ pub struct Request {
     pub idempotency: Option<Idempotency>,
     /// What routes may say.
     pub router_flavor: RouterFlavor,
+    /// The trace it is part of.
+    pub trace: WriteTrace,
 }
 
 /// What tells a repeated request from a new one.
@@ -107,6 +110,7 @@ struct Ask {
     origin: Origin,
     dry_run: bool,
     arrived: Instant,
+    steps: Steps,
     reply: oneshot::Sender<Result<Written, WriteError>>,
 }
 
@@ -182,7 +186,11 @@ impl Writer {
             reason: "the control plane is stopping".into(),
         };
         let idempotency = request.idempotency.clone();
-        let origin = origin(request, self.view.state().epoch(), &self.environment);
+        let steps = request.trace.steps();
+        let origin = Origin {
+            trace: steps.context(),
+            ..origin(request, self.view.state().epoch(), &self.environment)
+        };
         let (reply, answer) = oneshot::channel();
         let ask = Ask {
             command,
@@ -190,6 +198,7 @@ impl Writer {
             origin,
             dry_run,
             arrived: Instant::now(),
+            steps,
             reply,
         };
         self.asks.send(ask).await.map_err(|_| stopping())?;
@@ -208,6 +217,7 @@ fn origin(request: Request, epoch: Epoch, environment: &Environment) -> Origin {
         actor: request.actor,
         reason: request.reason,
         request_id: request.request_id,
+        trace: None,
         seed: environment.seed(),
         router_flavor: request.router_flavor,
     }

@@ -16,7 +16,7 @@ pub(super) async fn answer_after(
     view: View,
     epoch: Epoch,
     id: EventId,
-    ask: Ask,
+    mut ask: Ask,
     written: Written,
 ) {
     let version = written.version;
@@ -28,6 +28,7 @@ pub(super) async fn answer_after(
     let unchecked = planted(Bug::UnknownTakenForDone) || planted(Bug::BatchKnownById);
     let reason = match reached {
         Ok(true) if unchecked || view.version_of(id) == Some(version) => {
+            ask.steps.folded(version);
             return answer(ask, Ok(written));
         }
         Ok(true) => format!("the log has another event at version {version}"),

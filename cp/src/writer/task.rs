@@ -162,7 +162,9 @@ impl Task {
                 }
             }
             let twin = batch.iter().any(|first| is_twin(&first.ask, &ask));
+            ask.steps.begin();
             let decision = decide(&tip, ask.command.clone(), &ask.origin);
+            ask.steps.decided(tip.version(), came_to(&decision));
             match decision {
                 Ok(Decision {
                     event: Some(proposal),
@@ -289,12 +291,13 @@ impl Task {
     /// The events are in the log: answers once they have come back.
     fn finish(&self, batch: Vec<Decided>) {
         for Decided {
-            ask,
+            mut ask,
             proposal,
             outcome,
             state,
         } in batch
         {
+            ask.steps.appended(&proposal);
             let (version, id) = (proposal.cursor.version, proposal.event.id);
             let event = Some(proposal.event);
             let written = Written {
@@ -395,6 +398,15 @@ impl Task {
             let epoch = self.view.state().epoch();
             catch_up(&self.view, epoch, last).await;
         }
+    }
+}
+
+/// What a decision came to, for traces.
+fn came_to(decision: &Result<Decision, Refusal>) -> &'static str {
+    match decision {
+        Ok(Decision { event: Some(_), .. }) => "event",
+        Ok(Decision { event: None, .. }) => "nothing",
+        Err(_) => "refused",
     }
 }
 

@@ -6,6 +6,7 @@ use sluice_cp::fleet::Node;
 use sluice_replica::node::{Ailing, Report};
 use sluice_schema::digest::Digest;
 use sluice_schema::version::{Cursor, Time, Version};
+use std::collections::BTreeSet;
 
 impl Server {
     /// Reports as a data plane that runs these plugins, and waits until that is known.
@@ -36,6 +37,7 @@ pub(crate) fn report(node: &str, cursor: Cursor, digest: Digest) -> Report {
         node: node.to_owned(),
         hostname: "machine".to_owned(),
         software: "1".to_owned(),
+        groups: BTreeSet::new(),
         cursor,
         digest,
         durable: Version::ZERO,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sluice_cp::ControlPlane;
-use sluice_cp::start::{AccessOptions, AdminTls, Parts, Running, start};
+use sluice_cp::start::{AccessOptions, AdminTls, Parts, Running, TracesOptions, start};
 use sluice_replica::keys::{Keychain, SigningKey};
 use sluice_replica::log::Source;
 use sluice_replica::log::embedded::Embedded;
@@ -113,6 +113,7 @@ impl Server {
             sync: SyncMode::Incremental,
             snapshots: sluice_cp::snapshots::Policy::default(),
             secrets: Secrets::default(),
+            traces: TracesOptions::default(),
         };
         change(&mut parts);
         let running = start(parts, &shutdown).unwrap();

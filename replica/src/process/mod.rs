@@ -5,6 +5,7 @@ pub mod logging;
 pub mod secrets;
 pub mod settings;
 pub mod signals;
+pub mod traces;
 pub mod watched;
 
 use anyhow::Context;

@@ -14,7 +14,7 @@ pub const USAGE: u8 = 64;
 /// Variables that another program of ours reads; not unknown, not ours.
 const FOREIGN_PREFIXES: [&str; 4] = ["SLUICE_CP_", "SLUICE_DP_", "SLUICE_TEST_", "SLUICE_UP_"];
 /// Variables that several programs read; a program that does not know one of them ignores it.
-const SHARED: [&str; 17] = [
+const SHARED: [&str; 19] = [
     "SLUICE_ADMIN_URL",
     "SLUICE_CLUSTER",
     "SLUICE_CONFIG",
@@ -31,6 +31,8 @@ const SHARED: [&str; 17] = [
     "SLUICE_NATS_URL",
     "SLUICE_NATS_USER",
     "SLUICE_SECRETS_FILE",
+    "SLUICE_TRACES_ENDPOINT",
+    "SLUICE_TRACES_SAMPLE",
     "SLUICE_TRUSTED_KEYS",
 ];
 

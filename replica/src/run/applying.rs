@@ -46,6 +46,9 @@ impl Replica {
                     decided: event.time,
                     received: self.received,
                     stored,
+                    trace: event.trace,
+                    entities: event.mutations.count(),
+                    kind: event.mutations.kind().cloned(),
                 };
                 let events: Vec<_> = resolved.iter().map(arrival).collect();
                 self.sink

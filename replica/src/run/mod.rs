@@ -29,8 +29,9 @@ use loading::Loading;
 pub use resolve::{ResolveError, resolve};
 use saving::SAVE_DELAY;
 use sluice_schema::digest::Digest;
-use sluice_schema::entity::{Change, Entry, Key};
+use sluice_schema::entity::{Change, Entry, Key, KindName};
 use sluice_schema::event::EventId;
+use sluice_schema::trace::TraceContext;
 use sluice_schema::version::{Cursor, Time, Version};
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -68,7 +69,7 @@ pub trait Sink: Send {
 }
 
 /// An event of a change set, and when it came by where.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Arrival {
     /// Its name.
     pub id: EventId,
@@ -80,6 +81,12 @@ pub struct Arrival {
     pub received: Time,
     /// When the local store had taken it in.
     pub stored: Time,
+    /// The span that appended it, if its trace is recorded.
+    pub trace: Option<TraceContext>,
+    /// How many entities it is about.
+    pub entities: u64,
+    /// Their kind, if it is one.
+    pub kind: Option<KindName>,
 }
 
 /// What a replica is and does, for status pages, reports and waiters.

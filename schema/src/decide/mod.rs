@@ -27,6 +27,7 @@ use crate::event::{Actor, Encoded, Event, EventId, Mutations};
 use crate::kind::RouterFlavor;
 use crate::rejection::Rejection;
 use crate::state::State;
+use crate::trace::TraceContext;
 use crate::version::{Cursor, Epoch, Time};
 use draft::Draft;
 
@@ -71,6 +72,8 @@ pub struct Origin {
     pub reason: Option<String>,
     /// The request that asks.
     pub request_id: Option<String>,
+    /// For [`Event::trace`].
+    pub trace: Option<TraceContext>,
     /// The seed of every id and secret made on the way.
     pub seed: [u8; 32],
     /// What routes may say.
@@ -211,6 +214,7 @@ fn conclude(
         actor: origin.actor.clone(),
         reason: origin.reason.clone(),
         request_id: origin.request_id.clone(),
+        trace: origin.trace,
         mutations: Mutations::Inline(mutations),
         digest: next.digest(),
     };

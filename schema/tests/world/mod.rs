@@ -49,6 +49,7 @@ impl World {
             actor: Actor::default(),
             reason: None,
             request_id: None,
+            trace: None,
             router_flavor: RouterFlavor::default(),
             seed: [7; 32],
         };

@@ -10,7 +10,7 @@ use sluice_cp::writer::{Idempotency, Request, WriteError, Written};
 use sluice_schema::decide::{Action, Command, Plan, Precondition, Selector, Write};
 use sluice_schema::entity::{Key, Workspace};
 use sluice_schema::event::Actor;
-use sluice_schema::kind::{Kind, RouterFlavor};
+use sluice_schema::kind::Kind;
 use sluice_schema::version::Version;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -172,12 +172,11 @@ impl Clients {
                 address: None,
             },
             reason: Some(write_token(token)),
-            request_id: None,
             idempotency: ask.idempotency_key.map(|key| Idempotency {
                 content: [0; 32],
                 key,
             }),
-            router_flavor: RouterFlavor::default(),
+            ..Request::default()
         };
         let attempt = Attempt {
             clients: self.clone(),

@@ -311,6 +311,7 @@ impl Simulated {
             node: self.node.clone(),
             hostname: "simulated".to_owned(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
+            groups: std::collections::BTreeSet::new(),
             cursor: self.state.cursor(),
             digest: self.state.digest(),
             durable: self.state.version(),

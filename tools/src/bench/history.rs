@@ -158,6 +158,7 @@ async fn append(
                 .is_multiple_of(10)
                 .then(|| format!("ticket {}", version / 1000)),
             request_id: None,
+            trace: None,
             seed: environment.seed(),
             router_flavor: RouterFlavor::default(),
         };

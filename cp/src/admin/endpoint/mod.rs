@@ -75,6 +75,20 @@ impl Location {
     }
 }
 
+impl Location {
+    /// The path that `path` is one of, with `{name}` for what varies.
+    pub(super) fn template(path: &str) -> Option<String> {
+        let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+        let names = match names.as_slice() {
+            [first, rest @ ..] if !sluice_schema::kind::workspace::is_reserved(first) => rest,
+            all => all,
+        };
+        let mut described = table::all().chain(entity::all());
+        let found = described.find(|described| table::fits(&described.path, names).is_some());
+        found.map(|described| described.path)
+    }
+}
+
 impl Endpoint {
     fn find(names: &[&str]) -> Option<Self> {
         table::find(names).or_else(|| entity::find(names))
@@ -178,6 +192,8 @@ mod tests {
             let location = Location::find(&filled(&described.path));
             let location = location.unwrap_or_else(|| panic!("{} leads nowhere", described.path));
             assert!(location.workspace.is_none(), "{}", described.path);
+            let template = Location::template(&format!("/west{}", filled(&described.path)));
+            assert_eq!(template.as_ref(), Some(&described.path));
             let verbs = |operations: &[Operation]| {
                 let verbs = operations.iter().map(|operation| operation.verb);
                 verbs.collect::<Vec<_>>()

@@ -86,6 +86,10 @@ const fn about(kind: Kind, row: Row) -> Row {
 
 const VERSION: Argument = Argument::text("version", "The version, or latest (the default)");
 const QUORUM: Argument = Argument::text("quorum", "all (the default), N% or N nodes");
+const GROUP: Argument = Argument::text(
+    "group",
+    "Only data planes of this group; all of them if not given",
+);
 const WAIT_TIMEOUT: Argument = Argument::text(
     "timeout",
     "Seconds (30) or milliseconds (500ms) to wait, 600 at most",
@@ -311,14 +315,14 @@ const TABLE: &[Row] = &[
     row(
         "/nodes",
         Fixed::Nodes,
-        &[Operation::get("The data planes that report")],
+        &[Operation::get("The data planes that report").query(&[GROUP])],
     ),
     row(
         "/nodes/wait",
         Fixed::NodesWait,
         &[
             Operation::get("Wait until data planes serve a version; 202 if they do not in time")
-                .query(&[VERSION, QUORUM, WAIT_TIMEOUT])
+                .query(&[VERSION, QUORUM, GROUP, WAIT_TIMEOUT])
                 .others(&[202, 400, 403, 404, 409, 503]),
         ],
     ),
@@ -549,7 +553,7 @@ pub(super) fn find(names: &[&str]) -> Option<Endpoint> {
 }
 
 /// What stands in the variable segments of `path`, if `names` fit it.
-fn fits(path: &str, names: &[&str]) -> Option<Vec<String>> {
+pub(super) fn fits(path: &str, names: &[&str]) -> Option<Vec<String>> {
     let mut segments = path
         .split('/')
         .skip(1)

@@ -163,6 +163,7 @@ fn headers(operation: &Operation) -> &'static [&'static str] {
             "Sluice-Actor",
             "Sluice-Reason",
             "Sluice-Wait",
+            "traceparent",
         ],
         _ if entity => &[
             "If-Match",
@@ -171,12 +172,14 @@ fn headers(operation: &Operation) -> &'static [&'static str] {
             "Sluice-Actor",
             "Sluice-Reason",
             "Sluice-Wait",
+            "traceparent",
         ],
         _ => &[
             "Idempotency-Key",
             "Sluice-Actor",
             "Sluice-Reason",
             "Sluice-Wait",
+            "traceparent",
         ],
     }
 }
@@ -199,8 +202,9 @@ fn header_parameters() -> Value {
         ("Sluice-Reason", "Why, for the event"),
         (
             "Sluice-Wait",
-            "Answer when the data planes serve the change: all, N% or N, and perhaps ; timeout=SECONDS. 202 if they do not in time",
+            "Answer when the data planes serve the change: all, N% or N, and perhaps ; group=NAME and ; timeout=SECONDS. 202 if they do not in time",
         ),
+        ("traceparent", "The trace it is part of, as W3C says"),
     ];
     let shown = described.map(|(name, description)| {
         let parameter = json!({

@@ -20,6 +20,7 @@ fn report(node: &str, cursor: Cursor, leaving: bool) -> Report {
         node: node.to_owned(),
         hostname: "machine".to_owned(),
         software: "1".to_owned(),
+        groups: BTreeSet::new(),
         cursor,
         digest: Digest::default(),
         durable: Version::ZERO,
@@ -32,6 +33,27 @@ fn report(node: &str, cursor: Cursor, leaving: bool) -> Report {
         ailing: Vec::new(),
         leaving,
         time: Time(0),
+    }
+}
+
+fn group(name: &str) -> Group {
+    name.parse().unwrap()
+}
+
+/// A version for a quorum of all nodes.
+fn goal(version: u64, quorum: Quorum) -> Goal {
+    Goal {
+        version: Version(version),
+        quorum,
+        group: None,
+    }
+}
+
+/// The same, of the nodes in a group.
+fn goal_in(name: &str, version: u64, quorum: Quorum) -> Goal {
+    Goal {
+        group: Some(group(name)),
+        ..goal(version, quorum)
     }
 }
 
@@ -65,19 +87,32 @@ impl Office {
 
     /// Reached, needed and live for all nodes and a version.
     fn check(&self, version: u64, expected: (usize, usize, usize)) {
+        self.check_goal(&goal(version, Quorum::ALL), expected);
+    }
+
+    fn check_goal(&self, goal: &Goal, expected: (usize, usize, usize)) {
         let Standing {
             reached,
             needed,
             live,
-        } = self.census.standing(Version(version), Quorum::ALL);
-        assert_eq!((reached, needed, live), expected, "version {version}");
+        } = self.census.standing(goal);
+        assert_eq!((reached, needed, live), expected, "{goal:?}");
+    }
+
+    /// Hears a node that belongs to these groups.
+    fn hears_in(&mut self, node: &str, cursor: Cursor, groups: &[&str]) {
+        let report = Report {
+            groups: groups.iter().map(|name| group(name)).collect(),
+            ..report(node, cursor, false)
+        };
+        self.census.take(report, Time(0), self.now);
     }
 }
 
 #[test]
 fn a_node_counts_for_what_it_serves_until_its_lease_is_over() {
     let mut office = Office::at(9);
-    office.census.join(Version(8), Quorum::ALL);
+    office.census.join(&goal(8, Quorum::ALL));
     office.check(8, (0, 1, 0));
     office.hears("a", cursor(1, 7, 0));
     office.check(8, (0, 1, 1));
@@ -101,14 +136,14 @@ fn a_node_counts_for_what_it_serves_until_its_lease_is_over() {
 #[test]
 fn a_node_in_another_history_does_not_count_whatever_its_version() {
     let mut office = Office::at(9);
-    office.census.join(Version(8), Quorum::ALL);
+    office.census.join(&goal(8, Quorum::ALL));
     office.hears("another life", cursor(2, 9, 0));
     office.hears("another chain", cursor(1, 9, 1));
     let mut other = report("another state", cursor(1, 9, 0), false);
     other.digest = Digest(sluice_schema::hash::Hash32::of(b"other"));
     office.census.take(other, Time(0), office.now);
     office.check(8, (0, 3, 3));
-    let behind: Vec<_> = office.census.behind(Version(8)).collect();
+    let behind: Vec<_> = office.census.behind(Version(8), None).collect();
     assert!(
         behind.iter().all(|node| node.elsewhere) && behind.len() == 3,
         "{behind:?}"
@@ -118,7 +153,7 @@ fn a_node_in_another_history_does_not_count_whatever_its_version() {
 #[test]
 fn a_node_that_is_further_than_we_are_counts_when_we_know_its_history() {
     let mut office = Office::at(9);
-    office.census.join(Version(8), Quorum::ALL);
+    office.census.join(&goal(8, Quorum::ALL));
     office.hears("right", cursor(1, 11, 0));
     office.hears("wrong", cursor(1, 11, 1));
     office.check(8, (0, 2, 2));
@@ -140,8 +175,8 @@ fn a_node_that_is_further_than_we_are_counts_when_we_know_its_history() {
 #[test]
 fn whoever_waits_is_woken_when_its_quorum_is_met_and_only_then() {
     let mut office = Office::at(9);
-    let all = office.census.join(Version(9), Quorum::ALL);
-    let one = office.census.join(Version(9), Quorum::Count(1));
+    let all = office.census.join(&goal(9, Quorum::ALL));
+    let one = office.census.join(&goal(9, Quorum::Count(1)));
     let mut all = std::pin::pin!(all.notified());
     let mut one = std::pin::pin!(one.notified());
     let mut woken = |now: &mut Office, expected: (bool, bool)| {
@@ -164,20 +199,55 @@ fn whoever_waits_is_woken_when_its_quorum_is_met_and_only_then() {
 }
 
 #[test]
+fn a_group_counts_by_itself_and_a_node_may_change_its_groups() {
+    let mut office = Office::at(9);
+    let (europe, canary) = (
+        goal_in("eu", 8, Quorum::ALL),
+        goal_in("canary", 8, Quorum::Count(u32::MAX)),
+    );
+    let met = office.census.join(&europe);
+    let mut met = std::pin::pin!(met.notified());
+    office.census.join(&canary);
+    office.check_goal(&europe, (0, 1, 0));
+    office.hears_in("a", cursor(1, 8, 0), &["us", "canary"]);
+    office.hears_in("b", cursor(1, 7, 0), &["eu"]);
+    office.check_goal(&europe, (0, 1, 1));
+    office.check_goal(&canary, (1, u32::MAX as usize, 1));
+    let behind = |office: &Office, group: &Group| {
+        let behind = office.census.behind(Version(8), Some(group));
+        behind.map(|node| node.node).collect::<Vec<_>>()
+    };
+    assert_eq!(behind(&office, &group("eu")), ["b"]);
+    assert!(behind(&office, &group("us")).is_empty());
+    assert!(!met.as_mut().enable());
+    office.hears_in("b", cursor(1, 8, 0), &["eu", "canary"]);
+    assert!(met.as_mut().enable());
+    office.check_goal(&europe, (1, 1, 1));
+    office.check_goal(&canary, (2, u32::MAX as usize, 2));
+    // Restarted with other settings.
+    office.hears_in("b", cursor(1, 8, 0), &["us"]);
+    office.check_goal(&europe, (0, 1, 0));
+    office.check_goal(&canary, (1, u32::MAX as usize, 1));
+    office.after(LEASE);
+    office.check_goal(&canary, (0, u32::MAX as usize, 0));
+    assert!(office.census.live_in.is_empty());
+}
+
+#[test]
 fn the_counters_are_what_counting_gives_whatever_happens() {
     for seed in 0..200 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut office = Office::at(5);
         let mut own = 5;
-        let waits: Vec<(Version, Quorum)> = (0..6)
-            .map(|_| {
-                (
-                    Version(random.random_range(0..30)),
-                    Quorum::Percent(random.random_range(1..=100)),
-                )
+        let names = ["eu", "us", "canary"];
+        let waits: Vec<Goal> = (0..8)
+            .map(|_| Goal {
+                version: Version(random.random_range(0..30)),
+                quorum: Quorum::Percent(random.random_range(1..=100)),
+                group: names.get(random.random_range(0..5)).map(|name| group(name)),
             })
             .collect();
-        let mut joined = Vec::new();
+        let mut joined: Vec<Goal> = Vec::new();
         for step in 0..300 {
             match random.random_range(0..10) {
                 0 => {
@@ -188,14 +258,13 @@ fn the_counters_are_what_counting_gives_whatever_happens() {
                 }
                 1 => office.after(Duration::from_millis(random.random_range(0..2000))),
                 2 => {
-                    let (version, quorum) = waits[random.random_range(0..waits.len())];
-                    office.census.join(version, quorum);
-                    joined.push((version, quorum));
+                    let goal = waits[random.random_range(0..waits.len())].clone();
+                    office.census.join(&goal);
+                    joined.push(goal);
                 }
                 3 if !joined.is_empty() => {
-                    let (version, quorum) =
-                        joined.swap_remove(random.random_range(0..joined.len()));
-                    office.census.leave(version, quorum);
+                    let goal = joined.swap_remove(random.random_range(0..joined.len()));
+                    office.census.leave(&goal);
                 }
                 _ => {
                     let node = format!("n{}", random.random_range(0..8));
@@ -205,22 +274,24 @@ fn the_counters_are_what_counting_gives_whatever_happens() {
                         random.random_range(0..=1),
                     );
                     let leaving = random.random_range(0..20) == 0;
-                    office
-                        .census
-                        .take(report(&node, at, leaving), Time(0), office.now);
+                    let mut report = report(&node, at, leaving);
+                    let belongs = names.iter().filter(|_| random.random_range(0..3) == 0);
+                    report.groups = belongs.map(|name| group(name)).collect();
+                    office.census.take(report, Time(0), office.now);
                 }
             }
             let live = |seen: &Seen| seen.live && office.now < seen.instant + LEASE;
-            let lives = office.census.nodes().filter(|seen| live(seen)).count();
-            for (version, quorum) in &joined {
+            for goal in &joined {
+                let asked = |seen: &&Seen| live(seen) && seen.is_in(goal.group.as_ref());
+                let lives = office.census.nodes().filter(asked).count();
                 let serves = |seen: &Seen| {
                     let at = seen.report.cursor;
                     let known = at.version.0 == 0
                         || (at.version.0 <= own && at == cursor(1, at.version.0, 0));
-                    live(seen) && known && at.version >= *version
+                    asked(&seen) && known && at.version >= goal.version
                 };
                 let counted = office.census.nodes().filter(|seen| serves(seen)).count();
-                let standing = office.census.standing(*version, *quorum);
+                let standing = office.census.standing(goal);
                 assert_eq!(
                     (standing.reached, standing.live),
                     (counted, lives),

@@ -73,6 +73,7 @@ impl World {
             actor: Actor::default(),
             reason: None,
             request_id: None,
+            trace: None,
             seed: [u8::try_from(self.now % 251).unwrap(); 32],
             router_flavor: self.router_flavor,
         };

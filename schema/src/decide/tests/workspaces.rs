@@ -87,6 +87,7 @@ fn nothing_is_written_into_a_workspace_that_is_not_there() {
         actor: Actor::default(),
         reason: None,
         request_id: None,
+        trace: None,
         seed: [0; 32],
         router_flavor: RouterFlavor::default(),
     };
