@@ -207,6 +207,11 @@ fn a_group_of_nodes_is_waited_for_by_itself_and_one_without_nodes_is_no_success(
         message.contains("no data plane of group nowhere"),
         "{message}"
     );
+}
+
+#[test]
+fn the_commands_wait_for_a_group_and_list_its_nodes() {
+    let cluster = grouped();
     let url = format!("--admin-url={}", cluster.admin(0).admin_url);
     let sluice = |arguments: &[&str]| {
         let mut command = Command::new(binary("sluice").unwrap());
