@@ -21,6 +21,7 @@ use sluice_schema::entity::Workspace;
 use sluice_schema::event::Actor;
 use sluice_schema::kind::RouterFlavor;
 use sluice_schema::version::{Epoch, Version};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -123,6 +124,13 @@ struct Listen {
     workers: Option<u16>,
 }
 
+impl Listen {
+    fn workers(&self) -> usize {
+        let workers = self.workers;
+        workers.map_or_else(sluice_dp::start::default_workers, usize::from)
+    }
+}
+
 /// Runs until a signal. `arguments` begin with the name of the command.
 pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     process::run::<Settings, _>(
@@ -170,10 +178,6 @@ async fn serve(
         },
     };
     let control = sluice_cp::start::start(control, &shutdown)?;
-    let workers = settings
-        .listen
-        .workers
-        .map_or_else(sluice_dp::start::default_workers, usize::from);
     let data = sluice_dp::start::Parts {
         source,
         keychain,
@@ -183,12 +187,12 @@ async fn serve(
         data_dir: settings.data_dir.join("dp"),
         node_id: None,
         secrets: Secrets::open(Some(secrets_path))?,
-        groups: std::collections::BTreeSet::new(),
+        groups: BTreeSet::new(),
         status,
         log_level,
         proxy: proxy::Options {
             listen: settings.listen.proxy_listen.clone(),
-            workers,
+            workers: settings.listen.workers(),
             ..proxy::Options::default()
         },
     };
