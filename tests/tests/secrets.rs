@@ -38,9 +38,8 @@ impl Planter {
             *config = match path {
                 "http-log.config.http_endpoint" => format!("http://127.0.0.1:9/{secret}").into(),
                 "acme.config.account_email" => format!("{secret}@example.com").into(),
-                "aws-lambda.config.aws_assume_role_arn" => {
-                    format!("arn:aws:iam::123456789012:role/{secret}").into()
-                }
+                // Sluice refuses it: it does not assume roles.
+                "aws-lambda.config.aws_assume_role_arn" => Value::Null,
                 _ => secret.into(),
             };
             return;
@@ -132,8 +131,12 @@ fn all_secrets() -> BTreeSet<String> {
 
 /// Configurations that need more than their secrets.
 fn config_of(plugin: &str) -> Value {
-    let llm =
-        || json!({ "route_type": "llm/v1/chat", "model": { "provider": "openai", "name": "m" } });
+    let llm = || {
+        json!({
+            "route_type": "llm/v1/chat", "model": { "provider": "openai", "name": "m" },
+            "auth": { "header_name": "authorization", "param_name": "key", "param_location": "query" },
+        })
+    };
     match plugin {
         "acme" => json!({ "storage": "redis", "storage_config": { "redis": { "host": "h" } } }),
         "rate-limiting" => json!({ "minute": 5 }),
