@@ -13,7 +13,7 @@ use sluice_replica::log::jetstream::{self, JetStream, Requests};
 use sluice_replica::node::SyncMode;
 use sluice_replica::process::logging::LogLevel;
 use sluice_replica::process::secrets::Secrets;
-use sluice_replica::process::{hostname, wait_for_tasks};
+use sluice_replica::process::{hostname, wait_for_tasks, watched};
 use sluice_replica::store::{Opened, Store};
 use sluice_replica::traces::{Resource, Target, Tracer};
 use sluice_schema::kind::RouterFlavor;
@@ -333,10 +333,11 @@ fn open_access(
     let file = match &options.file {
         None => None,
         Some(path) => {
+            let seen = watched::look(path);
             let file = Watched::open(path).context("admin_access")?;
             let (following, path, token) = (file.clone(), path.clone(), shutdown.clone());
             tasks.spawn(async move {
-                following.follow(path, token).await;
+                following.follow(path, seen, token).await;
                 Ok("file of callers")
             });
             Some(file)

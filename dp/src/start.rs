@@ -202,7 +202,11 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
 
     tasks.spawn(async move {
-        secrets.follow(token, || opened.reopen()).await;
+        let reopen = || {
+            let sink = opened.clone();
+            drop(tokio::task::spawn_blocking(move || sink.reopen()));
+        };
+        secrets.follow(token, reopen).await;
         Ok("keys of secrets")
     });
     let token = shutdown.clone();

@@ -4,7 +4,7 @@ use crate::keys::{SigningKey, TrustedKeys};
 use crate::log::Signature;
 use crate::planted::{Bug, planted};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sluice_schema::codec::{self, CodecError, Format};
 use sluice_schema::digest::Digest;
 use sluice_schema::version::{Chain, Cursor, Epoch, Time, Version};
@@ -226,6 +226,7 @@ pub struct Report {
     pub software: String,
     /// The groups it belongs to.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(deserialize_with = "known_groups")]
     pub groups: BTreeSet<Group>,
     /// What it serves.
     pub cursor: Cursor,
@@ -299,6 +300,12 @@ impl Report {
     }
 }
 
+/// The names that are names here: a report of a newer build still counts.
+fn known_groups<'de, D: Deserializer<'de>>(names: D) -> Result<BTreeSet<Group>, D::Error> {
+    let names = Vec::<String>::deserialize(names)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,6 +342,11 @@ mod tests {
         let many: Vec<String> = (0..40).map(|number| format!("g{number:02}")).collect();
         let read = Report::decode(&report(&many).encode()).unwrap();
         assert_eq!(read.groups.len(), GROUPS_MAX);
+        let mut strange = codec::encode(REPORT_FORMAT, &named);
+        let place = strange.windows(7).position(|part| part == b"edge-eu");
+        strange[place.unwrap() + 4] = b'.';
+        let read = Report::decode(&strange).unwrap();
+        assert_eq!(read.groups.len(), 1, "what is no name here is passed over");
         for text in ["", "a b", "ü", "a,b", &"x".repeat(65)] {
             assert!(text.parse::<Group>().is_err(), "{text}");
         }

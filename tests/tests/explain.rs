@@ -181,7 +181,7 @@ fn asked_by_hand(cluster: &Cluster, method: &str, host: &str, body: &str) -> u16
     let length = body.len();
     write!(
         stream,
-        "{method} /explain HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "{method} /explain HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )
     .unwrap();
     let mut answer = String::new();

@@ -3,6 +3,7 @@
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
+use sluice_schema::trace::TraceContext;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -163,8 +164,9 @@ impl Connection {
             request = request.header("authorization", bearer);
         }
         // As OpenTelemetry hands a trace on from program to program: a pipeline's, for example.
-        if let Ok(trace) = std::env::var(TRACE_VARIABLE) {
-            request = request.header("traceparent", trace);
+        let trace = std::env::var(TRACE_VARIABLE).ok();
+        if let Some(trace) = trace.and_then(|trace| TraceContext::parse(trace.trim())) {
+            request = request.header("traceparent", trace.to_string());
         }
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -32,8 +32,8 @@ impl Watched {
         self.0.load_full()
     }
 
-    /// Takes up changes of the file until `shutdown`. One that cannot be understood is logged, and what was there before counts.
-    pub async fn follow(self, path: PathBuf, shutdown: CancellationToken) {
+    /// Takes up changes of the file, which was `seen` before it was opened, until `shutdown`. One that cannot be understood is logged, and what was there before counts.
+    pub async fn follow(self, path: PathBuf, seen: watched::Seen, shutdown: CancellationToken) {
         let take = |path: &Path| match read(path) {
             Ok(file) => {
                 self.0.store(Arc::new(file));
@@ -44,7 +44,7 @@ impl Watched {
                 tracing::error!(error, "kept who may call the Admin API as it was");
             }
         };
-        watched::follow(path, shutdown, take).await;
+        watched::follow(path, seen, shutdown, take).await;
     }
 }
 

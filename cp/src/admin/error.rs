@@ -133,7 +133,7 @@ impl From<Rejection> for Problem {
 impl Problem {
     /// Logs what an operator should know of.
     pub(super) fn log(&self, call: &Call<'_>) {
-        let (request_id, path) = (&call.request_id, call.head.uri.path());
+        let (request_id, path) = (&call.request_id, call.template());
         match self {
             Self::Internal(reason) => {
                 tracing::error!(reason, request_id, path, "could not answer a request");

@@ -149,25 +149,21 @@ async fn answer_request(Shared(admin): Shared<Arc<Admin>>, request: Request<Body
     admin.metrics.count(&call.head.method, status);
     let trace_id = call.trace.id().map(tracing::field::display);
     tracing::debug!(
-        method = %call.head.method, path = call.head.uri.path(), %status,
+        method = %call.head.method, path = call.template(), %status,
         request_id = call.request_id, trace_id, "answered"
     );
     record(&call, &response);
     response
 }
 
-/// Makes the request's span. Its name and attributes hold nothing of what the path and the body say: keys are found by
+/// Makes the request's span; none for strangers. Its name and attributes hold nothing of what the path and the body say: keys are found by
 /// paths, too.
 fn record(call: &Call<'_>, response: &Response) {
-    if !call.trace.is_recorded() {
+    if !call.trace.is_recorded() || !call.admitted {
         return;
     }
     let (method, status) = (&call.head.method, response.status());
-    let template = Location::template(call.head.uri.path());
-    let name = format!(
-        "{method} {}",
-        template.as_deref().unwrap_or("(no such path)")
-    );
+    let name = format!("{method} {}", call.template());
     let mut attributes = vec![
         ("http.request.method", method.as_str().into()),
         (
@@ -178,7 +174,8 @@ fn record(call: &Call<'_>, response: &Response) {
         ("sluice.via", call.via().into()),
         ("sluice.workspace", call.inside.workspace.as_str().into()),
     ];
-    attributes.extend(template.map(|template| ("http.route", template.into())));
+    let route = Location::template(call.head.uri.path());
+    attributes.extend(route.map(|route| ("http.route", route.into())));
     let failure = status
         .is_server_error()
         .then(|| status.as_str().to_owned().into());
@@ -258,11 +255,13 @@ fn authorize(call: &mut Call<'_>, need: Need) -> Result<(), Problem> {
     let own = Reach::Workspace(call.inside.workspace.clone());
     call.inside.masked = !call.caller.grants.allow(Act::Change, &own);
     match need {
-        Need::Nothing => Ok(()),
-        Need::Anywhere(act) => call.permit(act, Reach::Anywhere),
-        Need::Inside(act) => call.permit(act, own),
-        Need::Above(act) => call.permit(act, Reach::Whole),
+        Need::Nothing => {}
+        Need::Anywhere(act) => call.permit(act, Reach::Anywhere)?,
+        Need::Inside(act) => call.permit(act, own)?,
+        Need::Above(act) => call.permit(act, Reach::Whole)?,
     }
+    call.admitted = true;
+    Ok(())
 }
 
 async fn respond_fixed(

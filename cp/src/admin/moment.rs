@@ -124,8 +124,12 @@ pub(super) fn entities(call: &Call<'_>, kind: &KindName, text: &str) -> Vec<Key>
             let known = Kind::from_name(kind.as_str());
             let live = known.and_then(|kind| selector.find(&state, kind, &workspace, None));
             let mut keys: Vec<Key> = live.map(key).into_iter().collect();
-            let was_called = history.named(kind.as_str(), workspace.as_str(), text);
-            let others = was_called.into_iter().filter(|found| !keys.contains(found));
+            let ring = state.seals().ring();
+            let sealed = known.map(|kind| ring.sealed_names(kind, &workspace, text));
+            let names = sealed.unwrap_or_default().into_iter();
+            let named = |name: String| history.named(kind.as_str(), workspace.as_str(), &name);
+            let was_called = names.chain([text.to_owned()]).flat_map(named);
+            let others = was_called.filter(|found| !keys.contains(found));
             let others: Vec<Key> = others.collect();
             keys.extend(others);
             keys

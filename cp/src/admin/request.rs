@@ -1,7 +1,7 @@
 //! A request taken apart: query, headers, body.
 
 use super::Admin;
-use super::endpoint::Verb;
+use super::endpoint::{Location, Verb};
 use super::error::Problem;
 use super::inside::Inside;
 use super::tls::Peer;
@@ -58,6 +58,8 @@ pub(super) struct Call<'a> {
     pub(super) request_id: String,
     /// The trace it is part of, if it is one that may change something.
     pub(super) trace: WriteTrace,
+    /// Whether the caller may do what is asked.
+    pub(super) admitted: bool,
     /// What has been read of the body.
     body: Mutex<blake3::Hasher>,
 }
@@ -94,8 +96,15 @@ impl<'a> Call<'a> {
             query,
             request_id,
             trace,
+            admitted: false,
             body: Mutex::default(),
         }
+    }
+
+    /// The path without what varies in it: keys are found by paths, too.
+    pub(super) fn template(&self) -> String {
+        let template = Location::template(self.head.uri.path());
+        template.unwrap_or_else(|| "(no such path)".to_owned())
     }
 
     /// Who asks and why.
@@ -206,7 +215,9 @@ impl<'a> Call<'a> {
                 hasher.update(value.as_bytes());
             }
         }
-        let content = *hasher.finalize().as_bytes();
+        // It becomes part of the event's id, and bodies may hold secrets that somebody could guess.
+        let ring = self.admin.control_plane.view.state().seals().ring();
+        let content = ring.veil(*hasher.finalize().as_bytes());
         Ok(Some(Idempotency { key, content }))
     }
 

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use sluice_schema::decide::{
     Command, Conflict, ConflictReason, Former, Outcome, Refusal, Restoration, Restore,
 };
-use sluice_schema::entity::{Entry, Key, Workspace};
+use sluice_schema::entity::{self, Entry, Key, Workspace};
 use sluice_schema::event::{Mutation, Mutations};
 use sluice_schema::kind::Kind;
 use sluice_schema::revert::take_back;
@@ -270,10 +270,15 @@ fn take_back_one(
     let current = now.get(key);
     let [before, current] = [before, current].map(|entry| entry.map(|entry| &entry.body));
     let after = mutation.body();
-    if current == before {
+    // Also what has only been sealed anew since.
+    let same = |one: Option<&entity::Body>, other: Option<&entity::Body>| {
+        let shown = |body: Option<&entity::Body>| body.map(|body| now.shown(key, body));
+        one == other || (one.is_some() && other.is_some() && shown(one) == shown(other))
+    };
+    if same(current, before) {
         return Ok(None);
     }
-    if current == after {
+    if same(current, after) {
         return Ok(Some(before.cloned().map_or(Former::Absent, Former::Body)));
     }
     let (Some(before), Some(after), Some(current)) = (before, after, current) else {

@@ -12,9 +12,12 @@ use sluice_schema::entity::{Body, Key, Workspace};
 use sluice_schema::kind::Kind;
 use sluice_schema::seal::has_secrets;
 use sluice_schema::state::State;
+use std::time::{Duration, Instant};
 
 /// The most entities of one transaction.
 const BATCH_ENTITIES: usize = 500;
+/// After this no new transaction is begun for one request.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// `GET /log/secrets`: how many there are, by the key they are sealed with.
 pub(super) fn show(call: &Call<'_>) -> Response {
@@ -49,29 +52,34 @@ pub(super) async fn reseal(call: &Call<'_>) -> Result<Response, Problem> {
         let message = "this control plane has no keys of secrets: give it a secrets_file";
         return Err(Problem::Bad(message.to_owned()));
     };
-    let found = state.clone();
-    let entities = aside(move || outdated(&found)).await?;
+    let entities = aside(move || outdated(&state)).await?;
     let request = call.request()?;
     let reason = format!("seal secrets with the key {sealing}");
     let request = Request {
         reason: request.reason.clone().or(Some(reason)),
+        // There may be several events, and a repetition finds nothing to do.
+        idempotency: None,
         ..request
     };
-    let resealed = entities.len();
-    let command = Command::Reseal(Box::new(Reseal {
-        workspace: Workspace::DEFAULT,
-        entities,
-    }));
-    let written = call
-        .admin
-        .control_plane
-        .writer
-        .write(command, request)
-        .await?;
-    let mut shown = counts(&written.state);
+    let began = Instant::now();
+    let mut state = call.inside.state.clone();
+    let mut resealed = 0;
+    for batch in entities.chunks(BATCH_ENTITIES) {
+        let command = Command::Reseal(Box::new(Reseal {
+            workspace: Workspace::DEFAULT,
+            entities: batch.to_vec(),
+        }));
+        let writer = &call.admin.control_plane.writer;
+        state = writer.write(command, request.clone()).await?.state;
+        resealed += batch.len();
+        if began.elapsed() > REQUEST_TIME {
+            break;
+        }
+    }
+    let mut shown = counts(&state);
     shown["resealed"] = resealed.into();
     let mut response = answer::ok(&shown);
-    answer::set_version(&mut response, written.state.version());
+    answer::set_version(&mut response, state.version());
     Ok(response)
 }
 
@@ -88,8 +96,9 @@ fn outdated(state: &State) -> Vec<Key> {
         };
         !ring.is_current(kind, &mut fields) && ring.open(kind, key, &mut fields).is_ok()
     };
-    let entities = state.iter();
-    let outdated = entities.filter(|(key, entry)| is_outdated(key, &entry.body));
+    let outdated = state
+        .iter()
+        .filter(|(key, entry)| is_outdated(key, &entry.body));
     let keys = outdated.map(|(key, _)| key.clone());
-    keys.take(BATCH_ENTITIES).collect()
+    keys.collect()
 }

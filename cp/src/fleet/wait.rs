@@ -118,7 +118,8 @@ impl Fleet {
                 Ok(progress) => return progress,
                 Err(next) => next,
             };
-            self.ask(wanted.version);
+            // One that is not there yet would be asked for with every version until then.
+            self.ask(wanted.version.min(self.census().cursor().version));
             // Who is disconnected hears of it by the status; a quorum that is met may lack only the time to listen.
             let listened = heard_all.filter(|at| *at > now);
             let wake = [next, listened].into_iter().flatten().min();

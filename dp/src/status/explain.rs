@@ -86,8 +86,21 @@ fn live(table: &Table, upstreams: &Upstreams, asked: &Asked) -> Explanation {
     explanation
 }
 
-/// Whether the request names this machine. A page whose name somebody has made one of this machine names another.
+/// Whether the request names this machine and is of nobody else's making. A page whose name somebody has made one of this machine names
+/// another; a page in a browser says where it comes from, or sends no JSON; a proxy says for whom it asks.
 fn is_for_here(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    let json = headers.get(header::CONTENT_TYPE);
+    let by_hand = json.is_some_and(|json| json == "application/json");
+    let foreign = [
+        header::ORIGIN.as_str(),
+        "forwarded",
+        "x-forwarded-for",
+        "via",
+    ];
+    if !by_hand || foreign.iter().any(|name| headers.contains_key(*name)) {
+        return false;
+    }
     let host = request.headers().get(header::HOST);
     let authority = host.and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     authority.is_some_and(|authority| {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sluice_schema::entity::{Change, Entry, Key};
 use sluice_schema::kind::{self, Kind};
 use sluice_schema::version::Version;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ impl Table {
     pub fn apply(&self, version: Version, changes: &[Change]) -> (Self, Vec<Rejected>) {
         let mut table = self.clone();
         table.version = version;
-        let mut rejected = Vec::new();
+        let mut rejected = BTreeMap::new();
         // Filled from their targets once, after all changes.
         let mut refill = BTreeSet::new();
         // Or the keys of secrets.
@@ -42,7 +42,8 @@ impl Table {
             match &change.after {
                 Some(entry) => {
                     let outcome = table.put(kind, &change.key, entry, &mut refill);
-                    rejected.extend(table.note(&change.key, entry, outcome));
+                    let rejection = table.note(&change.key, entry, outcome);
+                    rejected.extend(rejection.map(|rejection| (change.key.clone(), rejection)));
                 }
                 None => {
                     table.remove(kind, change.key.id.0, &mut refill);
@@ -54,8 +55,10 @@ impl Table {
         if vaults_changed {
             for (key, kind, entry) in table.vaults.referring() {
                 let outcome = table.put(kind, &key, &entry, &mut refill);
-                rejected.retain(|refusal| refusal.key != key);
-                rejected.extend(table.note(&key, &entry, outcome));
+                match table.note(&key, &entry, outcome) {
+                    Some(rejection) => rejected.insert(key, rejection),
+                    None => rejected.remove(&key),
+                };
             }
         }
         table.note_rewrites();
@@ -68,7 +71,7 @@ impl Table {
         refill
             .into_iter()
             .for_each(|upstream| table.refill(upstream));
-        (table, rejected)
+        (table, rejected.into_values().collect())
     }
 
     /// Notes what came of an entity. Gives it back if it was rejected.

@@ -1,7 +1,7 @@
 //! The file with the keys of secrets: what control planes seal with, and data planes open with.
 
 use super::watched;
-use crate::files::{beside, create_secret, directory_of};
+use crate::files::{beside, create_secret, directory_of, sync_name};
 use anyhow::Context;
 use clap::Args;
 use sluice_schema::seal::{KEY_BYTES, Ring, Seals};
@@ -29,6 +29,7 @@ pub struct SecretsSettings {
 pub struct Secrets {
     seals: Seals,
     path: Option<PathBuf>,
+    seen: watched::Seen,
 }
 
 impl Secrets {
@@ -37,11 +38,13 @@ impl Secrets {
     /// # Errors
     /// If it cannot be read, or is not a secrets file.
     pub fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let seen = path.as_deref().and_then(watched::look);
         let ring = path.as_deref().map(read).transpose();
         let ring = ring.context("secrets_file")?.unwrap_or_default();
         Ok(Self {
             seals: Seals::new(ring),
             path,
+            seen,
         })
     }
 
@@ -79,7 +82,7 @@ impl Secrets {
                 tracing::error!(error, "kept the keys of secrets as they were");
             }
         };
-        watched::follow(path, shutdown, take).await;
+        watched::follow(path, self.seen, shutdown, take).await;
     }
 }
 
@@ -102,6 +105,7 @@ pub fn create(path: &Path) -> anyhow::Result<String> {
     let text = Zeroizing::new(format!("{HEAD}{}", line.as_str()));
     fs::create_dir_all(directory_of(path))
         .and_then(|()| create_secret(path, text.as_bytes()))
+        .and_then(|()| sync_name(path))
         .with_context(|| format!("could not make {}", path.display()))?;
     Ok(name)
 }
@@ -120,7 +124,9 @@ pub fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
         Err(error) => return Err(error).with_context(failed),
     }
     create_secret(&next, text.as_bytes()).with_context(failed)?;
-    fs::rename(&next, path).with_context(failed)
+    fs::rename(&next, path)
+        .and_then(|()| sync_name(path))
+        .with_context(failed)
 }
 
 /// A new key with a name that `ring` does not have: the name, and its line of a secrets file.

@@ -294,11 +294,16 @@ impl Applying<'_, '_> {
 
     fn derive_id(&self, desired: &Desired, fields: &Map<String, Value>) -> Id {
         let kind = desired.kind;
-        let hidden = |fields| self.draft.ring().hide_name(kind, &self.workspace, fields);
-        match (hidden(&desired.fields), hidden(fields)) {
-            (Some(given), Some(fields)) => derive_id(kind, &given, &fields),
-            (None, _) | (_, None) => derive_id(kind, &desired.fields, fields),
-        }
+        let hidden = |fields| self.draft.ring().hidden(kind, &self.workspace, fields);
+        let hidden = hidden(&desired.fields).into_iter().zip(hidden(fields));
+        let mut ids: Vec<Id> = hidden
+            .map(|(given, fields)| derive_id(kind, &given, &fields))
+            .collect();
+        ids.push(derive_id(kind, &desired.fields, fields));
+        let state = self.draft.base();
+        let is_there = |id: &&Id| state.entity(kind, &self.workspace, **id).is_some();
+        // One that was made when another key sealed, or none, is the same.
+        *ids.iter().find(is_there).unwrap_or(&ids[0])
     }
 
     fn add_select_tags(&self, kind: Kind, fields: &mut Map<String, Value>) {

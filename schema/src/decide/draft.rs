@@ -5,9 +5,10 @@ use crate::event::Mutation;
 use crate::field::OnDelete;
 use crate::kind::{IdList, Kind};
 use crate::rejection::{Code, Rejection};
-use crate::seal::{Ring, has_secrets};
+use crate::seal::{Ring, Seals, has_secrets};
 use crate::state::{Link, State, reference_id};
 use serde_json::{Map, Value};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -22,16 +23,19 @@ pub(super) struct Draft<'a> {
     assumed: Vec<Key>,
     /// What seals, the same for the whole command.
     ring: Arc<Ring>,
+    /// Whether a secret has been put.
+    took_secrets: Cell<bool>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(base: &'a State) -> Self {
         Self {
             base,
-            state: base.clone(),
+            state: base.clone().with_seals(Seals::of(base.seals().ring())),
             touched: BTreeMap::new(),
             assumed: Vec::new(),
             ring: base.seals().ring(),
+            took_secrets: Cell::new(false),
         }
     }
 
@@ -71,7 +75,7 @@ impl<'a> Draft<'a> {
     /// The body of an entity, with its secrets sealed.
     ///
     /// # Errors
-    /// If the ring is not that of those who wrote the other secrets: uniqueness would not show. Or if a secret looks sealed.
+    /// If a secret looks sealed.
     pub(super) fn sealed(
         &self,
         kind: Kind,
@@ -84,8 +88,18 @@ impl<'a> Draft<'a> {
         let mut fields = fields.clone();
         let secrets = self.ring.seal(kind, key, &mut fields);
         let secrets = secrets.map_err(|path| Rejection::field(&path, LOOKS_SEALED))?;
-        let missing = self.base.secrets().missing(&self.ring);
-        match missing.filter(|_| secrets > 0) {
+        self.took_secrets
+            .set(self.took_secrets.get() || secrets > 0);
+        Ok(Body::encode(&fields))
+    }
+
+    /// Checks that no secret stays that cannot be compared with those that were put.
+    ///
+    /// # Errors
+    /// If the ring lacks a key with which something else is sealed: uniqueness would not show.
+    pub(super) fn check_secrets(&self) -> Result<(), Rejection> {
+        let missing = self.state.secrets().missing(&self.ring);
+        match missing.filter(|_| self.took_secrets.get()) {
             Some(name) => Err(Rejection::new(
                 Code::OperationUnsupported,
                 format!(
@@ -93,7 +107,7 @@ impl<'a> Draft<'a> {
                      the log are sealed"
                 ),
             )),
-            None => Ok(Body::encode(&fields)),
+            None => Ok(()),
         }
     }
 
@@ -267,7 +281,8 @@ impl<'a> Draft<'a> {
                 (_, Some(after)) => mutations.push(Mutation::put(key, after.body.clone())),
             }
         }
-        (self.state, mutations)
+        let state = self.state.with_seals(self.base.seals().clone());
+        (state, mutations)
     }
 }
 

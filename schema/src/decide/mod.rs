@@ -168,6 +168,7 @@ pub fn decide(state: &State, command: Command, origin: &Origin) -> Result<Decisi
             (Outcome::Applied(applied), batch(origin))
         }
     };
+    draft.check_secrets()?;
     Ok(conclude(state, draft, origin, outcome, subject))
 }
 

@@ -1,6 +1,6 @@
 //! Entities brought back to what they were, as one transaction: a rollback, or one event taken back.
 //!
-//! What an entity was has been valid once, so it is put back byte for byte; but it must fit what is there now. All changed
+//! What an entity was has been valid once, so it is put back as it was, sealed with the key of today; but it must fit what is there now. All changed
 //! entities are taken out of the draft first and put back one by one, so that two may swap a unique value.
 
 use super::draft::Draft;

@@ -30,6 +30,7 @@ pub const NAME_BYTES_MAX: usize = 32;
 const PREFIX: &str = "{sealed://";
 /// Says what is sealed, so that a key that were used for something else would give nothing away here.
 const DOMAIN: &[u8] = b"sluice secret 1";
+const VEIL_CONTEXT: &str = "sluice 2026-11 hashes of requests";
 
 /// The keys of secrets. Not shown by `Debug`.
 #[derive(Default)]
@@ -262,17 +263,44 @@ impl Ring {
         self.0.iter().map(sealed).collect()
     }
 
-    /// `fields` with what is both secret and the name of such an entity sealed, so that an id that is derived from it gives nothing
-    /// away.
-    pub(crate) fn hide_name(
+    /// `fields` with what is secret in them sealed, by each key, so that an id that is derived from it gives nothing away. None for kinds
+    /// without a name: what derives their ids are certificates and keys, which nobody guesses.
+    pub(crate) fn hidden(
         &self,
         kind: Kind,
         workspace: &Workspace,
         fields: &Map<String, Value>,
-    ) -> Option<Map<String, Value>> {
-        let name = kind.schema().endpoint_key?;
-        let sealing = self.0.first().filter(|_| is_secret(kind, name))?;
-        Some(sealing.hide(kind, workspace, fields.clone()))
+    ) -> Vec<Map<String, Value>> {
+        if kind.schema().endpoint_key.is_none() || !has_secrets(kind) {
+            return Vec::new();
+        }
+        let hide = |key: &SealKey| key.hide(kind, workspace, fields.clone());
+        self.0.iter().map(hide).collect()
+    }
+
+    /// What entities of a kind that are found by a secret may be called instead of by `name`: that, sealed with each key.
+    pub fn sealed_names(&self, kind: Kind, workspace: &Workspace, name: &str) -> Vec<String> {
+        let Some(endpoint_key) = kind.schema().endpoint_key else {
+            return Vec::new();
+        };
+        if !is_secret(kind, endpoint_key) {
+            return Vec::new();
+        }
+        let fields = Map::from_iter([(endpoint_key.to_owned(), Value::from(name))]);
+        let sealed = |key: &SealKey| {
+            let sealed = key.hide(kind, workspace, fields.clone());
+            sealed.get(endpoint_key)?.as_str().map(str::to_owned)
+        };
+        self.0.iter().filter_map(sealed).collect()
+    }
+
+    /// A hash of something secret that becomes public, such that nobody without the key can try what it was. As it is, without keys.
+    pub fn veil(&self, hash: [u8; 32]) -> [u8; 32] {
+        let Some(key) = self.0.first() else {
+            return hash;
+        };
+        let key = Zeroizing::new(blake3::derive_key(VEIL_CONTEXT, key.bytes.as_slice()));
+        *blake3::keyed_hash(&key, &hash).as_bytes()
     }
 }
 
@@ -419,6 +447,11 @@ impl Seals {
     /// Begins with `ring`.
     pub fn new(ring: Ring) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(ring))))
+    }
+
+    /// Begins with this one.
+    pub(crate) fn of(ring: Arc<Ring>) -> Self {
+        Self(Arc::new(RwLock::new(ring)))
     }
 
     /// The ring now.

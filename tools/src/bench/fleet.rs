@@ -32,9 +32,12 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const BETWEEN_STARTS: Duration = Duration::from_millis(2);
 /// Between two changes that are waited for: longer than all reports of one take.
 const BETWEEN_WAITS: Duration = Duration::from_millis(300);
-/// Changes that nobody waits for come one right after the other, and there are so many of them for each that is waited for: what the
-/// reports of every second cost, which is much more, is then little beside them.
-const CHANGES_PER_WAIT: usize = 20;
+/// Changes that nobody waits for are measured in spans of this length, each after one of the same length without changes: what the
+/// reports of every second cost is more than what changes do, and not the same all the time.
+const SPAN: Duration = Duration::from_secs(5);
+const SPANS: usize = 8;
+/// Between two of these changes: so many that they show, so few that the simulated data planes do not take all of the machine.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Arguments of `sluice bench fleet`.
@@ -48,7 +51,7 @@ pub(crate) struct Arguments {
         value_name = "N"
     )]
     nodes: Vec<usize>,
-    /// Changes to wait for; 20 times as many that nobody waits for
+    /// Changes to wait for
     #[arg(long, default_value = "30", value_name = "N")]
     changes: usize,
 }
@@ -139,9 +142,8 @@ fn measure(nodes: usize, changes: usize) -> Result<Row> {
         std::thread::sleep(BETWEEN_WAITS);
         Ok(())
     })?;
-    let cpu = meter.per_change(changes * CHANGES_PER_WAIT, |number| {
-        create(&admin, &format!("more-{number}"), None).map(drop)
-    })?;
+    let cpu = meter
+        .per_change_in_spans(|number| create(&admin, &format!("more-{number}"), None).map(drop))?;
     shutdown.cancel();
     runtime.shutdown_background();
     Ok(Row {
@@ -172,6 +174,31 @@ impl Meter {
         let used = usage::cpu_of_all(self.process)? - before;
         let without = self.idle.mul_f64(began.elapsed().as_secs_f64());
         Ok(used.saturating_sub(without) / u32::try_from(changes.max(1))?)
+    }
+}
+
+impl Meter {
+    /// CPU time per change, beyond what the process needs in the same time without: the median of several spans.
+    fn per_change_in_spans(&self, mut change: impl FnMut(usize) -> Result<()>) -> Result<Duration> {
+        let mut costs = Vec::with_capacity(SPANS);
+        let mut number = 0;
+        for _ in 0..SPANS {
+            let before = usage::cpu_of_all(self.process)?;
+            std::thread::sleep(SPAN);
+            let between = usage::cpu_of_all(self.process)?;
+            let (began, first) = (Instant::now(), number);
+            while began.elapsed() < SPAN {
+                change(number)?;
+                number += 1;
+                std::thread::sleep(BETWEEN_CHANGES);
+            }
+            let with = (usage::cpu_of_all(self.process)? - between).as_secs_f64();
+            let with = with / began.elapsed().as_secs_f64();
+            let without = (between - before).as_secs_f64() / SPAN.as_secs_f64();
+            let rate = (number - first) as f64 / began.elapsed().as_secs_f64();
+            costs.push(Duration::from_secs_f64(((with - without) / rate).max(0.0)));
+        }
+        Ok(median(&mut costs))
     }
 }
 

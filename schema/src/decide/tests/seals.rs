@@ -225,4 +225,39 @@ fn an_id_that_is_derived_from_a_secret_gives_nothing_away() {
     turn(&mut world, &["k2", "k1"]);
     // The same entity, whatever seals now; one that does not change is not sealed anew.
     world.check_apply(file, "+0 ~0 -0 =2");
+    // Also where only its content says which it is.
+    let file =
+        "{_format_version: '3.0', consumers: [{username: ann, jwt_secrets: [{secret: schwach}]}]}";
+    world.apply_file(file, false);
+    let first = |world: &World| {
+        let mut list = world.state.list(Kind::JwtSecret, &Workspace::DEFAULT, None);
+        list.next().map(|(id, _)| id)
+    };
+    let mut clear = World::new();
+    clear.apply_file(file, false);
+    assert_ne!(first(&world).unwrap(), first(&clear).unwrap());
+    turn(&mut world, &["k3", "k2", "k1"]);
+    world.check_apply(file, "+0 ~0 -0 =2");
+}
+
+#[test]
+fn a_write_that_leaves_nothing_sealed_with_a_lost_key_is_taken() {
+    let mut world = world(&["k1"]);
+    turn(&mut world, &["k2"]);
+    let path = format!("PUT keyauth_credentials/{}", id(CREDENTIAL));
+    let body = json!({"key": "neu", "consumer": {"id": id(CONSUMER)}});
+    world.check(&path, body, "updated: put keyauth_credential 2");
+    assert_eq!(
+        (sealed(&world).as_deref(), shown(&world).as_str()),
+        (Some("k2"), "neu")
+    );
+}
+
+#[test]
+fn what_is_hashed_for_others_to_see_cannot_be_tried_without_the_key() {
+    let hash = [7; 32];
+    assert_eq!(Ring::default().veil(hash), hash);
+    let veiled = ring(&["k1"]).veil(hash);
+    assert!(veiled != hash && veiled != ring(&["k2"]).veil(hash));
+    assert_eq!(veiled, ring(&["k1", "k2"]).veil(hash));
 }
