@@ -3,12 +3,13 @@
 #![cfg(test)]
 
 use serde_json::{Value, json};
-use sluice_replica::log::jetstream::{JetStream, Options, Role};
+use sluice_replica::log::jetstream::{Options, Role};
 use sluice_replica::snapshot::{Root, load_state};
 use sluice_schema::field::{Field, Type};
 use sluice_schema::kind::Kind;
 use sluice_schema::plugin::PLUGINS;
 use sluice_tests::cluster::Cluster;
+use sluice_tests::tail::connected;
 use sluice_tools::admin::Connection;
 use sluice_tools::processes;
 use std::collections::BTreeSet;
@@ -320,9 +321,10 @@ fn snapshot_bodies(cluster: &Cluster) -> Vec<u8> {
     runtime.block_on(async {
         let options = Options {
             servers: vec![cluster.nats.url()],
+            cluster: "main".into(),
             ..Options::new(Role::DataPlane, "secrets-test")
         };
-        let source = JetStream::connect(options).await.unwrap();
+        let source = connected(options).await;
         let stored = source.chunks.roots().await.unwrap();
         let roots = stored
             .iter()
