@@ -50,7 +50,11 @@ impl Sink for Printer {
         _: Digest,
         entities: &mut dyn Iterator<Item = (Key, Entry)>,
     ) {
-        println!("{}: all anew, {} entities", cursor.version, entities.count());
+        println!(
+            "{}: all anew, {} entities",
+            cursor.version,
+            entities.count()
+        );
     }
 }
 
