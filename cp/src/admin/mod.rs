@@ -204,6 +204,7 @@ async fn respond(call: &mut Call<'_>, body: Body) -> Result<Response, Problem> {
         return Err(Problem::Bad(WASM_DISABLED.to_owned()));
     }
     let (wait, epoch) = (wait::asked(call, verb)?, call.inside.state.epoch());
+    let _place = wait.as_ref().map(|_| wait::place(call)).transpose()?;
     let response = carry_out(call, endpoint, verb, body).await?;
     match wait {
         Some(patience) => wait::hold(call, patience, epoch, response).await,

@@ -95,7 +95,7 @@ pub(super) async fn hold(
         group: patience.group,
         timeout: patience.timeout,
     };
-    let waited = wait(call, wanted).await?;
+    let waited = wait(call, wanted).await;
     let Progress {
         outcome,
         reached,
@@ -154,7 +154,8 @@ pub(super) async fn show(call: &Call<'_>) -> Result<Response, Problem> {
         group,
         timeout,
     };
-    let waited = wait(call, wanted).await?;
+    let _place = place(call)?;
+    let waited = wait(call, wanted).await;
     let status = match waited.progress.outcome {
         Outcome::Converged => StatusCode::OK,
         Outcome::NewEpoch => StatusCode::CONFLICT,
@@ -183,12 +184,13 @@ struct Waited {
     took: Duration,
 }
 
-async fn wait(call: &Call<'_>, wanted: Wanted) -> Result<Waited, Problem> {
-    let _place: SemaphorePermit<'_> = call
-        .admin
-        .waiters
-        .try_acquire()
-        .map_err(|_| Problem::Busy("too many callers wait for data planes; try again"))?;
+/// A place among those who wait. To be had before anything is changed: who is told to try again must have changed nothing.
+pub(super) fn place<'a>(call: &Call<'a>) -> Result<SemaphorePermit<'a>, Problem> {
+    let place = call.admin.waiters.try_acquire();
+    place.map_err(|_| Problem::Busy("too many callers wait for data planes; try again"))
+}
+
+async fn wait(call: &Call<'_>, wanted: Wanted) -> Waited {
     let control_plane = &call.admin.control_plane;
     let began = Instant::now();
     let waiting = control_plane
@@ -202,11 +204,11 @@ async fn wait(call: &Call<'_>, wanted: Wanted) -> Result<Waited, Problem> {
             control_plane.fleet.wait(&control_plane.view, now).await
         }
     };
-    Ok(Waited {
+    Waited {
         wanted,
         progress,
         took: began.elapsed(),
-    })
+    }
 }
 
 impl Waited {
