@@ -128,9 +128,11 @@ fn measure(nodes: usize, changes: usize) -> Result<Row> {
         known.body
     );
 
-    let before = usage::cpu_of_all(process)?;
+    let before = usage::cpu(process)?;
     std::thread::sleep(IDLE);
-    let idle = (usage::cpu_of_all(process)? - before).div_f64(IDLE.as_secs_f64());
+    let idle = usage::cpu(process)?
+        .saturating_sub(before)
+        .div_f64(IDLE.as_secs_f64());
     let meter = Meter { process, idle };
     let mut confirmed = Vec::with_capacity(changes);
     let confirmed_cpu = meter.per_change(changes, |number| {
@@ -167,11 +169,11 @@ impl Meter {
         changes: usize,
         mut change: impl FnMut(usize) -> Result<()>,
     ) -> Result<Duration> {
-        let (began, before) = (Instant::now(), usage::cpu_of_all(self.process)?);
+        let (began, before) = (Instant::now(), usage::cpu(self.process)?);
         for number in 0..changes {
             change(number)?;
         }
-        let used = usage::cpu_of_all(self.process)? - before;
+        let used = usage::cpu(self.process)?.saturating_sub(before);
         let without = self.idle.mul_f64(began.elapsed().as_secs_f64());
         Ok(used.saturating_sub(without) / u32::try_from(changes.max(1))?)
     }
@@ -183,16 +185,16 @@ impl Meter {
         let mut costs = Vec::with_capacity(SPANS);
         let mut number = 0;
         for _ in 0..SPANS {
-            let before = usage::cpu_of_all(self.process)?;
+            let before = usage::cpu(self.process)?;
             std::thread::sleep(SPAN);
-            let between = usage::cpu_of_all(self.process)?;
+            let between = usage::cpu(self.process)?;
             let (began, first) = (Instant::now(), number);
             while began.elapsed() < SPAN {
                 change(number)?;
                 number += 1;
                 std::thread::sleep(BETWEEN_CHANGES);
             }
-            let with = (usage::cpu_of_all(self.process)? - between).as_secs_f64();
+            let with = (usage::cpu(self.process)? - between).as_secs_f64();
             let with = with / began.elapsed().as_secs_f64();
             let without = (between - before).as_secs_f64() / SPAN.as_secs_f64();
             let rate = (number - first) as f64 / began.elapsed().as_secs_f64();
