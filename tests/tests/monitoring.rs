@@ -14,8 +14,8 @@ const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_sum", "_count"];
 #[test]
 fn every_metric_that_the_dashboard_the_alerts_and_the_guide_name_exists() {
     // Nobody takes the spans; but they are counted.
-    let traces = vec!["--traces-endpoint=http://127.0.0.1:9"];
-    let cluster = Cluster::start_with(std::slice::from_ref(&traces), &[traces.clone()]).unwrap();
+    let traces = [vec!["--traces-endpoint=http://127.0.0.1:9"]];
+    let cluster = Cluster::start_with(&traces, &traces).unwrap();
     let service = json!({
         "name": "shop", "host": cluster.origin.ip().to_string(), "port": cluster.origin.port(),
         "routes": [{ "name": "shop", "paths": ["/shop"] }],
