@@ -36,6 +36,21 @@ pub(crate) fn create_secret(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// [`replace`] with what only its owner can read.
+///
+/// # Errors
+/// As there.
+pub(crate) fn replace_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = beside(path, UNFINISHED);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    create_secret(&new, content)?;
+    fs::rename(&new, path)?;
+    sync_name(path)
+}
+
 /// The bytes of all files below a directory, as far as they can be seen. Links are not followed.
 pub fn size(directory: &Path) -> u64 {
     let mut bytes = 0;

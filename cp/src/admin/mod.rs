@@ -163,7 +163,11 @@ fn record(call: &Call<'_>, response: &Response) {
         return;
     }
     let (method, status) = (&call.head.method, response.status());
-    let name = format!("{method} {}", call.template());
+    let route = Location::template(call.head.uri.path());
+    let name = format!(
+        "{method} {}",
+        route.as_deref().unwrap_or(request::NO_SUCH_PATH)
+    );
     let mut attributes = vec![
         ("http.request.method", method.as_str().into()),
         (
@@ -174,7 +178,6 @@ fn record(call: &Call<'_>, response: &Response) {
         ("sluice.via", call.via().into()),
         ("sluice.workspace", call.inside.workspace.as_str().into()),
     ];
-    let route = Location::template(call.head.uri.path());
     attributes.extend(route.map(|route| ("http.route", route.into())));
     let failure = status
         .is_server_error()

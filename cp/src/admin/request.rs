@@ -31,6 +31,8 @@ pub(super) const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest declarative file.
 pub(super) const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a body may take to arrive.
+/// What stands for a path that names nothing.
+pub(super) const NO_SUCH_PATH: &str = "(no such path)";
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Fields of a form: Kong's.
 const ARGUMENTS_MAX: usize = 1000;
@@ -104,7 +106,7 @@ impl<'a> Call<'a> {
     /// The path without what varies in it: keys are found by paths, too.
     pub(super) fn template(&self) -> String {
         let template = Location::template(self.head.uri.path());
-        template.unwrap_or_else(|| "(no such path)".to_owned())
+        template.unwrap_or_else(|| NO_SUCH_PATH.to_owned())
     }
 
     /// Who asks and why.

@@ -1,15 +1,13 @@
 //! Where a request is sent.
 
 use super::answer::{self, Address, Entity, Listed, Sent};
-use super::question::Heading;
+use super::question::{HTTP_PORT, HTTPS_PORT, Heading};
 use crate::balance::{UpstreamView, Upstreams};
 use crate::table::{Match, Service, Target, Upstream, upstream_path};
 use std::time::Duration;
 
 /// Targets of an upstream that are listed.
 const TARGETS_MAX: usize = 20;
-const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
 
 pub(super) fn service(service: &Service) -> answer::Service {
     let Service {

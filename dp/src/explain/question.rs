@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
+pub(super) const HTTP_PORT: u16 = 80;
+pub(super) const HTTPS_PORT: u16 = 443;
 
 /// A request, as people write it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

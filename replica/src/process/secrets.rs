@@ -1,12 +1,11 @@
 //! The file with the keys of secrets: what control planes seal with, and data planes open with.
 
 use super::watched;
-use crate::files::{beside, create_secret, directory_of, sync_name};
+use crate::files::{create_secret, directory_of, replace_secret, sync_name};
 use anyhow::Context;
 use clap::Args;
 use sluice_schema::seal::{KEY_BYTES, Ring, Seals};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -116,17 +115,8 @@ pub fn create(path: &Path) -> anyhow::Result<String> {
 /// If it is not, or cannot be written. What was there stays then.
 pub fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     Ring::parse(text).with_context(|| format!("{} would not be right", path.display()))?;
-    let next = beside(path, ".next");
-    let failed = || format!("could not write {}", path.display());
-    match fs::remove_file(&next) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(failed),
-    }
-    create_secret(&next, text.as_bytes()).with_context(failed)?;
-    fs::rename(&next, path)
-        .and_then(|()| sync_name(path))
-        .with_context(failed)
+    let replaced = replace_secret(path, text.as_bytes());
+    replaced.with_context(|| format!("could not write {}", path.display()))
 }
 
 /// A new key with a name that `ring` does not have: the name, and its line of a secrets file.

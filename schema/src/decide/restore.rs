@@ -168,18 +168,8 @@ impl Restoring<'_, '_> {
         inputs: &mut Inputs,
     ) -> Result<Body, Rejection> {
         let fields = self.draft.opened(kind, key, body)?;
-        let base = Base::Declare(Some(&fields), Values::Stored);
-        let schema = inputs.flavor.schema(kind);
-        complete(
-            schema,
-            fields.clone(),
-            base,
-            inputs.now,
-            &mut inputs.entropy,
-        )?;
-        self.draft
-            .check_unique(kind, &key.workspace, key.id, &fields)?;
-        self.draft.sealed(kind, key, &fields)
+        finished(kind, &fields, Some(&fields), inputs)?;
+        self.free_and_sealed(kind, key, &fields)
     }
 
     fn completed(
@@ -191,18 +181,20 @@ impl Restoring<'_, '_> {
         inputs: &mut Inputs,
     ) -> Result<Body, Rejection> {
         let before = before.and_then(|before| self.draft.opened_as_far(kind, key, before).ok());
-        let base = Base::Declare(before.as_ref(), Values::Stored);
-        let schema = inputs.flavor.schema(kind);
-        let fields = complete(
-            schema,
-            fields.clone(),
-            base,
-            inputs.now,
-            &mut inputs.entropy,
-        )?;
+        let fields = finished(kind, fields, before.as_ref(), inputs)?;
+        self.free_and_sealed(kind, key, &fields)
+    }
+
+    /// The body of these fields, whose unique values nobody else must have.
+    fn free_and_sealed(
+        &self,
+        kind: Kind,
+        key: &Key,
+        fields: &Map<String, Value>,
+    ) -> Result<Body, Rejection> {
         self.draft
-            .check_unique(kind, &key.workspace, key.id, &fields)?;
-        self.draft.sealed(kind, key, &fields)
+            .check_unique(kind, &key.workspace, key.id, fields)?;
+        self.draft.sealed(kind, key, fields)
     }
 
     /// Checks what can only be seen when everything is in place.
@@ -262,4 +254,22 @@ impl Restoring<'_, '_> {
 
 fn kind_of(key: &Key) -> Option<Kind> {
     Kind::from_name(key.kind.as_str())
+}
+
+/// Checks `fields` by the rules of today and completes them, as of an entity that was `before`.
+fn finished(
+    kind: Kind,
+    fields: &Map<String, Value>,
+    before: Option<&Map<String, Value>>,
+    inputs: &mut Inputs,
+) -> Result<Map<String, Value>, Rejection> {
+    let base = Base::Declare(before, Values::Stored);
+    let schema = inputs.flavor.schema(kind);
+    complete(
+        schema,
+        fields.clone(),
+        base,
+        inputs.now,
+        &mut inputs.entropy,
+    )
 }
