@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// Measured beside the C library's at 200,000 entities: docs/reference/benchmarks.md.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     process::run::<Settings, _>(

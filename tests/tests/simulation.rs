@@ -1,7 +1,7 @@
 //! Simulated runs: new seeds, seeds that have found something, planted bugs, and that a seed replays exactly.
 //!
 //! For long, and new seeds: `make soak SOAK=sim`. `SLUICE_TEST_SEED` is the first seed, `SLUICE_SIM_SEED` the one to replay,
-//! `SLUICE_SIM_BUG` the only bug to hunt.
+//! `SLUICE_SIM_BUG` the only bug to hunt, `SLUICE_SIM_SEEDS` in how many seeds at most.
 
 #![allow(
     clippy::print_stdout,
@@ -16,17 +16,29 @@ use sluice_tests::sim::{self, saved};
 use std::sync::{Mutex, PoisonError};
 
 const THREADS: usize = 2;
-const BASE: u64 = 90_000;
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 10_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Of the committed files: each commit tries seeds of its own, and whoever has the commit runs the same. Without git, of the time.
+fn first_seed() -> u64 {
+    let tree = std::process::Command::new("git")
+        .args(["rev-parse", "HEAD^{tree}"])
+        .output();
+    let tree = tree.map_or_else(
+        |_| String::new(),
+        |tree| String::from_utf8_lossy(&tree.stdout).into_owned(),
+    );
+    tree.get(..12)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .unwrap_or_else(soak::seed_of_now)
+}
+
 #[test]
 fn seeds_keep_all_promises() {
-    // Fixed until what new seeds still find is mended: ARCHITECTURE.md, "Known and open".
-    let base = number("SLUICE_TEST_SEED").unwrap_or(BASE);
+    let base = number("SLUICE_TEST_SEED").unwrap_or_else(first_seed);
     println!("seeds {base} to {}", base + SEEDS - 1);
     let plan = Plan {
         base,
@@ -73,9 +85,6 @@ fn saved_seeds_keep_all_promises() {
 /// Seeds in which every planted bug must show.
 #[cfg(debug_assertions)]
 const SEEDS_PER_BUG_MAX: u64 = 1000;
-/// Seeds in which those that show soon must.
-#[cfg(debug_assertions)]
-const SEEDS_PER_QUICK_BUG_MAX: u64 = 40;
 
 /// Runs seeds until each bug shows, and gives back those that do not.
 #[cfg(debug_assertions)]
@@ -112,36 +121,6 @@ fn hunt(bugs: Vec<Bug>, seeds_max: u64) -> Vec<Bug> {
 
 #[cfg(debug_assertions)]
 #[test]
-fn planted_bugs_that_show_soon_are_caught() {
-    let bugs = [
-        Bug::AnswerBeforeFold,
-        Bug::ChecksumIgnored,
-        Bug::CursorBeforeStore,
-        Bug::CursorUnconfirmed,
-        Bug::DecidedOnStale,
-        Bug::DurableTooEarly,
-        Bug::ExpectedVersionIgnored,
-        Bug::ForkBelievedAtOnce,
-        Bug::ForkNeverBelieved,
-        Bug::GapApplied,
-        Bug::GoodUnverified,
-        Bug::HalfLoadVisible,
-        Bug::HeadUnverified,
-        Bug::HoleIgnored,
-        Bug::JournalSkipped,
-        Bug::LoadKeepsDeleted,
-        Bug::RepeatForgotten,
-        Bug::SignatureUnchecked,
-        Bug::SnapshotBackwards,
-        Bug::SyncClaimed,
-    ];
-    let missed = hunt(bugs.to_vec(), SEEDS_PER_QUICK_BUG_MAX);
-    assert!(missed.is_empty(), "not caught: {missed:?}");
-}
-
-#[cfg(debug_assertions)]
-#[test]
-#[ignore = "takes minutes; SLUICE_SIM_BUG names one bug, SLUICE_SIM_SEEDS how many seeds"]
 fn every_planted_bug_is_caught() {
     let only = std::env::var("SLUICE_SIM_BUG").ok();
     let seeds_max = number("SLUICE_SIM_SEEDS").unwrap_or(SEEDS_PER_BUG_MAX);

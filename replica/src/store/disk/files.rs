@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 const CACHE_BYTES_MAX: u64 = 4 << 20;
 /// Batches with so many writes are cleaned up after.
 const COLLECTED_COUNT: usize = 64;
+/// sled keeps account of which pages were used in 256 queues, and drops pages only when a queue is full. A scan uses each page once,
+/// which fills none if there are fewer than 16,384: of every so many keys that are read, one is asked for until its page's queue is full.
+const SCANNED_EACH: usize = 32;
+const QUEUE_LENGTH: usize = 64;
 /// Nothing is ever kept under it.
 const NO_KEY: &[u8] = b"";
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -265,10 +269,17 @@ impl Database for SledDatabase {
 
     fn scan(&self, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
         self.guarded("read", |db| {
-            db.range(from..)
+            let pairs = db
+                .range(from..)
                 .take(limit)
                 .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
-                .collect()
+                .collect::<sled::Result<Vec<Pair>>>()?;
+            for (key, _) in pairs.chunks_exact(SCANNED_EACH).map(|keys| &keys[0]) {
+                for _ in 0..QUEUE_LENGTH {
+                    db.contains_key(key)?;
+                }
+            }
+            Ok(pairs)
         })
     }
 
