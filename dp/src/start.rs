@@ -40,6 +40,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How much nicer than requests everything else is.
+const NICE: i32 = 10;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two reports: the first change after a pause is reported at once, a stream of them is summed up.
 const REPORT_GAP: Duration = Duration::from_millis(50);
@@ -183,7 +185,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let state = node_state(node, (&shared, &tables), parts.log_level, &parts.data_dir);
     let sink = TableSink::new(&tables, &shared, &state);
     let (secrets, opened, token) = (parts.secrets, sink.clone(), shutdown.clone());
-    let (store, sink) = load_store(&parts.data_dir, sink)?;
+    let (store, sink) = load_store_behind(&parts.data_dir, sink)?;
     let options = follow_options(&parts.keychain, parts.sync);
     let replica = Replica::new(parts.source.clone(), store, Box::new(sink), options);
     let following = replica.status();
@@ -198,6 +200,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     };
     let running =
         Proxy::start(proxy, &tables, &shared, shutdown).context("could not start the proxy")?;
+    stand_behind_requests();
     let proxy = running.addresses().to_vec();
     tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
 
@@ -293,6 +296,28 @@ fn follow_options(keychain: &Keychain, sync: SyncMode) -> Options {
 }
 
 /// Opens the local store and compiles what it holds, while that is verified.
+/// Whoever calls this, and all threads it starts from now on, runs when no request wants to, or a tenth as much as those that do.
+fn stand_behind_requests() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::warn!(%error, "changes of the configuration may delay requests: could not lower their priority");
+    }
+}
+
+/// Loads the store on a thread that stands behind requests, for the database's own threads are its children.
+fn load_store_behind(data_dir: &Path, sink: TableSink) -> anyhow::Result<(Store, TableSink)> {
+    std::thread::scope(|scope| {
+        let loading = || {
+            stand_behind_requests();
+            load_store(data_dir, sink)
+        };
+        let loading = std::thread::Builder::new()
+            .name("store-load".into())
+            .spawn_scoped(scope, loading)?;
+        let panicked = |_| anyhow::anyhow!("loading the local store panicked");
+        loading.join().map_err(panicked)?
+    })
+}
+
 fn load_store(data_dir: &Path, mut sink: TableSink) -> anyhow::Result<(Store, TableSink)> {
     let began = std::time::Instant::now();
     let directory = data_dir.join("store");

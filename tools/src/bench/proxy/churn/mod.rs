@@ -170,7 +170,7 @@ impl Churned {
             let failed = found.outcomes.iter().map(|outcome| outcome.failed(status));
             let failed: u64 = failed.sum();
             println!(
-                "| {name} | {asked} | {reached:.1} | {:.0?} | {:.0?} | {failed} | {answered} | {:.0} % |",
+                "| {name} | {asked} | {reached:.1} | {:.2?} | {:.2?} | {failed} | {answered} | {:.0} % |",
                 middle(&mut found.outcomes, 50),
                 middle(&mut found.outcomes, 99),
                 100.0 * found.cpu.as_secs_f64() / took.as_secs_f64(),
