@@ -204,14 +204,7 @@ pub fn start(parts: Parts, shutdown: &CancellationToken) -> anyhow::Result<Runni
     let proxy = running.addresses().to_vec();
     tracing::info!(?proxy, %status, node = %state.node().id, "the proxy is listening");
 
-    tasks.spawn(async move {
-        let reopen = || {
-            let sink = opened.clone();
-            drop(tokio::task::spawn_blocking(move || sink.reopen()));
-        };
-        secrets.follow(token, reopen).await;
-        Ok("keys of secrets")
-    });
+    tasks.spawn(follow_secrets(secrets, opened, token));
     let token = shutdown.clone();
     tasks.spawn(async move { Ok(replica.run(token).await.map(|()| "replica")?) });
     let (access_log, token) = (running.access_log().clone(), shutdown.clone());
@@ -341,6 +334,20 @@ fn load_store(data_dir: &Path, mut sink: TableSink) -> anyhow::Result<(Store, Ta
     let entities = store.len();
     tracing::info!(version = %cursor.version, entities, took = ?began.elapsed(), "loaded the local store");
     Ok((store, sink))
+}
+
+/// Opens sealed secrets anew when their keys have changed.
+async fn follow_secrets(
+    secrets: Secrets,
+    sink: TableSink,
+    shutdown: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    let reopen = || {
+        let sink = sink.clone();
+        drop(tokio::task::spawn_blocking(move || sink.reopen()));
+    };
+    secrets.follow(shutdown, reopen).await;
+    Ok("keys of secrets")
 }
 
 /// Opens the access log anew at SIGHUP and SIGUSR1, for programs that rotate it.
