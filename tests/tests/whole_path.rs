@@ -377,9 +377,11 @@ fn a_control_plane_whose_key_nobody_trusts_changes_nothing() {
     let status = cluster.data_status(0).unwrap();
     assert_eq!(status["log"]["version"], version, "{status}");
     assert_eq!(cluster.request(0, "/shop", "").unwrap(), 200);
-    assert!(
-        cluster.datas[0]
-            .said()
-            .contains("stopped following the log")
-    );
+    cluster
+        .wait_until("the data plane says so", |cluster| {
+            Ok(cluster.datas[0]
+                .said()
+                .contains("stopped following the log"))
+        })
+        .unwrap();
 }
