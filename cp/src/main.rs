@@ -4,7 +4,7 @@ use sluice_cp::config::{Settings, VARIABLE_PREFIX};
 use sluice_replica::process;
 use std::process::ExitCode;
 
-/// Measured beside the C library's at 200,000 entities: docs/reference/benchmarks.md.
+/// Why this one: docs/decisions/0034.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

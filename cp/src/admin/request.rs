@@ -30,9 +30,9 @@ use uuid::Uuid;
 pub(super) const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest declarative file.
 pub(super) const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long a body may take to arrive.
 /// What stands for a path that names nothing.
 pub(super) const NO_SUCH_PATH: &str = "(no such path)";
+/// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Fields of a form: Kong's.
 const ARGUMENTS_MAX: usize = 1000;
