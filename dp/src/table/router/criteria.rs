@@ -33,7 +33,7 @@ pub(crate) struct Criteria {
     /// Kept apart from each other, which takes 12 bytes instead of 16.
     priority: u64,
     regex_priority: u32,
-    /// The methods accepted, as [`method_bit`]s, and [`MORE`] and [`EXPRESSION`].
+    /// The methods accepted, as [`method_bit`]s, and [`MORE`], [`ONE_HEADER`] and [`EXPRESSION`].
     pub(super) methods: u16,
 }
 
@@ -92,7 +92,11 @@ impl Criteria {
                 .iter()
                 .fold(0, |bits, method| bits | method_bit(method)),
         };
-        let more = if rare.asks() { MORE } else { 0 };
+        let more = match (rare.asks(), rare.asks_one_header()) {
+            (false, _) => 0,
+            (true, false) => MORE,
+            (true, true) => MORE | ONE_HEADER,
+        };
         rare.classes = classes;
         let rare = (more != 0 || rare.classes.is_some()).then(|| Box::new(rare));
         let Priority { base, regex } = Priority::of(fields);
@@ -226,6 +230,8 @@ pub(super) const METHOD_OTHER: u16 = 1 << 12;
 pub(super) const METHOD_ANY: u16 = METHOD_OTHER | (METHOD_OTHER - 1);
 /// Not a method: the route has an expression.
 pub(super) const EXPRESSION: u16 = 1 << 14;
+/// Not a method: what [`MORE`] stands for is the route's first header alone.
+pub(super) const ONE_HEADER: u16 = 1 << 13;
 /// Not a method: there are predicates that only the route itself can tell.
 pub(super) const MORE: u16 = 1 << 15;
 

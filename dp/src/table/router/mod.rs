@@ -33,7 +33,7 @@ pub(super) use regexes::Regexes;
 pub use stream::{StreamHead, StreamProtocol};
 
 use super::route::Route;
-use criteria::{EXPRESSION, HOST_BYTES_MAX, Host, HostRule, MORE, Path};
+use criteria::{EXPRESSION, HOST_BYTES_MAX, Host, HostRule, MORE, ONE_HEADER, Path};
 use facts::Facts;
 use http::HeaderMap;
 use imbl::HashMap;
@@ -224,11 +224,11 @@ impl<'a> Search<'a> {
     /// Places of a list are in order: the first that fits is the best of them, and none after one that is worse than the
     /// best so far can help.
     fn try_each(&mut self, places: &'a Places) {
-        places.visit(self.request.headers, &mut |place| {
+        places.visit(self.request.headers, &mut |place, headers| {
             if self.best.as_ref().is_some_and(|best| *best.place < *place) {
                 return Visit::Stop;
             }
-            match self.fit(place) {
+            match self.fit(place, headers) {
                 None => Visit::Next,
                 found => {
                     self.best = found;
@@ -238,12 +238,14 @@ impl<'a> Search<'a> {
         });
     }
 
-    fn fit(&self, place: &'a Place) -> Option<Found<'a>> {
+    /// `headers`, from the first, are known to fit.
+    fn fit(&self, place: &'a Place, headers: usize) -> Option<Found<'a>> {
         let request = self.request;
         // The route itself is looked at only if it must be: it is further away than the place.
         let fits = place.methods & self.method != 0
             && (place.port == 0 || place.port == request.port)
             && (place.methods & MORE == 0
+                || place.methods & ONE_HEADER != 0 && headers > 0
                 || place.route.criteria.accepts_more(request, self.regexes));
         if !fits {
             return None;

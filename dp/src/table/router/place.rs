@@ -3,8 +3,9 @@
 use super::facts::values_of;
 use crate::table::route::Route;
 use http::HeaderMap;
-use imbl::{OrdMap, OrdSet};
+use imbl::{HashMap, OrdMap, OrdSet};
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -65,12 +66,12 @@ pub(super) struct Places {
 }
 
 /// Places by a header.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default)]
 struct Headers {
     /// How many there are; one may be filed under several values.
     count: usize,
     /// By name, in lower case with dashes for underscores, and by value, in lower case.
-    found: OrdMap<Box<str>, OrdMap<Box<[u8]>, Places>>,
+    found: OrdMap<Box<str>, HashMap<Box<[u8]>, Places>>,
 }
 
 impl Places {
@@ -154,13 +155,23 @@ impl Places {
     }
 
     /// Calls `visit` with places that may fit a request with these headers, until it says that of this list none can be
-    /// better: in order within a list, and the lists in any order. A place may come twice.
+    /// better: in order within a list, and the lists in any order. A place may come twice. Each comes with how many headers,
+    /// from its route's first, the request is known to have as the route wants them.
     pub(super) fn visit<'a>(
         &'a self,
         headers: &HeaderMap,
-        visit: &mut impl FnMut(&'a Place) -> Visit,
+        visit: &mut impl FnMut(&'a Place, usize) -> Visit,
     ) {
-        self.list.visit(&mut *visit);
+        self.visit_at(0, headers, visit);
+    }
+
+    fn visit_at<'a>(
+        &'a self,
+        depth: usize,
+        headers: &HeaderMap,
+        visit: &mut impl FnMut(&'a Place, usize) -> Visit,
+    ) {
+        self.list.visit(|place| visit(place, depth));
         let Some(by_name) = &self.headers else {
             return;
         };
@@ -168,10 +179,22 @@ impl Places {
             for value in values_of(headers, name) {
                 let lower = value.as_bytes().to_ascii_lowercase();
                 if let Some(places) = by_value.get(&*lower) {
-                    places.visit(headers, visit);
+                    places.visit_at(depth + 1, headers, visit);
                 }
             }
         }
+    }
+}
+
+/// Sorted, so that what is the same reads the same.
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sorted = |values: &HashMap<Box<[u8]>, Places>| -> OrdMap<Box<[u8]>, Places> {
+            values.clone().into_iter().collect()
+        };
+        let by_name = self.found.iter();
+        let by_name = by_name.map(|(name, values)| (name, sorted(values)));
+        f.debug_map().entries(by_name).finish()
     }
 }
 

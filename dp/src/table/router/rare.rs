@@ -137,6 +137,17 @@ impl Rare {
             && self.expression.is_none())
     }
 
+    /// Whether the first [`header`](Self::header) is its only predicate.
+    pub(super) fn asks_one_header(&self) -> bool {
+        self.headers.len() == 1
+            && self.header(0).is_some()
+            && self.methods.is_empty()
+            && self.snis.is_empty()
+            && self.sources.is_empty()
+            && self.destinations.is_empty()
+            && self.expression.is_none()
+    }
+
     pub(super) fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {
         if let Some(expression) = &self.expression {
             let served = match request.tls {

@@ -133,7 +133,7 @@ impl<'a> Search<'a> {
     fn look(&mut self, places: Option<&'a Places>) {
         let Some(places) = places else { return };
         // Streams have no headers, and their routes ask for none.
-        places.visit(&HeaderMap::new(), &mut |place| {
+        places.visit(&HeaderMap::new(), &mut |place, _| {
             if self.best.is_some_and(|best| best < place) {
                 return Visit::Stop;
             }

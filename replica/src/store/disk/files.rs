@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const COLLECTED_COUNT: usize = 64;
 /// sled keeps account of which pages were used in 256 queues, and drops pages only when a queue is full. A scan uses each page once,
 /// which fills none if there are fewer than 16,384: of every so many keys that are read, one is asked for until its page's queue is full.
 const SCANNED_EACH: usize = 32;
+/// A large database fills the queues by itself: of so many keys that have been read one more is passed over each time.
+const SCANNED_SHARE: usize = 1024;
 const QUEUE_LENGTH: usize = 64;
 /// Nothing is ever kept under it.
 const NO_KEY: &[u8] = b"";
@@ -209,6 +211,8 @@ pub(in crate::store) struct SledDatabase {
     /// Taken out when dropped.
     db: Option<sled::Db>,
     directory: PathBuf,
+    /// Keys that scans have given since one came to the end.
+    scanned: AtomicUsize,
     /// It has panicked.
     broken: AtomicBool,
 }
@@ -218,6 +222,7 @@ impl SledDatabase {
         Self {
             db: Some(db),
             directory: directory.to_owned(),
+            scanned: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
         }
     }
@@ -274,7 +279,15 @@ impl Database for SledDatabase {
                 .take(limit)
                 .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
                 .collect::<sled::Result<Vec<Pair>>>()?;
-            for (key, _) in pairs.chunks_exact(SCANNED_EACH).map(|keys| &keys[0]) {
+            let scanned = self.scanned.load(Ordering::Relaxed);
+            let all = if pairs.len() < limit {
+                0
+            } else {
+                scanned + limit
+            };
+            self.scanned.store(all, Ordering::Relaxed);
+            let each = SCANNED_EACH.max(scanned / SCANNED_SHARE);
+            for (key, _) in pairs.iter().skip(each - 1).step_by(each) {
                 for _ in 0..QUEUE_LENGTH {
                     db.contains_key(key)?;
                 }

@@ -38,6 +38,9 @@ pub(super) fn run(arguments: &Arguments, origin: SocketAddr) -> Result<()> {
     for gateway in gateways.into_iter().flatten() {
         churned.push(Churned::new(gateway, routes)?);
     }
+    if let Some(own) = churned.first_mut() {
+        own.elsewhere = Some(Elsewhere::start(routes, origin)?);
+    }
     for _ in 0..arguments.rounds {
         for churned in &mut churned {
             churned.measure(arguments)?;
@@ -113,10 +116,43 @@ struct Churned {
     gateway: Gateway,
     subject: Subject,
     quiet: Found,
+    elsewhere: Option<Elsewhere>,
     busy: Found,
-    /// Changes so far, and how long they were made.
+    made: Made,
+}
+
+/// The same changes to an installation that the proxy does not follow: what making them does to the generator and the origin, which
+/// have a core with the control planes and brokers.
+struct Elsewhere {
+    gateway: Gateway,
+    found: Found,
+    made: Made,
+}
+
+impl Elsewhere {
+    fn start(routes: usize, origin: SocketAddr) -> Result<Self> {
+        let mut sluice = Sluice::start(SHAPE, routes, origin)?;
+        sluice.rig.data.kill();
+        Ok(Self {
+            gateway: Gateway::Sluice(Box::new(sluice)),
+            found: Found::default(),
+            made: Made::default(),
+        })
+    }
+}
+
+/// Changes so far, and how long they were made.
+#[derive(Clone, Copy, Default)]
+struct Made {
     changes: u32,
-    changing: Duration,
+    lasting: Duration,
+}
+
+impl Made {
+    /// A second.
+    fn rate(self) -> f64 {
+        f64::from(self.changes) / self.lasting.as_secs_f64()
+    }
 }
 
 #[derive(Default)]
@@ -136,46 +172,39 @@ impl Churned {
             gateway,
             subject,
             quiet: Found::default(),
+            elsewhere: None,
             busy: Found::default(),
-            changes: 0,
-            changing: Duration::ZERO,
+            made: Made::default(),
         })
     }
 
     fn measure(&mut self, arguments: &Arguments) -> Result<()> {
         self.quiet.measure(&self.subject, arguments)?;
-        let over = AtomicBool::new(false);
-        let (gateway, first) = (&self.gateway, self.changes);
-        let (made, took) = std::thread::scope(|scope| {
-            let changing = scope.spawn(|| change_until(gateway, first, arguments.changes, &over));
-            let measured = self.busy.measure(&self.subject, arguments);
-            over.store(true, Ordering::Relaxed);
-            let changed = changing.join().ok().context("changing panicked")?;
-            measured.and(changed)
-        })?;
-        self.changes += made;
-        self.changing += took;
-        Ok(())
+        if let Some(elsewhere) = &mut self.elsewhere {
+            let Elsewhere {
+                gateway,
+                found,
+                made,
+            } = elsewhere;
+            found.measure_beside(&self.subject, arguments, gateway, made)?;
+        }
+        let (gateway, made) = (&self.gateway, &mut self.made);
+        self.busy
+            .measure_beside(&self.subject, arguments, gateway, made)?;
+        self.gateway.settle()
     }
 
     fn print(&mut self, arguments: &Arguments) {
-        let reached = f64::from(self.changes) / self.changing.as_secs_f64();
-        for (found, asked, reached) in [
-            (&mut self.quiet, 0, 0.0),
-            (&mut self.busy, arguments.changes, reached),
-        ] {
-            let (name, status) = (&self.subject.name, self.subject.status);
-            let took: Duration = found.outcomes.iter().map(|outcome| outcome.took).sum();
-            let answered: u64 = found.outcomes.iter().map(|outcome| outcome.answered).sum();
-            let failed = found.outcomes.iter().map(|outcome| outcome.failed(status));
-            let failed: u64 = failed.sum();
-            println!(
-                "| {name} | {asked} | {reached:.1} | {:.2?} | {:.2?} | {failed} | {answered} | {:.0} % |",
-                middle(&mut found.outcomes, 50),
-                middle(&mut found.outcomes, 99),
-                100.0 * found.cpu.as_secs_f64() / took.as_secs_f64(),
-            );
+        let name = &self.subject.name;
+        self.quiet
+            .print(name, self.subject.status, 0, Made::default());
+        if let Some(elsewhere) = &mut self.elsewhere {
+            let name = format!("{name}, another is changed");
+            let (found, made) = (&mut elsewhere.found, elsewhere.made);
+            found.print(&name, self.subject.status, arguments.changes, made);
         }
+        self.busy
+            .print(name, self.subject.status, arguments.changes, self.made);
     }
 }
 
@@ -186,15 +215,46 @@ impl Found {
         self.cpu += usage::cpu_of_family(subject.process)?.saturating_sub(before);
         Ok(())
     }
+
+    /// The same while changes are made.
+    fn measure_beside(
+        &mut self,
+        subject: &Subject,
+        arguments: &Arguments,
+        gateway: &Gateway,
+        made: &mut Made,
+    ) -> Result<()> {
+        let over = AtomicBool::new(false);
+        let first = made.changes;
+        let now = std::thread::scope(|scope| {
+            let changing = scope.spawn(|| change_until(gateway, first, arguments.changes, &over));
+            let measured = self.measure(subject, arguments);
+            over.store(true, Ordering::Relaxed);
+            let changed = changing.join().ok().context("changing panicked")?;
+            measured.and(changed)
+        })?;
+        made.changes += now.changes;
+        made.lasting += now.lasting;
+        Ok(())
+    }
+
+    fn print(&mut self, name: &str, status: u16, asked: u32, made: Made) {
+        let reached = if asked == 0 { 0.0 } else { made.rate() };
+        let took: Duration = self.outcomes.iter().map(|outcome| outcome.took).sum();
+        let answered: u64 = self.outcomes.iter().map(|outcome| outcome.answered).sum();
+        let failed = self.outcomes.iter().map(|outcome| outcome.failed(status));
+        let failed: u64 = failed.sum();
+        println!(
+            "| {name} | {asked} | {reached:.1} | {:.2?} | {:.2?} | {failed} | {answered} | {:.0} % |",
+            middle(&mut self.outcomes, 50),
+            middle(&mut self.outcomes, 99),
+            100.0 * self.cpu.as_secs_f64() / took.as_secs_f64(),
+        );
+    }
 }
 
-/// Makes changes at a constant rate, or as fast as they are made. Gives back how many, and in what time.
-fn change_until(
-    gateway: &Gateway,
-    first: u32,
-    rate: u32,
-    over: &AtomicBool,
-) -> Result<(u32, Duration)> {
+/// Makes changes at a constant rate, or as fast as they are made.
+fn change_until(gateway: &Gateway, first: u32, rate: u32, over: &AtomicBool) -> Result<Made> {
     let began = Instant::now();
     let mut made = 0;
     while !over.load(Ordering::Relaxed) {
@@ -203,6 +263,8 @@ fn change_until(
         gateway.change(first + made)?;
         made += 1;
     }
-    gateway.settle()?;
-    Ok((made, began.elapsed()))
+    Ok(Made {
+        changes: made,
+        lasting: began.elapsed(),
+    })
 }
