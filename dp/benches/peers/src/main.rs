@@ -1,18 +1,10 @@
-//! Kong's router (the crate atc-router), to measure beside ours and to make test cases with.
-//!
-//! `cargo run --release -- bench` prints what a lookup costs, for the shapes of `table_bench`.
-//! `cargo run --release -- cases` prints random expressions and what each says of some requests: the content of
-//! `dp/tests/data/expression-cases.json`.
+//! Prints random expressions and what Kong's router (the crate atc-router) says of some requests for each: the content of
+//! `dp/tests/data/expression-cases.json`. Its lookups are measured beside ours by `cargo bench`.
 
-mod bench;
 mod cases;
 
 fn main() {
-    match std::env::args().nth(1).as_deref() {
-        Some("bench") => bench::run(),
-        Some("cases") => println!("{}", cases::make()),
-        Some(_) | None => eprintln!("bench or cases"),
-    }
+    println!("{}", cases::make());
 }
 
 /// A small generator of numbers that look random: the same ones each time.
