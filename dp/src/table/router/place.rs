@@ -193,8 +193,13 @@ impl fmt::Debug for Headers {
             values.clone().into_iter().collect()
         };
         let by_name = self.found.iter();
-        let by_name = by_name.map(|(name, values)| (name, sorted(values)));
-        f.debug_map().entries(by_name).finish()
+        let found: Vec<_> = by_name
+            .map(|(name, values)| (name, sorted(values)))
+            .collect();
+        f.debug_struct("Headers")
+            .field("count", &self.count)
+            .field("found", &found)
+            .finish()
     }
 }
 

@@ -129,23 +129,20 @@ impl Rare {
 
     /// Whether it has a predicate at all.
     pub(super) fn asks(&self) -> bool {
-        !(self.methods.is_empty()
-            && self.headers.is_empty()
-            && self.snis.is_empty()
-            && self.sources.is_empty()
-            && self.destinations.is_empty()
-            && self.expression.is_none())
+        !self.headers.is_empty() || self.asks_more_than_headers()
     }
 
     /// Whether the first [`header`](Self::header) is its only predicate.
     pub(super) fn asks_one_header(&self) -> bool {
-        self.headers.len() == 1
-            && self.header(0).is_some()
-            && self.methods.is_empty()
+        self.headers.len() == 1 && self.header(0).is_some() && !self.asks_more_than_headers()
+    }
+
+    fn asks_more_than_headers(&self) -> bool {
+        !(self.methods.is_empty()
             && self.snis.is_empty()
             && self.sources.is_empty()
             && self.destinations.is_empty()
-            && self.expression.is_none()
+            && self.expression.is_none())
     }
 
     pub(super) fn accepts(&self, request: &RequestHead<'_>, regexes: &Regexes) -> bool {

@@ -118,7 +118,6 @@ struct Churned {
     quiet: Found,
     elsewhere: Option<Elsewhere>,
     busy: Found,
-    made: Made,
 }
 
 /// The same changes to an installation that the proxy does not follow: what making them does to the generator and the origin, which
@@ -126,7 +125,6 @@ struct Churned {
 struct Elsewhere {
     gateway: Gateway,
     found: Found,
-    made: Made,
 }
 
 impl Elsewhere {
@@ -136,22 +134,7 @@ impl Elsewhere {
         Ok(Self {
             gateway: Gateway::Sluice(Box::new(sluice)),
             found: Found::default(),
-            made: Made::default(),
         })
-    }
-}
-
-/// Changes so far, and how long they were made.
-#[derive(Clone, Copy, Default)]
-struct Made {
-    changes: u32,
-    lasting: Duration,
-}
-
-impl Made {
-    /// A second.
-    fn rate(self) -> f64 {
-        f64::from(self.changes) / self.lasting.as_secs_f64()
     }
 }
 
@@ -159,6 +142,9 @@ impl Made {
 struct Found {
     outcomes: Vec<Outcome>,
     cpu: Duration,
+    /// Changes so far, and how long they were made.
+    changes: u32,
+    changing: Duration,
 }
 
 impl Churned {
@@ -174,37 +160,27 @@ impl Churned {
             quiet: Found::default(),
             elsewhere: None,
             busy: Found::default(),
-            made: Made::default(),
         })
     }
 
     fn measure(&mut self, arguments: &Arguments) -> Result<()> {
         self.quiet.measure(&self.subject, arguments)?;
-        if let Some(elsewhere) = &mut self.elsewhere {
-            let Elsewhere {
-                gateway,
-                found,
-                made,
-            } = elsewhere;
-            found.measure_beside(&self.subject, arguments, gateway, made)?;
+        if let Some(Elsewhere { gateway, found }) = &mut self.elsewhere {
+            found.measure_beside(&self.subject, arguments, gateway)?;
         }
-        let (gateway, made) = (&self.gateway, &mut self.made);
         self.busy
-            .measure_beside(&self.subject, arguments, gateway, made)?;
+            .measure_beside(&self.subject, arguments, &self.gateway)?;
         self.gateway.settle()
     }
 
     fn print(&mut self, arguments: &Arguments) {
-        let name = &self.subject.name;
-        self.quiet
-            .print(name, self.subject.status, 0, Made::default());
+        let (name, status) = (&self.subject.name, self.subject.status);
+        self.quiet.print(name, status, 0);
         if let Some(elsewhere) = &mut self.elsewhere {
             let name = format!("{name}, another is changed");
-            let (found, made) = (&mut elsewhere.found, elsewhere.made);
-            found.print(&name, self.subject.status, arguments.changes, made);
+            elsewhere.found.print(&name, status, arguments.changes);
         }
-        self.busy
-            .print(name, self.subject.status, arguments.changes, self.made);
+        self.busy.print(name, status, arguments.changes);
     }
 }
 
@@ -222,24 +198,26 @@ impl Found {
         subject: &Subject,
         arguments: &Arguments,
         gateway: &Gateway,
-        made: &mut Made,
     ) -> Result<()> {
         let over = AtomicBool::new(false);
-        let first = made.changes;
-        let now = std::thread::scope(|scope| {
+        let first = self.changes;
+        let (made, took) = std::thread::scope(|scope| {
             let changing = scope.spawn(|| change_until(gateway, first, arguments.changes, &over));
             let measured = self.measure(subject, arguments);
             over.store(true, Ordering::Relaxed);
             let changed = changing.join().ok().context("changing panicked")?;
             measured.and(changed)
         })?;
-        made.changes += now.changes;
-        made.lasting += now.lasting;
+        self.changes += made;
+        self.changing += took;
         Ok(())
     }
 
-    fn print(&mut self, name: &str, status: u16, asked: u32, made: Made) {
-        let reached = if asked == 0 { 0.0 } else { made.rate() };
+    fn print(&mut self, name: &str, status: u16, asked: u32) {
+        let reached = match self.changes {
+            0 => 0.0,
+            changes => f64::from(changes) / self.changing.as_secs_f64(),
+        };
         let took: Duration = self.outcomes.iter().map(|outcome| outcome.took).sum();
         let answered: u64 = self.outcomes.iter().map(|outcome| outcome.answered).sum();
         let failed = self.outcomes.iter().map(|outcome| outcome.failed(status));
@@ -253,8 +231,13 @@ impl Found {
     }
 }
 
-/// Makes changes at a constant rate, or as fast as they are made.
-fn change_until(gateway: &Gateway, first: u32, rate: u32, over: &AtomicBool) -> Result<Made> {
+/// Makes changes at a constant rate, or as fast as they are made. Gives back how many, and in what time.
+fn change_until(
+    gateway: &Gateway,
+    first: u32,
+    rate: u32,
+    over: &AtomicBool,
+) -> Result<(u32, Duration)> {
     let began = Instant::now();
     let mut made = 0;
     while !over.load(Ordering::Relaxed) {
@@ -263,8 +246,5 @@ fn change_until(gateway: &Gateway, first: u32, rate: u32, over: &AtomicBool) -> 
         gateway.change(first + made)?;
         made += 1;
     }
-    Ok(Made {
-        changes: made,
-        lasting: began.elapsed(),
-    })
+    Ok((made, began.elapsed()))
 }
