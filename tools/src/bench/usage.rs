@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::time::Duration;
 
-/// CPU time of all threads that a process has now, to the nanosecond.
+/// CPU time of all threads that a process has now, to the nanosecond: what a thread took is not seen any more once it has ended.
 pub(super) fn cpu(process: u32) -> Result<Duration> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).context("the process has ended")?;
     let mut total = 0;
