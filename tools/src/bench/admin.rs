@@ -119,7 +119,7 @@ impl Rig {
         });
         let file = json!({ "_format_version": "3.0", "consumers": list.collect::<Vec<_>>() });
         let file = file.to_string();
-        let (began, cpu) = (Instant::now(), usage::cpu_of_all(self.process)?);
+        let (began, cpu) = (Instant::now(), usage::cpu(self.process)?);
         let answer = self.client.post("/apply", &file)?;
         let (took, status) = (began.elapsed(), answer.status().as_u16());
         ensure!(
@@ -127,7 +127,7 @@ impl Rig {
             "apply was answered with {status}: {:.300}",
             answer.into_body().read_to_string()?
         );
-        let cpu = usage::cpu_of_all(self.process)? - cpu;
+        let cpu = usage::cpu(self.process)? - cpu;
         println!(
             "  one file of {} MB applied: {took:.2?}, CPU {cpu:.2?}",
             file.len() >> 20

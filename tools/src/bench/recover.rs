@@ -151,7 +151,7 @@ fn restarts(rig: &mut Rig, rounds: usize) -> Result<()> {
         let began = Instant::now();
         rig.data.restart()?;
         took.push(began.elapsed());
-        cpu.push(usage::cpu_of_all(rig.process()?)?);
+        cpu.push(usage::cpu(rig.process()?)?);
     }
     let loaded = said(rig, "loaded the local store")?;
     std::thread::sleep(STEADY_AFTER);

@@ -1,32 +1,19 @@
-//! What a process uses, from /proc.
+//! What a process uses, from its CPU clock and /proc.
 
 use anyhow::{Context, Result};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use std::fs;
 use std::time::Duration;
 
-/// CPU time of all threads that a process has now, to the nanosecond: what a thread took is not seen any more once it has ended.
+/// CPU time of a process so far, to the nanosecond: of all its threads, those that have ended too.
 pub(super) fn cpu(process: u32) -> Result<Duration> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).context("the process has ended")?;
-    let mut total = 0;
-    for task in tasks {
-        let path = task?.path().join("schedstat");
-        // A thread may end while we look.
-        let text = fs::read_to_string(path).unwrap_or_default();
-        total += text
-            .split(' ')
-            .next()
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(total))
+    let clock = clock_getcpuclockid(Pid::from_raw(process.try_into()?));
+    let time = clock.and_then(clock_gettime);
+    Ok(time.context("the process has ended")?.into())
 }
 
-/// CPU time of a process so far, with threads that have ended, to the hundredth of a second.
-pub(super) fn cpu_of_all(process: u32) -> Result<Duration> {
-    ticks(process, OWN)
-}
-
-/// The same, with its children, those that have ended too.
+/// The same, with its children, those that have ended too, to the hundredth of a second.
 pub(super) fn cpu_of_family(process: u32) -> Result<Duration> {
     let mut total = ticks(process, OWN_AND_OF_ENDED_CHILDREN)?;
     for child in children(process) {
@@ -80,4 +67,25 @@ fn status(process: u32, name: &str) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
     Ok(kibibytes.unwrap_or(0) * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_thread_took_is_counted_once_it_has_ended() {
+        let process = std::process::id();
+        let before = cpu(process).unwrap();
+        let busy = std::thread::spawn(move || {
+            loop {
+                let now = cpu(process).unwrap();
+                if now > before + Duration::from_millis(50) {
+                    return now;
+                }
+            }
+        });
+        let seen = busy.join().unwrap();
+        assert!(cpu(process).unwrap() >= seen);
+    }
 }

@@ -175,10 +175,10 @@ impl Subject {
 
     fn measure(&mut self, arguments: &Arguments) -> Result<()> {
         load::run(&self.load(arguments, WARM_UP))?;
-        let before = usage::cpu_of_all(self.process)?;
+        let before = usage::cpu(self.process)?;
         let lasting = Duration::from_secs(arguments.seconds);
         let mut outcome = load::run(&self.load(arguments, lasting))?;
-        let cpu = usage::cpu_of_all(self.process)?.saturating_sub(before);
+        let cpu = usage::cpu(self.process)? - before;
         self.check(&outcome)?;
         self.rounds.push(Round {
             cpu: cpu / u32::try_from(outcome.answered)?,
