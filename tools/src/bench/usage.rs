@@ -1,10 +1,10 @@
 //! What a process uses, from its CPU clock and /proc.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// CPU time of a process so far, to the nanosecond: of all its threads, those that have ended too.
 pub(super) fn cpu(process: u32) -> Result<Duration> {
@@ -13,7 +13,33 @@ pub(super) fn cpu(process: u32) -> Result<Duration> {
     Ok(time.context("the process has ended")?.into())
 }
 
-/// The same, with its children, those that have ended too, to the hundredth of a second.
+/// Waits until none of the processes does more than stay: each takes less than a hundredth of a core for a second. What
+/// they write in the background after a load takes a while.
+pub(super) fn wait_until_quiet(processes: &[u32]) -> Result<()> {
+    const LOOK: Duration = Duration::from_secs(1);
+    const LIMIT: Duration = Duration::from_secs(1200);
+    let begun = Instant::now();
+    let all = || {
+        let each = processes.iter().map(|process| cpu(*process));
+        each.collect::<Result<Vec<_>>>()
+    };
+    let mut before = all()?;
+    loop {
+        std::thread::sleep(LOOK);
+        let now = all()?;
+        let mut pairs = now.iter().zip(&before);
+        if pairs.all(|(now, before)| *now - *before < LOOK / 100) {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < LIMIT,
+            "the processes {processes:?} are still busy {LIMIT:?} after a load"
+        );
+        before = now;
+    }
+}
+
+/// CPU time of a process with its children, those that have ended too, to the hundredth of a second.
 pub(super) fn cpu_of_family(process: u32) -> Result<Duration> {
     let mut total = ticks(process, OWN_AND_OF_ENDED_CHILDREN)?;
     for child in children(process) {

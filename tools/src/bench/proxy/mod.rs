@@ -313,7 +313,7 @@ fn start(shape: Shape, routes: usize, origin: SocketAddr) -> Result<Rig> {
     Ok(rig)
 }
 
-/// Gives a data plane these routes.
+/// Gives a data plane these routes, and waits until all that follows from it is written.
 fn fill(rig: &Rig, shape: Shape, routes: usize, origin: SocketAddr) -> Result<()> {
     let bar = crate::apply::spinner(format!("{routes} routes: {}", shape.name()));
     for first in (0..routes).step_by(FILE_ROUTES_MAX) {
@@ -321,6 +321,7 @@ fn fill(rig: &Rig, shape: Shape, routes: usize, origin: SocketAddr) -> Result<()
         let version = rig.apply(&shape.file(numbers, origin).to_string())?;
         rig.wait_for(version)?;
     }
+    usage::wait_until_quiet(&[rig.process()?, rig.control.process_id().context("the control plane has ended")?])?;
     bar.finish_and_clear();
     Ok(())
 }
