@@ -11,6 +11,7 @@ mod checks;
 mod credential;
 mod entity;
 mod groups;
+mod index;
 mod names;
 mod path;
 mod plugins;

@@ -32,16 +32,17 @@ use regexes::PathMatch;
 pub(super) use regexes::Regexes;
 pub use stream::{StreamHead, StreamProtocol};
 
+use super::index::{Index, Keyed};
 use super::route::Route;
 use criteria::{EXPRESSION, HOST_BYTES_MAX, Host, HostRule, MORE, ONE_HEADER, Path};
 use facts::Facts;
 use http::HeaderMap;
-use imbl::HashMap;
 use place::{Place, Places, Visit};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use stream::Streams;
+use text::Text;
 use tree::Tree;
 
 /// What of a request the router looks at.
@@ -87,7 +88,20 @@ impl Match {
     }
 }
 
-type Hosts = HashMap<Arc<str>, Tree>;
+type Hosts = Index<Named>;
+
+/// The routes of a host.
+#[derive(Clone, Debug)]
+struct Named {
+    name: Text<38>,
+    tree: Tree,
+}
+
+impl Keyed for Named {
+    fn key(&self) -> &[u8] {
+        &self.name
+    }
+}
 
 /// All routes, filed. A clone is cheap and keeps its content.
 #[derive(Clone, Default, Debug)]
@@ -112,12 +126,13 @@ impl Router {
         }
         for_each_place(route, |host, key, place| match self.hosts_mut(host) {
             None => self.any.insert(key, place),
-            Some((name, hosts)) => match hosts.get_mut(&**name) {
-                Some(tree) => tree.insert(key, place),
+            Some((name, hosts)) => match hosts.get_mut(name.as_bytes()) {
+                Some(host) => Arc::make_mut(host).tree.insert(key, place),
                 None => {
                     let mut tree = Tree::default();
                     tree.insert(key, place);
-                    hosts.insert(Arc::clone(name), tree);
+                    let name = name.as_bytes().into();
+                    hosts.insert(Arc::new(Named { name, tree }));
                 }
             },
         });
@@ -130,30 +145,34 @@ impl Router {
         for_each_place(route, |host, key, place| match self.hosts_mut(host) {
             None => self.any.remove(key, &place),
             Some((name, hosts)) => {
-                let Some(tree) = hosts.get_mut(&**name) else {
+                let Some(host) = hosts.get_mut(name.as_bytes()) else {
                     return;
                 };
+                let tree = &mut Arc::make_mut(host).tree;
                 tree.remove(key, &place);
                 if tree.is_empty() {
-                    hosts.remove(&**name);
+                    hosts.remove(name.as_bytes());
                 }
             }
         });
     }
 
-    /// Makes a route share the host names that are already known.
+    /// Makes a route share the host names that other routes have.
     pub(super) fn intern(&self, criteria: &mut Criteria) {
-        let share = |name: &mut Arc<str>, hosts: &Hosts| {
-            if let Some((known, _)) = hosts.get_key_value(&**name) {
-                *name = Arc::clone(known);
-            }
-        };
         for rule in &mut *criteria.hosts {
-            match &mut rule.host {
-                Host::Any => {}
-                Host::Exact(name) => share(name, &self.exact),
-                Host::Suffix(name) => share(name, &self.suffix),
-                Host::Prefix(name) => share(name, &self.prefix),
+            let (name, hosts) = match &rule.host {
+                Host::Any => continue,
+                Host::Exact(name) => (name, &self.exact),
+                Host::Suffix(name) => (name, &self.suffix),
+                Host::Prefix(name) => (name, &self.prefix),
+            };
+            let known = hosts.get(name.as_bytes());
+            let Some(place) = known.and_then(|known| known.tree.any()) else {
+                continue;
+            };
+            let mut rules = place.route.criteria.hosts.iter();
+            if let Some(known) = rules.find(|known| known.host == rule.host) {
+                rule.host = known.host.clone();
             }
         }
     }
@@ -182,19 +201,17 @@ impl Router {
         };
         let host = request.host;
         if !host.is_empty() && host.len() <= HOST_BYTES_MAX {
-            if let Some(tree) = self.exact.get(host) {
-                search.look(tree);
+            if let Some(host) = self.exact.get(host.as_bytes()) {
+                search.look(&host.tree);
             }
             if !self.suffix.is_empty() || !self.prefix.is_empty() {
                 for (dot, _) in host.match_indices('.') {
                     let found = [
-                        self.suffix.get(&host[dot..]),
-                        self.prefix.get(&host[..=dot]),
+                        self.suffix.get(host[dot..].as_bytes()),
+                        self.prefix.get(host[..=dot].as_bytes()),
                     ];
-                    found
-                        .into_iter()
-                        .flatten()
-                        .for_each(|tree| search.look(tree));
+                    let trees = found.into_iter().flatten().map(|host| &host.tree);
+                    trees.for_each(|tree| search.look(tree));
                 }
             }
         }

@@ -1,11 +1,12 @@
 //! The places routes take in the index, and lists of them in the order in which they are tried.
 
 use super::facts::values_of;
+use super::text::Text;
+use crate::table::index::{Index, Keyed};
 use crate::table::route::Route;
 use http::HeaderMap;
-use imbl::{HashMap, OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet};
 use std::cmp::Ordering;
-use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -62,16 +63,30 @@ impl Eq for Place {}
 #[derive(Clone, Default, Debug)]
 pub(super) struct Places {
     list: List,
-    headers: Option<Box<Headers>>,
+    headers: Option<Arc<Headers>>,
 }
 
 /// Places by a header.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 struct Headers {
     /// How many there are; one may be filed under several values.
     count: usize,
-    /// By name, in lower case with dashes for underscores, and by value, in lower case.
-    found: OrdMap<Box<str>, HashMap<Box<[u8]>, Places>>,
+    /// By name, in lower case with dashes for underscores, and by value.
+    found: OrdMap<Box<str>, Index<Valued>>,
+}
+
+/// Places of routes that ask for a value of a header.
+#[derive(Clone, Debug)]
+struct Valued {
+    /// In lower case.
+    value: Text,
+    places: Places,
+}
+
+impl Keyed for Valued {
+    fn key(&self) -> &[u8] {
+        &self.value
+    }
 }
 
 impl Places {
@@ -89,6 +104,12 @@ impl Places {
     fn len(&self) -> usize {
         let by_header = self.headers.as_ref().map_or(0, |headers| headers.count);
         self.list.len() + by_header
+    }
+
+    /// Any of them.
+    pub(super) fn any(&self) -> Option<&Place> {
+        let by_header = || self.headers.as_ref()?.any();
+        self.list.any().or_else(by_header)
     }
 
     /// Adds a place that is not here yet.
@@ -123,18 +144,26 @@ impl Places {
         let Some((name, values)) = route.criteria.header(depth) else {
             return self.list.insert(place);
         };
-        let headers = self.headers.get_or_insert_default();
+        let headers = Arc::make_mut(self.headers.get_or_insert_default());
         headers.count += 1;
         let by_value = headers.found.entry(name.into()).or_default();
         for value in values {
-            let places = by_value.entry(value.as_bytes().into()).or_default();
-            places.insert_at(depth + 1, place.clone());
+            let (value, place) = (value.as_bytes(), place.clone());
+            match by_value.get_mut(value) {
+                Some(valued) => Arc::make_mut(valued).places.insert_at(depth + 1, place),
+                None => by_value.insert(Arc::new(Valued {
+                    value: value.into(),
+                    places: Self::of(place),
+                })),
+            }
         }
     }
 
     fn remove_at(&mut self, depth: usize, place: &Place) {
         match (&mut self.headers, place.route.criteria.header(depth)) {
-            (Some(headers), Some((name, values))) => headers.remove(depth, name, values, place),
+            (Some(headers), Some((name, values))) => {
+                Arc::make_mut(headers).remove(depth, name, values, place);
+            }
             (Some(_) | None, _) => self.list.remove(place),
         }
         let few = self.len() <= FEW_MAX;
@@ -178,28 +207,11 @@ impl Places {
         for (name, by_value) in &by_name.found {
             for value in values_of(headers, name) {
                 let lower = value.as_bytes().to_ascii_lowercase();
-                if let Some(places) = by_value.get(&*lower) {
-                    places.visit_at(depth + 1, headers, visit);
+                if let Some(valued) = by_value.get(&lower) {
+                    valued.places.visit_at(depth + 1, headers, visit);
                 }
             }
         }
-    }
-}
-
-/// Sorted, so that what is the same reads the same.
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sorted = |values: &HashMap<Box<[u8]>, Places>| -> OrdMap<Box<[u8]>, Places> {
-            values.clone().into_iter().collect()
-        };
-        let by_name = self.found.iter();
-        let found: Vec<_> = by_name
-            .map(|(name, values)| (name, sorted(values)))
-            .collect();
-        f.debug_struct("Headers")
-            .field("count", &self.count)
-            .field("found", &found)
-            .finish()
     }
 }
 
@@ -209,9 +221,10 @@ impl Headers {
             return;
         };
         for value in values {
-            let Some(places) = by_value.get_mut(value.as_bytes()) else {
+            let Some(valued) = by_value.get_mut(value.as_bytes()) else {
                 continue;
             };
+            let places = &mut Arc::make_mut(valued).places;
             places.remove_at(depth + 1, place);
             if places.is_empty() {
                 by_value.remove(value.as_bytes());
@@ -226,8 +239,13 @@ impl Headers {
     /// A place that is filed under several values comes several times.
     fn for_each(&self, act: &mut impl FnMut(Place)) {
         for by_value in self.found.values() {
-            by_value.values().for_each(|places| places.for_each(act));
+            by_value.for_each(&mut |valued| valued.places.for_each(act));
         }
+    }
+
+    fn any(&self) -> Option<&Place> {
+        let mut all = self.found.values();
+        all.find_map(|by_value| by_value.any()?.places.any())
     }
 }
 
@@ -241,9 +259,9 @@ enum List {
     None,
     One(Place),
     /// Copied on change.
-    Few(Box<[Place]>),
+    Few(Arc<[Place]>),
     /// Too many to copy.
-    Many(Box<OrdSet<Place>>),
+    Many(Arc<OrdSet<Place>>),
 }
 
 impl List {
@@ -256,29 +274,37 @@ impl List {
         }
     }
 
+    fn any(&self) -> Option<&Place> {
+        match self {
+            Self::None => None,
+            Self::One(one) => Some(one),
+            Self::Few(few) => few.first(),
+            Self::Many(many) => many.get_min(),
+        }
+    }
+
     fn into_places(self) -> impl Iterator<Item = Place> {
         let (few, many) = match self {
             Self::None => (Vec::new(), None),
             Self::One(one) => (vec![one], None),
-            Self::Few(few) => (few.into_vec(), None),
-            Self::Many(many) => (Vec::new(), Some(many)),
+            Self::Few(few) => (few.to_vec(), None),
+            Self::Many(many) => (Vec::new(), Some(Arc::unwrap_or_clone(many))),
         };
-        few.into_iter()
-            .chain(many.into_iter().flat_map(|many| *many))
+        few.into_iter().chain(many.into_iter().flatten())
     }
 
     fn insert(&mut self, place: Place) {
         *self = match std::mem::take(self) {
             Self::None => Self::One(place),
             Self::One(one) => Self::few(insert(vec![one], place)),
-            Self::Few(few) if few.len() < FEW_MAX => Self::few(insert(few.into_vec(), place)),
+            Self::Few(few) if few.len() < FEW_MAX => Self::few(insert(few.to_vec(), place)),
             Self::Few(few) => {
-                let mut many: OrdSet<_> = few.into_iter().collect();
+                let mut many: OrdSet<_> = few.iter().cloned().collect();
                 many.insert(place);
-                Self::Many(Box::new(many))
+                Self::Many(Arc::new(many))
             }
             Self::Many(mut many) => {
-                many.insert(place);
+                Arc::make_mut(&mut many).insert(place);
                 Self::Many(many)
             }
         };
@@ -290,16 +316,16 @@ impl List {
             Self::One(one) if one == *place => Self::None,
             Self::One(one) => Self::One(one),
             Self::Few(few) => {
-                let mut few = few.into_vec();
+                let mut few = few.to_vec();
                 if let Ok(index) = few.binary_search(place) {
                     few.remove(index);
                 }
                 Self::few(few)
             }
             Self::Many(mut many) => {
-                many.remove(place);
+                Arc::make_mut(&mut many).remove(place);
                 match many.len() {
-                    ..=FEW_MAX => Self::few(many.into_iter().collect()),
+                    ..=FEW_MAX => Self::few(many.iter().cloned().collect()),
                     _ => Self::Many(many),
                 }
             }

@@ -3,30 +3,25 @@
 use std::fmt;
 use std::ops::Deref;
 
-/// Bytes, kept in place if they are few, as most are.
+/// Bytes, kept in place if they are few: as many as fit in the space of the other form, unless one asks for more.
 #[derive(Clone)]
-pub(super) struct Text(Form);
+pub(super) struct Text<const SHORT_BYTES_MAX: usize = 22>(Form<SHORT_BYTES_MAX>);
 
 #[derive(Clone)]
-enum Form {
-    Short(u8, [u8; Text::SHORT_BYTES_MAX]),
+enum Form<const SHORT_BYTES_MAX: usize> {
+    Short(u8, [u8; SHORT_BYTES_MAX]),
     Long(Box<[u8]>),
 }
 
-impl Text {
-    /// As many as fit in the space of the other form.
-    const SHORT_BYTES_MAX: usize = 22;
-}
-
-impl Default for Text {
+impl<const N: usize> Default for Text<N> {
     fn default() -> Self {
         Self::from(&[][..])
     }
 }
 
-impl From<&[u8]> for Text {
+impl<const N: usize> From<&[u8]> for Text<N> {
     fn from(text: &[u8]) -> Self {
-        let mut short = [0; Self::SHORT_BYTES_MAX];
+        let mut short = [0; N];
         Self(
             match (u8::try_from(text.len()), short.get_mut(..text.len())) {
                 (Ok(bytes), Some(place)) => {
@@ -39,7 +34,7 @@ impl From<&[u8]> for Text {
     }
 }
 
-impl Deref for Text {
+impl<const N: usize> Deref for Text<N> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -50,15 +45,15 @@ impl Deref for Text {
     }
 }
 
-impl PartialEq for Text {
+impl<const N: usize> PartialEq for Text<N> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl Eq for Text {}
+impl<const N: usize> Eq for Text<N> {}
 
-impl fmt::Debug for Text {
+impl<const N: usize> fmt::Debug for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         String::from_utf8_lossy(self).fmt(f)
     }

@@ -2,8 +2,8 @@
 //!
 //! Prefixes are not bound to segments (`/foo` matches `/foobar`), hence bytes. Labels are never empty below the
 //! root, siblings differ in their first byte, and a node without places has at least two children; so the tree is
-//! a function of its content. A change copies the nodes on one way from the root, unless this version already owns
-//! them.
+//! a function of its content. Siblings lie side by side, and their parent tells which is the one: a level costs one
+//! place in memory. A change copies the siblings on one way from the root, unless this version already owns them.
 
 use super::place::{Place, Places};
 use super::text::Text;
@@ -15,60 +15,59 @@ pub(super) const KEY_BYTES_MAX: usize = 256;
 
 /// The routes of one host.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Tree(Option<Arc<Node>>);
+pub(super) struct Tree(Node);
 
 #[derive(Clone, Default, Debug)]
 struct Node {
     /// The bytes that lead here.
-    label: Text,
+    label: Text<30>,
     places: Places,
-    /// Sorted by `first`.
-    children: Box<[Child]>,
-}
-
-#[derive(Clone, Debug)]
-struct Child {
-    /// The first byte of the node's label.
-    first: u8,
-    node: Arc<Node>,
+    /// The first bytes of the children's labels, sorted.
+    firsts: Text,
+    children: Option<Arc<[Node]>>,
 }
 
 impl Tree {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
+    }
+
+    /// Any of the places.
+    pub(super) fn any(&self) -> Option<&Place> {
+        let mut node = &self.0;
+        loop {
+            let place = node.places.any();
+            if place.is_some() {
+                return place;
+            }
+            node = node.children().first()?;
+        }
     }
 
     /// Files `place` under `key`, of which the first [`KEY_BYTES_MAX`] bytes count.
     pub(super) fn insert(&mut self, key: &[u8], place: Place) {
         let mut rest = &key[..key.len().min(KEY_BYTES_MAX)];
-        let Some(mut slot) = self.0.as_mut() else {
-            self.0 = Some(Node::leaf(rest, place));
+        let mut node = &mut self.0;
+        if node.is_empty() {
+            *node = Node::leaf(rest, place);
             return;
-        };
+        }
         loop {
-            let shared = common(&slot.label, rest);
-            if shared < slot.label.len() {
-                Node::split(slot, shared);
+            let shared = common(&node.label, rest);
+            if shared < node.label.len() {
+                node.split(shared);
             }
             rest = &rest[shared..];
-            let node = Arc::make_mut(slot);
-            let Some(&first) = rest.first() else {
+            let Some(first) = rest.first() else {
                 node.places.insert(place);
                 return;
             };
-            match node
-                .children
-                .binary_search_by_key(&first, |child| child.first)
-            {
-                Ok(index) => slot = &mut node.children[index].node,
+            match node.firsts.binary_search(first) {
+                Ok(index) => node = &mut node.children_mut()[index],
                 Err(index) => {
-                    let child = Child {
-                        first,
-                        node: Node::leaf(rest, place),
-                    };
-                    let mut children = std::mem::take(&mut node.children).into_vec();
-                    children.insert(index, child);
-                    node.children = children.into();
+                    let mut children = node.take_children();
+                    children.insert(index, Node::leaf(rest, place));
+                    node.set_children(children);
                     return;
                 }
             }
@@ -77,12 +76,12 @@ impl Tree {
 
     /// Takes `place` away from under `key`.
     pub(super) fn remove(&mut self, key: &[u8], place: &Place) {
-        let Some(root) = self.0.as_mut() else { return };
-        Node::remove(root, &key[..key.len().min(KEY_BYTES_MAX)], place);
+        let root = &mut self.0;
+        root.remove(&key[..key.len().min(KEY_BYTES_MAX)], place);
         if root.is_empty() {
-            self.0 = None;
+            *root = Node::default();
         } else {
-            Node::merge(root);
+            root.merge();
         }
     }
 
@@ -92,7 +91,7 @@ impl Tree {
         let mut kept: [Option<&'a Places>; KEPT] = [None; KEPT];
         let mut count = 0;
         let mut rest = path;
-        let mut next = self.0.as_deref();
+        let mut next = Some(&self.0);
         while let Some(node) = next {
             let Some(below) = rest.strip_prefix(&*node.label) else {
                 break;
@@ -118,81 +117,100 @@ impl Tree {
 }
 
 impl Node {
-    fn leaf(label: &[u8], place: Place) -> Arc<Self> {
-        let places = Places::of(place);
-        Arc::new(Self {
+    fn leaf(label: &[u8], place: Place) -> Self {
+        Self {
             label: label.into(),
-            places,
-            children: Box::default(),
-        })
+            places: Places::of(place),
+            ..Self::default()
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.children.is_empty()
+        self.places.is_empty() && self.children.is_none()
+    }
+
+    fn children(&self) -> &[Self] {
+        self.children.as_deref().unwrap_or_default()
+    }
+
+    fn children_mut(&mut self) -> &mut [Self] {
+        self.children
+            .as_mut()
+            .map(Arc::make_mut)
+            .unwrap_or_default()
+    }
+
+    /// To be set again. Those of another version are copied.
+    fn take_children(&mut self) -> Vec<Self> {
+        let Some(mut children) = self.children.take() else {
+            return Vec::new();
+        };
+        match Arc::get_mut(&mut children) {
+            Some(own) => own.iter_mut().map(std::mem::take).collect(),
+            None => children.to_vec(),
+        }
+    }
+
+    fn set_children(&mut self, children: Vec<Self>) {
+        let firsts = children.iter().filter_map(|child| child.label.first());
+        self.firsts = firsts.copied().collect::<Vec<u8>>().as_slice().into();
+        self.children = (!children.is_empty()).then(|| children.into());
     }
 
     fn child(&self, first: u8) -> Option<&Self> {
         // Most nodes lead on by letters or digits of one kind: looking at each is quicker than halving.
         const FEW: usize = 16;
-        let child = if self.children.len() <= FEW {
-            self.children.iter().find(|child| child.first == first)?
+        let index = if self.firsts.len() <= FEW {
+            self.firsts.iter().position(|known| *known == first)?
         } else {
-            let index = self
-                .children
-                .binary_search_by_key(&first, |child| child.first)
-                .ok()?;
-            &self.children[index]
+            self.firsts.binary_search(&first).ok()?
         };
-        Some(&child.node)
+        self.children().get(index)
     }
 
     /// Cuts the label in two: the node keeps `at` bytes, what it held moves into its only child.
-    fn split(slot: &mut Arc<Self>, at: usize) {
+    fn split(&mut self, at: usize) {
         let upper = Self {
-            label: slot.label[..at].into(),
+            label: self.label[..at].into(),
             ..Self::default()
         };
-        let mut lower = std::mem::replace(slot, Arc::new(upper));
-        let below = Arc::make_mut(&mut lower);
-        below.label = Text::from(&below.label[at..]);
-        let first = below.label[0];
-        Arc::make_mut(slot).children = Box::new([Child { first, node: lower }]);
+        let mut lower = std::mem::replace(self, upper);
+        lower.label = Text::from(&lower.label[at..]);
+        self.set_children(vec![lower]);
     }
 
     /// Recursion is as deep as the key is long, at most.
-    fn remove(slot: &mut Arc<Self>, key: &[u8], place: &Place) {
-        let Some(rest) = key.strip_prefix(&*slot.label) else {
+    fn remove(&mut self, key: &[u8], place: &Place) {
+        let Some(rest) = key.strip_prefix(&*self.label) else {
             return;
         };
-        let node = Arc::make_mut(slot);
         let Some(first) = rest.first() else {
-            node.places.remove(place);
+            self.places.remove(place);
             return;
         };
-        let Ok(index) = node
-            .children
-            .binary_search_by_key(first, |child| child.first)
-        else {
+        let Ok(index) = self.firsts.binary_search(first) else {
             return;
         };
-        let child = &mut node.children[index].node;
-        Self::remove(child, rest, place);
+        let child = &mut self.children_mut()[index];
+        child.remove(rest, place);
         if child.is_empty() {
-            let mut children = std::mem::take(&mut node.children).into_vec();
+            let mut children = self.take_children();
             children.remove(index);
-            node.children = children.into();
+            self.set_children(children);
         } else {
-            Self::merge(child);
+            child.merge();
         }
     }
 
     /// Joins a node that only leads to another with that other.
-    fn merge(slot: &mut Arc<Self>) {
-        if let (true, [only]) = (slot.places.is_empty(), &*slot.children) {
-            let mut joined = Arc::clone(&only.node);
-            let label = [&*slot.label, &*joined.label].concat();
-            Arc::make_mut(&mut joined).label = Text::from(&*label);
-            *slot = joined;
+    fn merge(&mut self) {
+        if self.places.is_empty()
+            && self.firsts.len() == 1
+            && let Some(mut only) = self.take_children().pop()
+        {
+            let label = [&*self.label, &*only.label].concat();
+            only.label = label.as_slice().into();
+            *self = only;
         }
     }
 }

@@ -321,7 +321,12 @@ fn fill(rig: &Rig, shape: Shape, routes: usize, origin: SocketAddr) -> Result<()
         let version = rig.apply(&shape.file(numbers, origin).to_string())?;
         rig.wait_for(version)?;
     }
-    usage::wait_until_quiet(&[rig.process()?, rig.control.process_id().context("the control plane has ended")?])?;
+    usage::wait_until_quiet(&[
+        rig.process()?,
+        rig.control
+            .process_id()
+            .context("the control plane has ended")?,
+    ])?;
     bar.finish_and_clear();
     Ok(())
 }

@@ -13,7 +13,9 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+use super::text::Text;
 use class::{Bits, Class, holds};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// What one match may take, in steps and bytes looked at, before it is left to the library, which takes linear time.
@@ -22,14 +24,15 @@ const FUEL: u32 = 20_000;
 /// A program.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Simple {
-    steps: Box<[Step]>,
+    /// In place if they are few, so that all of a program lies together.
+    steps: SmallVec<[Step; 5]>,
     /// Of each group, from 1 on.
     names: Box<[Option<Box<str>>]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    Text(Box<[u8]>),
+    Text(Text<30>),
     Many {
         class: Class,
         min: u16,

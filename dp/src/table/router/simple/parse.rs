@@ -26,7 +26,7 @@ impl Simple {
         };
         parser.alternatives()?;
         (parser.rest.is_empty() && parser.steps.len() <= STEPS_MAX).then(|| Self {
-            steps: parser.steps.into(),
+            steps: parser.steps.into_iter().collect(),
             names: parser.names.into(),
         })
     }
@@ -318,11 +318,9 @@ impl Parser<'_> {
         let joins = std::mem::replace(&mut self.joinable, matches!(atom, Atom::Byte(_)));
         match (atom, self.steps.last_mut()) {
             (Atom::Byte(byte), Some(Step::Text(text))) if joins => {
-                let mut longer = std::mem::take(text).into_vec();
-                longer.push(byte);
-                *text = longer.into();
+                *text = [&**text, &[byte]].concat().as_slice().into();
             }
-            (Atom::Byte(byte), _) => self.steps.push(Step::Text([byte].into())),
+            (Atom::Byte(byte), _) => self.steps.push(Step::Text([byte].as_slice().into())),
             (Atom::Class(class), _) => self.steps.push(Step::Many {
                 class,
                 min: 1,

@@ -123,3 +123,8 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_step_takes_little_memory() {
+    assert_eq!(size_of::<Step>(), 32);
+}

@@ -327,19 +327,15 @@ fn compile(id: Uuid, fields: &kind::Route, router: &Router) -> Arc<Route> {
 
 /// All trees with all they hold, in an order that does not depend on hashing.
 fn shape(router: &Router) -> BTreeMap<String, String> {
-    let maps = [
-        ("exact", &router.exact),
-        ("suffix", &router.suffix),
-        ("prefix", &router.prefix),
+    let trees = [
+        ("exact", format!("{:?}", router.exact)),
+        ("suffix", format!("{:?}", router.suffix)),
+        ("prefix", format!("{:?}", router.prefix)),
+        ("any", format!("{:?}", router.any)),
     ];
-    let trees = maps.into_iter().flat_map(|(kind, map)| {
-        map.iter()
-            .map(move |(host, tree)| (format!("{kind} {host}"), tree))
-    });
-    let trees = trees
-        .chain([("any".to_owned(), &router.any)])
-        .map(|(host, tree)| (host, format!("{tree:?}")));
-    trees.chain(streams::shape(&router.streams)).collect()
+    let trees = trees.map(|(kind, trees)| (kind.to_owned(), trees));
+    let streams = streams::shape(&router.streams);
+    trees.into_iter().chain(streams).collect()
 }
 
 fn check(
