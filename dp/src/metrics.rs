@@ -1,6 +1,8 @@
 //! Counts and latencies of requests. Each worker writes to its own [`Shard`], so that a request costs one uncontended
 //! lock; whoever scrapes adds the shards up. The number of series is bounded.
 
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use text::Writer;
@@ -67,27 +69,32 @@ struct AllSeries {
 
 impl AllSeries {
     fn find(&mut self, mut key: Key, labels: impl FnOnce() -> Labels) -> &mut Series {
-        if self.all.get(self.last).is_none_or(|(last, _)| *last != key) {
-            if self.all.len() >= SERIES_MAX && !self.places.contains_key(&key) {
-                key.route = Uuid::nil();
-                key.consumer = None;
-            }
-            let next = self.all.len();
-            self.last = *self.places.entry(key).or_insert(next);
-            if self.last == next {
-                let labels = if key.route.is_nil() {
-                    Labels::default()
-                } else {
-                    labels()
-                };
-                self.all.push((
-                    key,
-                    Series {
-                        labels,
-                        ..Series::default()
-                    },
-                ));
-            }
+        if self
+            .all
+            .get(self.last)
+            .is_some_and(|(last, _)| *last == key)
+        {
+            return &mut self.all[self.last].1;
+        }
+        let mut known = self.places.get(&key);
+        if known.is_none() && self.all.len() >= SERIES_MAX {
+            key.route = Uuid::nil();
+            key.consumer = None;
+            known = self.places.get(&key);
+        }
+        self.last = known.copied().unwrap_or(self.all.len());
+        if self.last == self.all.len() {
+            self.places.insert(key, self.last);
+            let labels = if key.route.is_nil() {
+                Labels::default()
+            } else {
+                labels()
+            };
+            let series = Series {
+                labels,
+                ..Series::default()
+            };
+            self.all.push((key, series));
         }
         &mut self.all[self.last].1
     }
