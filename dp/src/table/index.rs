@@ -76,7 +76,8 @@ impl<'a, S: BuildHasher> Bits<'a, S> {
             self.left = u64::BITS;
         }
         self.left -= SLOT_BITS;
-        (self.hash >> self.left) as usize % SLOTS
+        let [lowest, ..] = (self.hash >> self.left).to_le_bytes();
+        usize::from(lowest) % SLOTS
     }
 
     /// Of a key below `depth` branches.
@@ -91,7 +92,8 @@ impl<'a, S: BuildHasher> Bits<'a, S> {
 
 /// From the lowest bits, which branches come to last. Hashed again for very many values only.
 fn tag(hash: u64) -> u16 {
-    (hash & u64::from(u16::MAX)) as u16
+    let [low, high, ..] = hash.to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
 impl<T: Keyed, S: BuildHasher> Index<T, S> {

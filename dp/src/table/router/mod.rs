@@ -207,8 +207,8 @@ impl Router {
             if !self.suffix.is_empty() || !self.prefix.is_empty() {
                 for (dot, _) in host.match_indices('.') {
                     let found = [
-                        self.suffix.get(host[dot..].as_bytes()),
-                        self.prefix.get(host[..=dot].as_bytes()),
+                        self.suffix.get(&host.as_bytes()[dot..]),
+                        self.prefix.get(&host.as_bytes()[..=dot]),
                     ];
                     let trees = found.into_iter().flatten().map(|host| &host.tree);
                     trees.for_each(|tree| search.look(tree));
