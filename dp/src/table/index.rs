@@ -114,7 +114,7 @@ impl<T: Keyed, S: BuildHasher> Index<T, S> {
         }
     }
 
-    /// To put another value of the same key there.
+    /// To change the value, or to put another one of the same key there.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Arc<T>> {
         self.get(key)?;
         let mut bits = Bits::of(key, &self.hasher);
@@ -133,12 +133,9 @@ impl<T: Keyed, S: BuildHasher> Index<T, S> {
         }
     }
 
-    /// Adds a value, in place of the one with its key.
+    /// Adds a value whose key is not here yet.
     pub(super) fn insert(&mut self, value: Arc<T>) {
-        if let Some(known) = self.get_mut(value.key()) {
-            *known = value;
-            return;
-        }
+        debug_assert!(self.get(value.key()).is_none(), "the key is here already");
         self.len += 1;
         let mut bits = Bits::of(value.key(), &self.hasher);
         let tag = tag(bits.hash);

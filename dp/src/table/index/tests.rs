@@ -83,7 +83,11 @@ fn check<S: BuildHasher + Clone + Default>(edits: &[(u16, bool)]) -> Result<(), 
         }
         if *put {
             expected.insert(key.clone(), number);
-            index.insert(Arc::new(Value { key, number }));
+            let value = Arc::new(Value { key, number });
+            match index.get_mut(&value.key) {
+                Some(known) => *known = value,
+                None => index.insert(value),
+            }
         } else {
             expected.remove(&key);
             index.remove(&key);

@@ -90,7 +90,7 @@ impl Match {
 
 type Hosts = Index<Named>;
 
-/// The routes of a host.
+/// The routes of a host. With its name in one piece, unless that is longer than most.
 #[derive(Clone, Debug)]
 struct Named {
     name: Text<38>,
