@@ -37,6 +37,8 @@ fn a_change_is_served_by_every_data_plane_and_every_replica_agrees() {
     cluster
         .post(0, "/consumers", &json!({ "username": "anna" }))
         .unwrap();
+    // The other control plane would refuse keys of a consumer that it has not heard of yet.
+    cluster.converge().unwrap();
     let key = cluster
         .post(1, "/consumers/anna/key-auth", &json!({ "key": "secret" }))
         .unwrap();
